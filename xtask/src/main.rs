@@ -1,0 +1,96 @@
+//! Development tasks: `cargo xtask ci` is what has to pass before anything is merged.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks on its standard streams"
+)]
+
+mod advisories;
+mod checks;
+mod ci;
+mod codegen;
+mod deny;
+mod headend;
+mod layering;
+mod openapi;
+mod python;
+mod shell;
+mod step;
+mod system;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::Result;
+use crate::step::Step;
+use crate::workspace::Workspace;
+
+/// Development tasks of the DERMS core.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every check, in order, and stop at the first that fails.
+    Ci {
+        /// Print the names of the steps and run none.
+        #[arg(long)]
+        list: bool,
+        /// Run this step alone; may be given several times.
+        #[arg(long, value_name = "STEP", conflicts_with = "list")]
+        only: Vec<Step>,
+    },
+    /// Write the Rust code and the descriptor set of the agent link.
+    Codegen {
+        /// Compare instead of writing, and fail on a difference.
+        #[arg(long, conflicts_with = "release")]
+        check: bool,
+        /// Write the descriptor set that this release will be compared with for ever, such as 1.0.
+        #[arg(long, value_name = "VERSION")]
+        release: Option<String>,
+        /// Overwrite the descriptor set of a release.
+        #[arg(long, requires = "release")]
+        force: bool,
+    },
+    /// Write the OpenAPI document of the REST interface.
+    Openapi {
+        /// Compare instead of writing, and fail on a difference.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let workspace = Workspace::open()?;
+    match args.task {
+        Task::Ci { list: true, .. } => ci::list(),
+        Task::Ci { only, .. } => ci::run(&workspace, &only)?,
+        Task::Codegen {
+            release: Some(version),
+            force,
+            ..
+        } => codegen::release(&version, force)?,
+        Task::Codegen { check: true, .. } => codegen::check(&workspace)?,
+        Task::Codegen { .. } => codegen::write()?,
+        Task::Openapi { check: true } => openapi::check(&openapi::generate()?)?,
+        Task::Openapi { check: false } => openapi::write(&openapi::generate()?)?,
+    }
+    Ok(())
+}

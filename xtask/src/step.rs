@@ -1,0 +1,74 @@
+//! The steps of `cargo xtask ci`, in their order.
+
+use clap::ValueEnum;
+
+use crate::shell::Result;
+use crate::workspace::Workspace;
+use crate::{advisories, checks, codegen, deny, layering, openapi, python};
+
+/// One step; the order of the variants is the order they run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// Formatting of every crate.
+    Fmt,
+    /// The checked-in code of the agent link is what the .proto gives.
+    Codegen,
+    /// Lints of every crate, target and feature; warnings are errors.
+    Clippy,
+    /// Every library, program, example and test compiles.
+    Build,
+    /// The checked-in OpenAPI document is what the code gives.
+    Openapi,
+    /// Every test and documentation example passes.
+    Test,
+    /// The documentation has no warnings.
+    Doc,
+    /// Each library builds with no feature and with each feature alone.
+    Features,
+    /// Layering, banned crates, licences and sources.
+    Deny,
+    /// No dependency has a known vulnerability.
+    Advisories,
+    /// An agent in another language, made from the .proto alone, serves an asset.
+    Python,
+}
+
+impl Step {
+    /// The name that `--only` takes.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What passes when this step passes.
+    pub(crate) fn about(self) -> String {
+        self.to_possible_value()
+            .and_then(|value| value.get_help().map(ToString::to_string))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Fmt => checks::fmt(),
+            Self::Codegen => codegen::check(workspace),
+            Self::Clippy => checks::clippy(),
+            Self::Build => checks::build(),
+            Self::Openapi => {
+                checks::build()?;
+                openapi::check(&openapi::from_build(workspace)?)
+            }
+            Self::Test => checks::test(),
+            Self::Doc => checks::doc(),
+            Self::Features => checks::features(workspace),
+            Self::Deny => {
+                layering::check()?;
+                deny::check(workspace)
+            }
+            Self::Advisories => advisories::check(workspace),
+            Self::Python => {
+                checks::build()?;
+                python::check(workspace)
+            }
+        }
+    }
+}
