@@ -1,0 +1,91 @@
+//! The trace context that rides on each message.
+
+use crate::pb;
+
+/// The W3C trace context of a message: what caused it, for tracing across processes.
+///
+/// ```
+/// use derms_proto::link::AgentMessage;
+/// use derms_proto::pb;
+/// use derms_proto::wire::TraceContext;
+///
+/// let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let mut message = pb::AgentMessage::from(AgentMessage::Pong { nonce: 7 });
+/// message.set_trace_context(Some(context.to_owned()));
+/// assert_eq!(message.trace_context(), Some(context));
+/// ```
+pub trait TraceContext {
+    /// The `traceparent`; `None` if there is none or it is not of the form of version 00.
+    fn trace_context(&self) -> Option<&str>;
+
+    /// Sets or removes the `traceparent`; one that is not of the form is removed.
+    fn set_trace_context(&mut self, traceparent: Option<String>);
+}
+
+impl TraceContext for pb::AgentMessage {
+    fn trace_context(&self) -> Option<&str> {
+        self.traceparent.as_deref().filter(|text| well_formed(text))
+    }
+
+    fn set_trace_context(&mut self, traceparent: Option<String>) {
+        self.traceparent = traceparent.filter(|text| well_formed(text));
+    }
+}
+
+impl TraceContext for pb::HeadendMessage {
+    fn trace_context(&self) -> Option<&str> {
+        self.traceparent.as_deref().filter(|text| well_formed(text))
+    }
+
+    fn set_trace_context(&mut self, traceparent: Option<String>) {
+        self.traceparent = traceparent.filter(|text| well_formed(text));
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero.
+fn well_formed(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut part = |len| {
+        parts.next().filter(|part| {
+            part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    let nonzero = |id: &str| id.bytes().any(|b| b != b'0');
+    part(2) == Some("00")
+        && part(32).is_some_and(nonzero)
+        && part(16).is_some_and(nonzero)
+        && part(2).is_some()
+        && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_context_that_is_not_of_the_form_is_none() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(well_formed(good));
+        for bad in [
+            "",
+            "00",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1\n",
+        ] {
+            assert!(!well_formed(bad), "{bad:?}");
+        }
+        let mut message = pb::HeadendMessage {
+            traceparent: Some("x".repeat(1 << 16)),
+            body: None,
+        };
+        assert_eq!(message.trace_context(), None);
+        message.set_trace_context(Some(good.to_owned()));
+        assert_eq!(message.trace_context(), Some(good));
+        message.set_trace_context(Some("none".to_owned()));
+        assert_eq!(message.traceparent, None);
+    }
+}
