@@ -1,0 +1,259 @@
+//! The client and the one request path of all its calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use derms_proto::Problem;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use tower_service::Service;
+
+use crate::query::Query;
+use crate::transport::{AnswerBody, Base, Transport, is_connect};
+use crate::{Body, BoxError, ClientBuilder, Error, retry};
+
+/// A client of one headend. Cheap to clone; clones share connections.
+///
+/// Every method is one REST call and needs a tokio runtime with its timer enabled. A call that is
+/// dropped before it is done may or may not have reached the headend.
+#[derive(Clone)]
+pub struct Client {
+    settings: Arc<Settings>,
+}
+
+pub(crate) struct Settings {
+    pub(crate) base: Base,
+    pub(crate) transport: Transport,
+    pub(crate) headers: HeaderMap,
+    pub(crate) timeout: Duration,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) retries: u32,
+}
+
+/// One call, as often as it is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    /// JSON.
+    pub(crate) body: Option<Bytes>,
+    pub(crate) idempotency_key: Option<HeaderValue>,
+    /// On top of the client's time limit.
+    pub(crate) extra_time: Duration,
+    /// Whether the client may send it again by itself.
+    pub(crate) retry: bool,
+    /// Whether the caller may make the same call again without a second effect.
+    pub(crate) repeatable: bool,
+}
+
+impl Call {
+    pub(crate) fn get(path: &str, query: &Query) -> Self {
+        Self {
+            target: query.after(path),
+            retry: true,
+            repeatable: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// A whole answer that is no error.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Client {
+    /// A client of the headend at `base` (`http://host:port`, with the path that it is nested
+    /// under, if any), over TCP, with all defaults of [`ClientBuilder`]. Connects on first use.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`]: `base` is no such address, or is `https`; TLS comes with a
+    /// service of your own, see [`with_service`](Self::with_service).
+    pub fn new(base: Uri) -> Result<Self, Error> {
+        Self::builder(base).build()
+    }
+
+    /// A client that sends its requests into `service`: one that speaks TLS, a stack of
+    /// middleware, or a headend in the same process (then `base` may be a path alone, like `/`).
+    /// See [`ClientBuilder::service`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`]: `base` has a query or a user name, or lacks a path or a scheme.
+    pub fn with_service<S, B>(base: Uri, service: S) -> Result<Self, Error>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self::builder(base).service(service).build()
+    }
+
+    /// A client with other settings than the defaults.
+    pub fn builder(base: Uri) -> ClientBuilder {
+        ClientBuilder::new(base)
+    }
+
+    pub(crate) fn from_settings(settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+        }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.call(&Call::get(path, &Query::default())).await
+    }
+
+    /// Sends a call, again where that is safe, and reads the answer.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
+        let Answer { status, body } = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|source| Error::InvalidResponse {
+            status,
+            reason: "a body that is not the expected JSON".to_owned(),
+            retry_after: None,
+            repeatable: call.repeatable,
+            source: Some(source.into()),
+        })
+    }
+
+    /// Sends a call once or more and ignores the body of a good answer.
+    pub(crate) async fn probe(&self, call: &Call) -> Result<(), Error> {
+        self.send(call).await.map(|_| ())
+    }
+
+    async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        let mut repeat = 0;
+        loop {
+            let error = match self.attempt(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !call.retry || repeat == self.settings.retries || !error.is_transient() {
+                return Err(error);
+            }
+            let Some(delay) = retry::delay(repeat, error.retry_after()) else {
+                return Err(error);
+            };
+            tokio::time::sleep(delay).await;
+            repeat += 1;
+        }
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Answer, Error> {
+        let limit = self.settings.timeout.saturating_add(call.extra_time);
+        match tokio::time::timeout(limit, self.exchange(call)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout {
+                limit,
+                repeatable: call.repeatable,
+            }),
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<Answer, Error> {
+        let base = || self.settings.base.as_str().to_owned();
+        let broke_off = |source: BoxError| Error::Transport {
+            base: base(),
+            repeatable: call.repeatable,
+            source,
+        };
+        let response = match self.settings.transport.send(self.request(call)?).await {
+            Ok(response) => response,
+            Err(source) if is_connect(source.as_ref()) => {
+                return Err(Error::Connect {
+                    base: base(),
+                    source,
+                });
+            }
+            Err(source) => return Err(broke_off(source)),
+        };
+        let (head, body) = response.into_parts();
+        let invalid = |reason: String, source: Option<BoxError>| Error::InvalidResponse {
+            status: head.status,
+            reason,
+            retry_after: retry_after(&head.headers),
+            repeatable: call.repeatable,
+            source,
+        };
+
+        let limit = self.settings.max_response_bytes;
+        let body = match collect(body, limit).await {
+            Ok(Some(body)) => body,
+            Ok(None) => {
+                return Err(invalid(format!("a body of more than {limit} bytes"), None));
+            }
+            Err(source) => return Err(broke_off(source)),
+        };
+        if head.status.is_success() {
+            return Ok(Answer {
+                status: head.status,
+                body,
+            });
+        }
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Error::Api {
+                status: head.status,
+                problem: Box::new(problem),
+                retry_after: retry_after(&head.headers),
+                repeatable: call.repeatable,
+            },
+            Err(error) => invalid("a body that is no problem".to_owned(), Some(error.into())),
+        })
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Body>, Error> {
+        let mut request = Request::new(call.body.clone().map(Body::from).unwrap_or_default());
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = self.settings.base.join(&call.target)?;
+        let headers = request.headers_mut();
+        headers.clone_from(&self.settings.headers);
+        let accept = "application/json, application/problem+json";
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if call.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(key) = &call.idempotency_key {
+            headers.insert(HeaderName::from_static("idempotency-key"), key.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The whole body, or `None` if it is longer than `limit` bytes.
+async fn collect(mut body: AnswerBody, limit: usize) -> Result<Option<Bytes>, BoxError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if data.len() > limit - whole.len() {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse();
+    Some(Duration::from_secs(seconds.ok()?))
+}
+
+// By hand: the values of headers are often secrets, and `keys()` itself would print them.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.settings.base.as_str())
+            .field("headers", &self.settings.headers.keys().collect::<Vec<_>>())
+            .field("timeout", &self.settings.timeout)
+            .field("max_response_bytes", &self.settings.max_response_bytes)
+            .field("retries", &self.settings.retries)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! Orders: sending them, following them to their end.
+
+use std::time::Duration;
+
+use derms_proto::{Dispatch, DispatchId, DispatchStatus, NewDispatch};
+use http::{HeaderValue, Method};
+use uuid::Uuid;
+
+use crate::client::Call;
+use crate::query::Query;
+use crate::{Client, DispatchHistoryQuery, Error, PageRequest};
+
+/// Delay between the first two looks at an order.
+const FIRST_POLL: Duration = Duration::from_millis(50);
+/// Delay that it grows to.
+const SLOWEST_POLL: Duration = Duration::from_secs(1);
+
+/// How an order is sent, for [`Client::dispatch_with`].
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct DispatchOptions {
+    wait: Option<Duration>,
+    idempotency_key: Option<String>,
+}
+
+impl DispatchOptions {
+    /// The defaults: no waiting, a key made for this call.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The headend answers when the agent has acted on the order, or after this time.
+    /// Default: at once, with the order stored and on its way.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
+    /// The `Idempotency-Key`: the same key with the same order gives the same dispatch, however
+    /// often it is sent, also by another process. Default: a new UUID for each call.
+    ///
+    /// Choose one where a program may die between the order and the note that it was sent.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+}
+
+impl Client {
+    /// Sends an order (`POST /dispatch`). It comes back as `sent` or, with its agent offline,
+    /// `pending`: what the device made of it is told by [`wait`](Self::wait).
+    ///
+    /// The request carries an `Idempotency-Key` of its own, so the client's repeats after a
+    /// broken connection never give a second order. A second *call* does.
+    ///
+    /// # Errors
+    /// `unknown_asset`, `unknown_site`, `out_of_range` (with the limits in
+    /// [`Problem::limits`](derms_proto::Problem::limits)), `site_offline`, `invalid_request`;
+    /// [`Error::InvalidRequest`] for a number that is not finite; see [`Error`].
+    pub async fn dispatch(&self, order: &NewDispatch) -> Result<Dispatch, Error> {
+        self.dispatch_with(order, DispatchOptions::new()).await
+    }
+
+    /// Sends an order with options.
+    ///
+    /// # Errors
+    /// As for [`dispatch`](Self::dispatch); `idempotency_conflict` if the key was used with
+    /// another order; [`Error::InvalidRequest`] for a key that no header can hold.
+    pub async fn dispatch_with(
+        &self,
+        order: &NewDispatch,
+        options: DispatchOptions,
+    ) -> Result<Dispatch, Error> {
+        // JSON knows no NaN: it would be written as `null`, and a lease of NaN seconds would
+        // become an order without an end.
+        let numbers = [
+            ("mw", Some(order.mw.mw())),
+            ("duration_s", order.duration_s),
+            ("ttl_s", order.ttl_s),
+        ];
+        for (name, value) in numbers {
+            if value.is_some_and(|value| !value.is_finite()) {
+                return Err(Error::invalid_request(format!(
+                    "`{name}` of the order is not a finite number; nothing was sent",
+                )));
+            }
+        }
+        let body = serde_json::to_vec(order)
+            .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))?;
+        let chosen = options.idempotency_key.is_some();
+        let key = options
+            .idempotency_key
+            .unwrap_or_else(|| Uuid::now_v7().to_string());
+        let key = HeaderValue::from_str(&key)
+            .ok()
+            .filter(|key| !key.is_empty())
+            .ok_or_else(|| {
+                Error::invalid_request("an idempotency key is 1 or more printable characters")
+            })?;
+        let wait_s = options.wait.map(|wait| wait.as_secs_f64());
+        self.call(&Call {
+            method: Method::POST,
+            target: Query::default().with("wait_s", wait_s).after("/dispatch"),
+            body: Some(body.into()),
+            idempotency_key: Some(key),
+            extra_time: options.wait.unwrap_or_default(),
+            retry: true,
+            repeatable: chosen,
+        })
+        .await
+    }
+
+    /// An order as it stands, with every step so far (`GET /dispatch/{id}`).
+    ///
+    /// # Errors
+    /// `unknown_dispatch`; see [`Error`].
+    pub async fn get_dispatch(&self, id: DispatchId) -> Result<Dispatch, Error> {
+        self.get(&format!("/dispatch/{id}")).await
+    }
+
+    /// Waits until an order has ended, and returns it; how it ended is in
+    /// [`status`](Dispatch::status).
+    ///
+    /// Looks again after 50 ms, growing to 1 s. **Without a time limit**: an order without a lease
+    /// stays in force until another takes its place. Put `tokio::time::timeout` around it where
+    /// that matters; it may be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// As for [`get_dispatch`](Self::get_dispatch); the order itself is not touched by that.
+    pub async fn wait(&self, id: DispatchId) -> Result<Dispatch, Error> {
+        self.wait_for(id, DispatchStatus::is_terminal).await
+    }
+
+    /// Waits until an order is in force at the device (a site order: at all its assets), or has
+    /// ended without or before that; look at [`status`](Dispatch::status). Else as
+    /// [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub async fn wait_until_active(&self, id: DispatchId) -> Result<Dispatch, Error> {
+        let reached =
+            |status: DispatchStatus| status == DispatchStatus::Active || status.is_terminal();
+        self.wait_for(id, reached).await
+    }
+
+    async fn wait_for(
+        &self,
+        id: DispatchId,
+        reached: impl Fn(DispatchStatus) -> bool,
+    ) -> Result<Dispatch, Error> {
+        let mut delay = FIRST_POLL;
+        loop {
+            let dispatch = self.get_dispatch(id).await?;
+            if reached(dispatch.status) {
+                return Ok(dispatch);
+            }
+            tokio::time::sleep(delay).await;
+            delay = delay.mul_f64(1.5).min(SLOWEST_POLL);
+        }
+    }
+
+    /// Orders of all times (`GET /dispatch/history`).
+    pub fn dispatch_history(&self, mut query: DispatchHistoryQuery) -> PageRequest<Dispatch> {
+        let cursor = query.take_cursor();
+        PageRequest::new(self, "/dispatch/history", query.query(), cursor)
+    }
+}

@@ -1,0 +1,9 @@
+//! The client against fakes of a headend, and against a real socket.
+
+mod dispatch;
+mod errors;
+mod fake;
+mod pages;
+mod requests;
+mod retries;
+mod socket;
