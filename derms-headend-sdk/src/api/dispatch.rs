@@ -1,0 +1,164 @@
+//! `/dispatch`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use derms_proto::{
+    AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, NewDispatch, Page, Problem, ProblemCode,
+    SiteId, Timestamp,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::Instant;
+use utoipa::IntoParams;
+
+use super::extract::{Body, Caller, Id, Params, page};
+use super::problem::Failure;
+use crate::core::Core;
+use crate::store::DispatchQuery;
+
+/// Longest wait for an answer.
+const MAX_WAIT_S: f64 = 60.0;
+const MAX_KEY: usize = 255;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SubmitParams {
+    /// Answers when every agent has said yes or no, or after this many seconds. 0 to 60, default 0.
+    #[param(minimum = 0, maximum = 60)]
+    wait_s: Option<f64>,
+}
+
+/// Order a power
+///
+/// The answer is `sent` or, for an asset that is offline, `pending`; with `wait_s` usually
+/// `active` or how it ended.
+#[utoipa::path(post, path = "/dispatch", tag = "dispatch",
+    params(SubmitParams,
+        ("Idempotency-Key" = Option<String>, Header, description =
+            "The same key and body give the same dispatch; at most 255 visible ASCII characters"),
+    ),
+    request_body = NewDispatch,
+    responses(
+    (status = 202, description = "Taken, or taken before with this key", body = Dispatch,
+        headers(("Location" = String, description = "Where to read it, relative to this path's root"))),
+    (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`site_offline`, `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`out_of_range`, with the limits", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`, `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn submit(
+    State(core): State<Arc<Core>>,
+    Caller(principal): Caller,
+    Params(params): Params<SubmitParams>,
+    headers: HeaderMap,
+    Body(new): Body<NewDispatch>,
+) -> Result<Response, Failure> {
+    let wait = params.wait_s.unwrap_or(0.0);
+    if !(0.0..=MAX_WAIT_S).contains(&wait) {
+        let text = format!("wait_s must be 0 to {MAX_WAIT_S}");
+        return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+    }
+    if core.drain.is_cancelled() {
+        let text = "the headend is shutting down; nothing was done";
+        return Err(Problem::new(ProblemCode::Draining, text).into());
+    }
+    let key = idempotency_key(&headers)?;
+    let until = Instant::now() + Duration::from_secs_f64(wait);
+    let changes = core.dispatcher.changes();
+    let mut dispatch = core.submit(new, principal, key).await?.dispatch;
+    if wait > 0.0 {
+        let waited = core.dispatcher.wait(dispatch.id, changes, until).await;
+        // The order is taken whatever happens to the wait.
+        if let Ok(Some(answered)) = waited {
+            dispatch = answered;
+        }
+    }
+    let mut response = (StatusCode::ACCEPTED, Json(&dispatch)).into_response();
+    if let Ok(location) = HeaderValue::try_from(format!("/dispatch/{}", dispatch.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY);
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        let text = format!("idempotency-key must be 1 to {MAX_KEY} visible ASCII characters");
+        Problem::new(ProblemCode::InvalidParameter, text).into()
+    })
+}
+
+/// One order with every step so far
+#[utoipa::path(get, path = "/dispatch/{id}", tag = "dispatch",
+    params(("id" = String, Path, format = "uuid", description = "The dispatch")),
+    responses(
+    (status = 200, description = "The order", body = Dispatch),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_dispatch`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<DispatchId>,
+) -> Result<Json<Dispatch>, Failure> {
+    let dispatch = core.dispatcher.dispatch(id).await?;
+    dispatch.map(Json).ok_or_else(|| {
+        let text = format!("no dispatch {id}; see GET /dispatch/history");
+        Problem::new(ProblemCode::UnknownDispatch, text).into()
+    })
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryParams {
+    /// Of this asset, its shares of site orders included.
+    #[param(value_type = Option<String>, format = "uuid")]
+    asset_id: Option<AssetId>,
+    /// Of this site and its assets.
+    #[param(value_type = Option<String>, format = "uuid")]
+    site_id: Option<SiteId>,
+    /// With this status.
+    #[param(inline)]
+    status: Option<DispatchStatus>,
+    /// Not committed before this.
+    from: Option<Timestamp>,
+    /// Committed before this.
+    to: Option<Timestamp>,
+    /// Most items, 1 to 1000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+/// Orders, newest first; the shares of a site order stand under it
+#[utoipa::path(get, path = "/dispatch/history", tag = "dispatch", params(HistoryParams), responses(
+    (status = 200, description = "A page", body = Page<Dispatch>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn history(
+    State(core): State<Arc<Core>>,
+    Params(params): Params<HistoryParams>,
+) -> Result<Json<Page<Dispatch>>, Failure> {
+    let query = DispatchQuery {
+        asset: params.asset_id,
+        site: params.site_id,
+        status: params.status,
+        page: page(params.from, params.to, params.limit, params.cursor)?,
+    };
+    Ok(Json(core.dispatcher.dispatches(&query).await?))
+}

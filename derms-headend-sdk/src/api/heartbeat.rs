@@ -1,0 +1,50 @@
+//! `/heartbeat`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use derms_proto::{AssetId, Heartbeat, Page, Problem, ProblemCode};
+
+use super::assets::find;
+use super::extract::{Id, PageParams, Params};
+use super::problem::Failure;
+use crate::core::Core;
+
+/// The last heartbeat of the agent that serves an asset
+#[utoipa::path(get, path = "/heartbeat/{id}", tag = "telemetry",
+    params(("id" = String, Path, format = "uuid", description = "The asset")),
+    responses(
+    (status = 200, description = "The heartbeat", body = Heartbeat),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`, `no_heartbeat`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<AssetId>,
+) -> Result<Json<Heartbeat>, Failure> {
+    let asset = find(&core, id)?;
+    let newest = core.heartbeats.read().get(&id).cloned();
+    newest.map(Json).ok_or_else(|| {
+        let text = format!("no agent of asset `{}` has sent a heartbeat yet", asset.name);
+        Problem::new(ProblemCode::NoHeartbeat, text).into()
+    })
+}
+
+/// Heartbeats, newest first
+#[utoipa::path(get, path = "/heartbeat/{id}/history", tag = "telemetry",
+    params(("id" = String, Path, format = "uuid", description = "The asset"), PageParams),
+    responses(
+    (status = 200, description = "A page", body = Page<Heartbeat>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn history(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<AssetId>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<Heartbeat>>, Failure> {
+    find(&core, id)?;
+    Ok(Json(core.store.heartbeats(id, &params.into_query()?).await?))
+}

@@ -1,0 +1,112 @@
+//! `/telemetry`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use derms_proto::{
+    AssetId, Cursor, Page, Problem, ProblemCode, TelemetryHistoryItem, TelemetrySnapshot, Timestamp,
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::assets::find;
+use super::extract::{Id, Params, page};
+use super::problem::Failure;
+use crate::core::Core;
+use crate::store::TelemetryQuery;
+
+/// Longest bucket, seconds.
+const MAX_STEP_S: u64 = 366 * 24 * 3600;
+
+/// The latest measurement of every asset that has one
+#[utoipa::path(get, path = "/telemetry", tag = "telemetry", responses(
+    (status = 200, description = "One per asset that has reported", body = Vec<TelemetrySnapshot>),
+))]
+pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<Vec<TelemetrySnapshot>> {
+    let now = core.clock.now();
+    Json(core.fleet.assets().iter().filter_map(|asset| snapshot(&core, asset.id, now)).collect())
+}
+
+/// The latest measurement of an asset, by time of measurement
+#[utoipa::path(get, path = "/telemetry/{id}", tag = "telemetry",
+    params(("id" = String, Path, format = "uuid", description = "The asset")),
+    responses(
+    (status = 200, description = "The measurement", body = TelemetrySnapshot),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`, `no_telemetry`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<AssetId>,
+) -> Result<Json<TelemetrySnapshot>, Failure> {
+    let asset = find(&core, id)?;
+    snapshot(&core, id, core.clock.now()).map(Json).ok_or_else(|| {
+        let text = format!("asset `{}` has never reported", asset.name);
+        Problem::new(ProblemCode::NoTelemetry, text).into()
+    })
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryParams {
+    /// Not before this.
+    from: Option<Timestamp>,
+    /// Before this.
+    to: Option<Timestamp>,
+    /// Most items, 1 to 1000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+    /// Width of a bucket in whole seconds: gives min, mean and max instead of measurements.
+    #[param(minimum = 1, maximum = 31_622_400)]
+    step: Option<u64>,
+}
+
+/// Measurements of an asset, newest first
+#[utoipa::path(get, path = "/telemetry/{id}/history", tag = "telemetry",
+    params(("id" = String, Path, format = "uuid", description = "The asset"), HistoryParams),
+    responses(
+    (status = 200, description = "A page of measurements or, with `step`, of buckets", body = Page<TelemetryHistoryItem>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn history(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<AssetId>,
+    Params(params): Params<HistoryParams>,
+) -> Result<Json<Page<TelemetryHistoryItem>>, Failure> {
+    find(&core, id)?;
+    let page = page(params.from, params.to, params.limit, params.cursor)?;
+    let query = TelemetryQuery::new(id, page);
+    Ok(Json(match params.step {
+        None => {
+            let page = core.store.telemetry(&query).await?;
+            page.map(TelemetryHistoryItem::Measurement)
+        }
+        Some(step) if (1..=MAX_STEP_S).contains(&step) => {
+            let page = core.store.telemetry_buckets(&query, step).await?;
+            page.map(TelemetryHistoryItem::Bucket)
+        }
+        Some(_) => {
+            let text = format!("step must be 1 to {MAX_STEP_S} seconds");
+            return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+        }
+    }))
+}
+
+/// The newest measurement of an asset as it looks now.
+pub(super) fn snapshot(core: &Core, id: AssetId, now: Timestamp) -> Option<TelemetrySnapshot> {
+    let telemetry = core.latest.get(id)?;
+    let age = now.saturating_since(telemetry.measured_at);
+    let connected = core.registry.serving(id, now).is_some();
+    Some(TelemetrySnapshot {
+        telemetry,
+        age_s: age.as_secs_f64(),
+        stale: !connected || age > core.config.stale_after,
+    })
+}

@@ -1,0 +1,165 @@
+//! How a headend is put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::{Fleet, Timestamp};
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Clock, Config};
+use crate::core::Core;
+use crate::dispatcher::Dispatcher;
+use crate::error::BuildError;
+use crate::headend::Headend;
+use crate::ingest::Ingest;
+use crate::latest::Latest;
+use crate::registry::Registry;
+use crate::store::{MemoryStore, Store};
+
+/// Sets up a [`Headend`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct HeadendBuilder {
+    fleet: Fleet,
+    store: Arc<dyn Store>,
+    config: Config,
+    clock: Clock,
+}
+
+impl HeadendBuilder {
+    pub(crate) fn new(fleet: Fleet) -> Self {
+        Self {
+            fleet,
+            store: Arc::new(MemoryStore::new()),
+            config: Config::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Where history, orders and epochs are kept. Default: [`MemoryStore`], which forgets them
+    /// when the process ends.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Arc::new(store);
+        self
+    }
+
+    /// How often agents send telemetry; a value is stale after three intervals. Default 4 s.
+    pub fn telemetry_interval(mut self, interval: Duration) -> Self {
+        self.config.telemetry_interval = interval;
+        self.config.stale_after = interval * 3;
+        self
+    }
+
+    /// How often agents send heartbeats; a silent agent is given up after 1.5 intervals.
+    /// Default 30 s.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config.heartbeat_interval = interval;
+        self.config.liveness_timeout = interval.mul_f64(1.5);
+        self
+    }
+
+    /// Most agents at one time; those beyond are told to come back later. Default 20,000.
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.config.max_sessions = sessions;
+        self
+    }
+
+    /// Most assets of one agent, at most 1,024. Default 256.
+    pub fn max_assets_per_agent(mut self, assets: u32) -> Self {
+        self.config.limits.max_assets = assets;
+        self
+    }
+
+    /// How long [`Headend::serve`] waits for open streams and requests before it cuts them.
+    /// Default 10 s.
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.config.drain_limit = limit;
+        self
+    }
+
+    /// Where the time comes from. Default: the wall clock of the machine. For tests.
+    pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    /// Starts the headend's background work and takes up the orders that its store holds.
+    ///
+    /// # Errors
+    /// A number is out of range, or the store can't be read.
+    pub async fn build(self) -> Result<Headend, BuildError> {
+        check(&self.config)?;
+        let fleet = Arc::new(self.fleet);
+        let config = Arc::new(self.config);
+        let registry = Arc::new(Registry::new(
+            Arc::clone(&fleet),
+            config.liveness_timeout,
+            config.limits.max_assets as usize,
+        ));
+        let (dispatcher, timers) = Dispatcher::new(
+            Arc::clone(&fleet),
+            Arc::clone(&self.store),
+            Arc::clone(&registry),
+            self.clock.clone(),
+            Arc::clone(&config),
+        );
+        let latest = Latest::new(&fleet);
+        for telemetry in self.store.latest_telemetry().await? {
+            latest.offer(&telemetry);
+        }
+
+        let background = TaskTracker::new();
+        let stop = CancellationToken::new();
+        background.spawn(timers.run(Arc::clone(&dispatcher), stop.clone()));
+        if let Err(error) = dispatcher.recover().await {
+            stop.cancel();
+            return Err(error.into());
+        }
+        let ingest = Ingest::start(&self.store, &dispatcher, config.ingest_queue, &background, &stop);
+        Ok(Headend::new(Core {
+            fleet,
+            config,
+            clock: self.clock,
+            store: self.store,
+            latest,
+            registry,
+            dispatcher,
+            ingest,
+            heartbeats: RwLock::default(),
+            streams: TaskTracker::new(),
+            background,
+            drain: CancellationToken::new(),
+            stop,
+        }))
+    }
+}
+
+fn check(config: &Config) -> Result<(), BuildError> {
+    let positive = [
+        ("telemetry_interval", config.telemetry_interval),
+        ("heartbeat_interval", config.heartbeat_interval),
+    ];
+    for (setting, value) in positive {
+        if value < Duration::from_millis(1) {
+            return Err(BuildError::OutOfRange {
+                setting,
+                remedy: "give at least 1 ms",
+            });
+        }
+    }
+    if !(1..=1_024).contains(&config.limits.max_assets) {
+        return Err(BuildError::OutOfRange {
+            setting: "max_assets_per_agent",
+            remedy: "give 1 to 1,024",
+        });
+    }
+    if config.max_sessions == 0 {
+        return Err(BuildError::OutOfRange {
+            setting: "max_sessions",
+            remedy: "give at least 1",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! From a wish to an order: everything that can be refused is refused here.
+
+use std::time::Duration;
+
+use derms_proto::{
+    Asset, AssetId, AssetKind, DEFAULT_TTL, Dispatch, DispatchId, DispatchStatus, MAX_DURATION,
+    Member, NewDispatch, Power, ProblemLimits, SiteId, SplitSummary, Timestamp, split,
+};
+
+use super::Dispatcher;
+use crate::auth::Principal;
+use crate::store::StoreError;
+
+/// Why an order was not taken. Nothing was stored or sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DispatchError {
+    /// It contradicts itself or lacks something.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such asset.
+    #[error("no asset {0} in the fleet; see GET /assets")]
+    UnknownAsset(AssetId),
+    /// No such site.
+    #[error("no site {0} in the fleet; see GET /sites")]
+    UnknownSite(SiteId),
+    /// Outside the limits of the asset.
+    #[error("{mw} is outside {} to {}", limits.min_mw, limits.max_mw)]
+    OutOfRange {
+        /// What was asked.
+        mw: Power,
+        /// What is allowed.
+        limits: ProblemLimits,
+    },
+    /// No asset of the site is online.
+    #[error("no controllable asset of site {0} is online; order its assets one by one to let the orders wait")]
+    SiteOffline(SiteId),
+    /// The same key came with another order before.
+    #[error("the idempotency key was used with another order before; use a new key")]
+    IdempotencyConflict,
+    /// The store did not take it.
+    #[error("the order can't be stored")]
+    Store(#[from] StoreError),
+}
+
+impl Dispatcher {
+    /// Turns a wish into an order without revisions.
+    pub(super) fn check(
+        &self,
+        new: &NewDispatch,
+        principal: Option<&Principal>,
+        now: Timestamp,
+    ) -> Result<Dispatch, DispatchError> {
+        if !new.mw.is_finite() {
+            return Err(invalid("mw must be a finite number"));
+        }
+        seconds("duration_s", new.duration_s)?;
+        let ttl = seconds("ttl_s", new.ttl_s)?.unwrap_or(DEFAULT_TTL);
+        let order = |asset: Option<AssetId>, site: SiteId, mw: Power| Dispatch {
+            id: DispatchId::generate(),
+            parent_id: None,
+            asset_id: asset,
+            site_id: site,
+            mw,
+            duration_s: new.duration_s,
+            ttl_s: ttl.as_secs_f64(),
+            revision: None,
+            status: DispatchStatus::Pending,
+            in_doubt: false,
+            reason: None,
+            text: None,
+            applied_mw: None,
+            created_at: now,
+            expires_at: now.saturating_add(ttl),
+            principal: principal.map(|p| p.name().to_owned()),
+            transitions: Vec::new(),
+            split: None,
+            children: Vec::new(),
+        };
+
+        let Some(asset_id) = new.asset_id else {
+            let site_id = new.site_id.ok_or_else(|| invalid("name an asset_id or a site_id"))?;
+            let (shares, summary) = self.split(site_id, new.mw, now)?;
+            let mut parent = order(None, site_id, new.mw);
+            parent.split = Some(summary);
+            parent.children = shares
+                .into_iter()
+                .map(|(asset, mw)| Dispatch {
+                    parent_id: Some(parent.id),
+                    ..order(Some(asset), site_id, mw)
+                })
+                .collect();
+            return Ok(parent);
+        };
+
+        let asset = self.fleet.asset(asset_id).ok_or(DispatchError::UnknownAsset(asset_id))?;
+        if let Some(site) = new.site_id.filter(|site| *site != asset.site_id) {
+            return Err(invalid(format!(
+                "asset {asset_id} is not in site {site} but in {}; leave site_id out",
+                asset.site_id
+            )));
+        }
+        if !asset.allows(new.mw) {
+            return Err(DispatchError::OutOfRange {
+                mw: new.mw,
+                limits: ProblemLimits {
+                    asset_id,
+                    min_mw: asset.min_mw,
+                    max_mw: asset.max_mw,
+                },
+            });
+        }
+        Ok(order(Some(asset_id), asset.site_id, new.mw))
+    }
+
+    fn split(
+        &self,
+        site_id: SiteId,
+        mw: Power,
+        now: Timestamp,
+    ) -> Result<(Vec<(AssetId, Power)>, SplitSummary), DispatchError> {
+        if self.fleet.site(site_id).is_none() {
+            return Err(DispatchError::UnknownSite(site_id));
+        }
+        let controllable = |asset: &&Asset| asset.kind != AssetKind::Meter;
+        let (online, offline): (Vec<&Asset>, Vec<&Asset>) = self
+            .fleet
+            .assets_of(site_id)
+            .filter(controllable)
+            .partition(|asset| self.registry.serving(asset.id, now).is_some());
+        if online.is_empty() {
+            return Err(DispatchError::SiteOffline(site_id));
+        }
+        let members: Vec<Member> = online
+            .iter()
+            .map(|asset| Member {
+                asset_id: asset.id,
+                capacity_mwhr: asset.capacity_mwhr,
+                min_mw: asset.min_mw,
+                max_mw: asset.max_mw,
+            })
+            .collect();
+        let split = split(mw, &members);
+        let summary = SplitSummary {
+            residual_mw: split.residual,
+            left_out: offline.iter().map(|asset| asset.id).collect(),
+        };
+        Ok((split.shares, summary))
+    }
+}
+
+/// What makes two orders with the same key the same order.
+pub(super) fn fingerprint(new: &NewDispatch) -> String {
+    format!("{new:?}")
+}
+
+fn seconds(field: &str, value: Option<f64>) -> Result<Option<Duration>, DispatchError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    if !(value.is_finite() && value > 0.0) {
+        return Err(invalid(format!("{field} must be above 0; leave it out for the default")));
+    }
+    Duration::try_from_secs_f64(value)
+        .ok()
+        .filter(|duration| !duration.is_zero() && *duration <= MAX_DURATION)
+        .map(Some)
+        .ok_or_else(|| invalid(format!("{field} must be at most {} s", MAX_DURATION.as_secs())))
+}
+
+fn invalid(text: impl Into<String>) -> DispatchError {
+    DispatchError::Invalid(text.into())
+}

@@ -1,0 +1,236 @@
+//! From Register to a live session.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::link::{
+    Close, Grant, HeadendMessage, InvalidClaim, LogHead, LogKind, PROTOCOL_MINOR, Register,
+    Registered,
+};
+use derms_proto::{AssetId, CloseReason, LogId, SessionRecord, pb};
+use tokio::sync::mpsc;
+
+use crate::auth::Principal;
+use crate::core::Core;
+use crate::mailbox::Mailbox;
+use crate::registry::{NewSession, Outbound, Session};
+use crate::store::{SessionEnd, StoreError};
+
+/// Two processes with one identity are told to come back after this.
+const DUPLICATE_RETRY: Duration = Duration::from_secs(300);
+const STORE_RETRY: Duration = Duration::from_secs(5);
+const OVERLOAD_RETRY: Duration = Duration::from_secs(30);
+
+/// Who claims, and on what.
+#[derive(Debug, Clone)]
+pub(super) struct Claimant {
+    pub(super) peer: Option<String>,
+    pub(super) principal: Option<Principal>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) outbound: mpsc::Sender<Outbound>,
+}
+
+/// A claim that went through.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) session: Arc<Session>,
+    pub(super) register: Box<Register>,
+    pub(super) cursors: Vec<(LogId, u64)>,
+}
+
+/// Gives a claim its epoch and its assets; afterwards Registered is queued and the session is
+/// seen by everyone.
+pub(super) async fn claim(
+    core: Arc<Core>,
+    register: Box<Register>,
+    claimant: Claimant,
+) -> Result<Claimed, Close> {
+    let agent = register.agent_id;
+    let now = core.clock.now();
+    if !core.registry.knows(agent) {
+        return Err(Close::new(
+            CloseReason::Forbidden,
+            format!("agent {agent} may serve no asset of this fleet; an agent's id is that of its \
+                     asset, of its site, or the agent_id of an asset in the fleet file"),
+        ));
+    }
+    if core.registry.len() >= core.config.max_sessions {
+        return Err(retry(CloseReason::Overloaded, "too many sessions", OVERLOAD_RETRY));
+    }
+    if let Some(incumbent) = core.registry.suspect(agent, register.instance_id, now)
+        && answers(&incumbent, core.config.ping_timeout).await
+    {
+        tracing::error!(%agent, incumbent = %incumbent.instance_id, newcomer = %register.instance_id,
+            "two live processes use one agent identity; give one of them its own");
+        return Err(retry(
+            CloseReason::DuplicateInstance,
+            "another live process uses this identity",
+            DUPLICATE_RETRY,
+        ));
+    }
+
+    let claims: Vec<AssetId> = register.assets.iter().flatten().map(|state| state.asset_id).collect();
+    let epoch_and_more = store_side(&core, &register, &claimant, &claims).await.map_err(|error| {
+        tracing::warn!(%agent, %error, "can't register an agent");
+        retry(CloseReason::StoreUnavailable, "the store can't be reached", STORE_RETRY)
+    })?;
+    let (record, cursors, revisions) = epoch_and_more;
+    let epoch = record.epoch;
+
+    let log_of = |kind| register.logs.iter().find(|head| head.kind == kind).map(|head| head.log_id);
+    let session = Arc::new(Session::new(NewSession {
+        agent_id: agent,
+        instance_id: register.instance_id,
+        epoch,
+        peer: claimant.peer,
+        principal: claimant.principal,
+        software: register.software.clone(),
+        durable: register.durable,
+        report_log: log_of(LogKind::Report),
+        connected_at: record.connected_at,
+        mailbox: claimant.mailbox,
+        outbound: claimant.outbound.clone(),
+    }));
+    let inserted = core.registry.insert(&session, &claims, |mut grants| {
+        fill(&mut grants, &revisions);
+        grants.extend(register.assets.iter().filter_map(|claim| invalid(claim.as_ref().err()?)));
+        for grant in grants.iter().filter(|g| g.status != derms_proto::link::GrantStatus::Granted) {
+            tracing::warn!(%agent, asset = %grant.asset_id, status = ?grant.status, "claim refused");
+        }
+        let registered = HeadendMessage::Registered(Registered {
+            epoch,
+            server_time: core.clock.now(),
+            telemetry_interval: core.config.telemetry_interval,
+            heartbeat_interval: core.config.heartbeat_interval,
+            liveness_timeout: core.config.liveness_timeout,
+            limits: core.config.limits,
+            logs: cursor_messages(&register.logs, &cursors),
+            grants,
+            durable_acks: core.store.is_durable(),
+            capabilities: Vec::new(),
+            protocol_minor: PROTOCOL_MINOR,
+        });
+        // The queue is empty: this is the first message.
+        let _ = claimant.outbound.try_send(Box::new(pb::HeadendMessage::from(registered)));
+    });
+    if let Err(close) = inserted {
+        let end = SessionEnd {
+            at: core.clock.now(),
+            cause: close.reason,
+            text: close.text.clone(),
+        };
+        // A record that stays open is mended by the next session of this agent.
+        let _ = core.store.close_session(agent, epoch, &end).await;
+        return Err(close);
+    }
+    Ok(Claimed {
+        session,
+        register,
+        cursors,
+    })
+}
+
+type StoreSide = (SessionRecord, Vec<(LogId, u64)>, HashMap<AssetId, u64>);
+
+async fn store_side(
+    core: &Core,
+    register: &Register,
+    claimant: &Claimant,
+    claims: &[AssetId],
+) -> Result<StoreSide, StoreError> {
+    let agent = register.agent_id;
+    let mut cursors = Vec::new();
+    for head in &register.logs {
+        if let Some(next) = core.store.log_cursor(agent, head.kind, head.log_id).await? {
+            cursors.push((head.log_id, next));
+        }
+    }
+    let revisions = revisions(core, register.assets.iter().flatten(), agent).await?;
+    let mut record = SessionRecord {
+        agent_id: agent,
+        instance_id: register.instance_id,
+        epoch: 0,
+        peer: claimant.peer.clone(),
+        agent_version: Some(format!("{} {}", register.software.name, register.software.version)),
+        assets: claims.to_vec(),
+        connected_at: core.clock.now(),
+        disconnected_at: None,
+        cause: None,
+        text: None,
+    };
+    record.epoch = core.store.open_session(&record, register.last_epoch).await?;
+    Ok((record, cursors, revisions))
+}
+
+/// The last revision of each claimed asset, moved above what its agent has seen.
+pub(super) async fn revisions(
+    core: &Core,
+    states: impl Iterator<Item = &derms_proto::link::AssetState>,
+    agent: derms_proto::AgentId,
+) -> Result<HashMap<AssetId, u64>, StoreError> {
+    // Only what this agent may serve: a stranger must not move anyone's counter.
+    let states: Vec<_> = states
+        .filter(|state| {
+            core.fleet
+                .asset(state.asset_id)
+                .is_some_and(|asset| asset.may_be_served_by(agent))
+        })
+        .collect();
+    let assets: Vec<AssetId> = states.iter().map(|state| state.asset_id).collect();
+    let known = core.store.revisions(&assets).await?;
+    let mut revisions = HashMap::with_capacity(assets.len());
+    for (state, known) in states.into_iter().zip(known) {
+        if state.last_revision > known {
+            tracing::warn!(%agent, asset = %state.asset_id, known, seen = state.last_revision,
+                "the agent has seen later orders than this headend remembers; counting on from there");
+            core.store.raise_revision(state.asset_id, state.last_revision).await?;
+        }
+        revisions.insert(state.asset_id, known.max(state.last_revision));
+    }
+    Ok(revisions)
+}
+
+pub(super) fn fill(grants: &mut [Grant], revisions: &HashMap<AssetId, u64>) {
+    for grant in grants {
+        grant.last_revision = revisions.get(&grant.asset_id).copied().unwrap_or(0);
+    }
+}
+
+/// A refusal can name only what is an id.
+pub(super) fn invalid(claim: &InvalidClaim) -> Option<Grant> {
+    Some(Grant {
+        asset_id: claim.asset_id.parse().ok()?,
+        status: derms_proto::link::GrantStatus::Invalid,
+        last_revision: 0,
+        text: Some(claim.refusal.to_string()),
+    })
+}
+
+fn cursor_messages(heads: &[LogHead], cursors: &[(LogId, u64)]) -> Vec<derms_proto::link::LogCursor> {
+    let cursor = |head: &LogHead| {
+        let (_, next_seq) = cursors.iter().find(|(log, _)| *log == head.log_id)?;
+        Some(derms_proto::link::LogCursor {
+            kind: head.kind,
+            log_id: head.log_id,
+            next_seq: *next_seq,
+        })
+    };
+    heads.iter().filter_map(cursor).collect()
+}
+
+/// Whether a session answers a ping.
+async fn answers(session: &Session, patience: Duration) -> bool {
+    let mut pongs = session.mailbox.answers();
+    pongs.mark_unchanged();
+    session.mailbox.probe();
+    matches!(tokio::time::timeout(patience, pongs.changed()).await, Ok(Ok(())))
+}
+
+fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {
+    Close {
+        reason,
+        text: text.to_owned(),
+        retry_after: Some(after),
+    }
+}

@@ -1,0 +1,80 @@
+//! The gRPC side: one stream of one agent.
+
+mod claim;
+mod driver;
+mod log;
+mod session;
+mod update;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use derms_proto::pb;
+use derms_proto::pb::agent_link_server::{AgentLink, AgentLinkServer};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::auth::Principal;
+use crate::core::Core;
+use crate::mailbox::Mailbox;
+use crate::peer::{ConnectionHandle, PeerAddr};
+use crate::registry::Outbound;
+use driver::Driver;
+
+/// The agent link as a gRPC service.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway {
+    core: Arc<Core>,
+}
+
+impl Gateway {
+    pub(crate) fn server(core: Arc<Core>) -> AgentLinkServer<Self> {
+        let largest = core.config.limits.max_message_bytes as usize;
+        AgentLinkServer::new(Self { core }).max_decoding_message_size(largest)
+    }
+}
+
+#[tonic::async_trait]
+impl AgentLink for Gateway {
+    type StreamStream = OutboundStream;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<pb::AgentMessage>>,
+    ) -> Result<Response<OutboundStream>, Status> {
+        if self.core.drain.is_cancelled() {
+            return Err(Status::unavailable("the headend is shutting down; try again later"));
+        }
+        let extensions = request.extensions();
+        let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.to_string());
+        let principal = extensions.get::<Principal>().cloned();
+        let connection = extensions.get::<ConnectionHandle>().cloned();
+        let (outbound, queue) = mpsc::channel(self.core.config.outbound_queue);
+        let driver = Driver {
+            core: Arc::clone(&self.core),
+            inbound: request.into_inner(),
+            outbound,
+            mailbox: Arc::new(Mailbox::default()),
+            peer,
+            principal,
+            connection,
+        };
+        // The agent sends Register only when it has seen response headers: answer at once.
+        self.core.streams.spawn(driver.run());
+        Ok(Response::new(OutboundStream(queue)))
+    }
+}
+
+/// Messages to an agent; ends when the session's task lets go of its sender.
+#[derive(Debug)]
+pub(crate) struct OutboundStream(mpsc::Receiver<Outbound>);
+
+impl Stream for OutboundStream {
+    type Item = Result<pb::HeadendMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|message| message.map(|message| Ok(*message)))
+    }
+}

@@ -1,0 +1,65 @@
+//! Changes of a session that need the store: more assets, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::link::{AssetUpdate, HeadendMessage};
+use derms_proto::{AgentId, AssetId, pb};
+
+use super::claim::{fill, invalid, revisions};
+use crate::core::Core;
+use crate::registry::Session;
+use crate::store::{SessionEnd, StoreError};
+
+/// Answers an AssetUpdate, and sends what waits for assets that are new.
+pub(super) async fn update(core: Arc<Core>, session: Arc<Session>, update: AssetUpdate) {
+    if let Err(error) = try_update(&core, &session, &update).await {
+        // The agent claims again with its next heartbeat.
+        tracing::warn!(agent = %session.agent_id, %error, "can't answer an asset update");
+    }
+}
+
+async fn try_update(core: &Core, session: &Arc<Session>, update: &AssetUpdate) -> Result<(), StoreError> {
+    let states = update.upserted.iter().flatten();
+    let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
+    let revisions = revisions(core, states, session.agent_id).await?;
+    let granted = core.registry.update(session, &claims, &update.removed, |mut grants| {
+        fill(&mut grants, &revisions);
+        grants.extend(update.upserted.iter().filter_map(|claim| invalid(claim.as_ref().err()?)));
+        let message = HeadendMessage::Grants {
+            epoch: session.epoch,
+            grants,
+        };
+        if session.outbound.try_send(Box::new(pb::HeadendMessage::from(message))).is_err() {
+            tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
+        }
+    });
+    match granted {
+        Some(granted) if !granted.is_empty() => {
+            core.dispatcher.replay(session, &granted, None).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Records the end of a session, for as long as it takes: what it carried is in doubt.
+pub(super) async fn record_end(core: &Core, agent: AgentId, epoch: u64, end: &SessionEnd) {
+    let mut delay = Duration::from_millis(100);
+    loop {
+        let closed = core.store.close_session(agent, epoch, end).await;
+        let result = match closed {
+            Ok(()) => core.dispatcher.session_ended(agent, epoch).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = result else {
+            return;
+        };
+        tracing::warn!(%agent, epoch, %error, retry_in = ?delay, "can't record the end of a session");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            // Taken up again at the next start: open orders of an earlier life are in doubt.
+            () = core.stop.cancelled() => return,
+        }
+        delay = (delay * 2).min(Duration::from_secs(5));
+    }
+}

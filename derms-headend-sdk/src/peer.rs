@@ -1,0 +1,26 @@
+//! What the listener tells the services about a connection, as request extensions.
+
+use std::net::SocketAddr;
+
+use tokio_util::sync::CancellationToken;
+
+/// The network address of the caller.
+///
+/// [`Headend::serve`](crate::Headend::serve) inserts it; a host with a listener of its own may do
+/// the same, so that agents and logs show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Cuts a connection whose peer has stopped reading: there is no other way to end its streams.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionHandle(CancellationToken);
+
+impl ConnectionHandle {
+    pub(crate) fn cut(&self) {
+        self.0.cancel();
+    }
+
+    pub(crate) async fn is_cut(&self) {
+        self.0.cancelled().await;
+    }
+}

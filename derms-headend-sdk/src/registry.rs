@@ -1,0 +1,372 @@
+//! Which session serves which asset now.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use derms_proto::link::{Close, Grant, GrantStatus, Software};
+use derms_proto::{
+    AgentId, AgentMode, AgentStatus, AssetId, AssetName, CloseReason, Fleet, InstanceId, LogId,
+    Timestamp, pb,
+};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use crate::auth::Principal;
+use crate::mailbox::Mailbox;
+use crate::store::Carrier;
+
+/// Messages on their way to an agent; boxed, since an idle queue must cost little.
+pub(crate) type Outbound = Box<pb::HeadendMessage>;
+
+/// A live session, as everyone but its own task sees it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) agent_id: AgentId,
+    pub(crate) instance_id: InstanceId,
+    pub(crate) epoch: u64,
+    pub(crate) peer: Option<String>,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) software: Software,
+    pub(crate) durable: bool,
+    pub(crate) report_log: Option<LogId>,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) outbound: mpsc::Sender<Outbound>,
+    last_seen: AtomicI64,
+    assets: RwLock<BTreeSet<AssetId>>,
+}
+
+/// What a session is made of.
+#[derive(Debug)]
+pub(crate) struct NewSession {
+    pub(crate) agent_id: AgentId,
+    pub(crate) instance_id: InstanceId,
+    pub(crate) epoch: u64,
+    pub(crate) peer: Option<String>,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) software: Software,
+    pub(crate) durable: bool,
+    pub(crate) report_log: Option<LogId>,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) outbound: mpsc::Sender<Outbound>,
+}
+
+impl Session {
+    pub(crate) fn new(new: NewSession) -> Self {
+        Self {
+            last_seen: AtomicI64::new(new.connected_at.unix_micros()),
+            assets: RwLock::default(),
+            agent_id: new.agent_id,
+            instance_id: new.instance_id,
+            epoch: new.epoch,
+            peer: new.peer,
+            principal: new.principal,
+            software: new.software,
+            durable: new.durable,
+            report_log: new.report_log,
+            connected_at: new.connected_at,
+            mailbox: new.mailbox,
+            outbound: new.outbound,
+        }
+    }
+
+    pub(crate) fn seen(&self, now: Timestamp) {
+        self.last_seen.store(now.unix_micros(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_seen(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn assets(&self) -> Vec<AssetId> {
+        self.assets.read().iter().copied().collect()
+    }
+
+    pub(crate) fn serves(&self, asset: AssetId) -> bool {
+        self.assets.read().contains(&asset)
+    }
+
+    pub(crate) fn carrier(&self) -> Carrier {
+        Carrier {
+            agent: self.agent_id,
+            instance: self.instance_id,
+            report_log: self.report_log,
+            epoch: self.epoch,
+        }
+    }
+
+    fn version(&self) -> Option<String> {
+        let text = format!("{} {}", self.software.name, self.software.version);
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+/// All live sessions. The newest epoch of an agent wins; what an older one does on its way out
+/// changes nothing.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    fleet: Arc<Fleet>,
+    liveness: Duration,
+    max_assets: usize,
+    /// Everyone who may serve anything: all others are turned away before they cost anything.
+    known: HashSet<AgentId>,
+    tables: RwLock<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    agents: HashMap<AgentId, Arc<Session>>,
+    /// The newest epoch that was ever live here: a slow claim must not bring back an older one.
+    newest: HashMap<AgentId, u64>,
+    assets: HashMap<AssetId, Arc<Session>>,
+    /// When an asset was last heard, kept when its session has ended.
+    last_seen: HashMap<AssetId, Timestamp>,
+    takeovers: HashMap<AgentId, VecDeque<Timestamp>>,
+}
+
+/// Three takeovers between different processes within this time: two of them are alive.
+const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
+const TAKEOVERS_SUSPECT: usize = 3;
+
+impl Registry {
+    pub(crate) fn new(fleet: Arc<Fleet>, liveness: Duration, max_assets: usize) -> Self {
+        let known = fleet.assets().iter().flat_map(|asset| match asset.agent_id {
+            Some(agent) => vec![agent],
+            None => vec![asset.id.into(), asset.site_id.into()],
+        });
+        Self {
+            known: known.collect(),
+            fleet,
+            liveness,
+            max_assets,
+            tables: RwLock::default(),
+        }
+    }
+
+    /// Whether this agent may serve any asset of the fleet.
+    pub(crate) fn knows(&self, agent: AgentId) -> bool {
+        self.known.contains(&agent)
+    }
+
+    /// The live session that a claim would take over, if it is the third such claim of another
+    /// process within a minute: then the incumbent must be asked first.
+    pub(crate) fn suspect(
+        &self,
+        agent: AgentId,
+        instance: InstanceId,
+        now: Timestamp,
+    ) -> Option<Arc<Session>> {
+        let tables = self.tables.read();
+        let incumbent = tables.agents.get(&agent)?;
+        let recent = tables.takeovers.get(&agent).map_or(0, |times| {
+            let recent = |at: &&Timestamp| now.saturating_since(**at) < TAKEOVER_WINDOW;
+            times.iter().filter(recent).count()
+        });
+        let suspect = incumbent.instance_id != instance && recent + 1 >= TAKEOVERS_SUSPECT;
+        suspect.then(|| Arc::clone(incumbent))
+    }
+
+    /// Makes a session the one of its agent and gives it the assets it claims.
+    ///
+    /// `register` is called with the grants while nobody can see the session yet, so that what it
+    /// queues goes out before any order. The loser of a takeover is told to close.
+    ///
+    /// # Errors
+    /// A newer session of the agent is there already.
+    pub(crate) fn insert(
+        &self,
+        session: &Arc<Session>,
+        claims: &[AssetId],
+        register: impl FnOnce(Vec<Grant>),
+    ) -> Result<(), Close> {
+        let mut tables = self.tables.write();
+        let newest = tables.newest.entry(session.agent_id).or_default();
+        if *newest > session.epoch {
+            return Err(taken_over());
+        }
+        *newest = session.epoch;
+        if let Some(incumbent) = tables.agents.get(&session.agent_id).cloned() {
+            if incumbent.instance_id != session.instance_id {
+                let times = tables.takeovers.entry(session.agent_id).or_default();
+                times.push_back(session.connected_at);
+                if times.len() > TAKEOVERS_SUSPECT {
+                    times.pop_front();
+                }
+            }
+            tables.detach(&incumbent);
+            incumbent.mailbox.close(taken_over());
+        }
+        tables.agents.insert(session.agent_id, Arc::clone(session));
+        let grants = self.grant(&mut tables, session, claims);
+        register(grants);
+        Ok(())
+    }
+
+    /// Adds and removes assets of a session; `None` if it is not the newest any more.
+    pub(crate) fn update(
+        &self,
+        session: &Arc<Session>,
+        claims: &[AssetId],
+        removed: &[AssetId],
+        answer: impl FnOnce(Vec<Grant>),
+    ) -> Option<Vec<AssetId>> {
+        let mut tables = self.tables.write();
+        tables.agents.get(&session.agent_id).filter(|s| s.epoch == session.epoch)?;
+        for asset in removed {
+            if session.assets.write().remove(asset) {
+                tables.release(*asset, session);
+            }
+        }
+        let before = session.assets();
+        let grants = self.grant(&mut tables, session, claims);
+        let granted = grants
+            .iter()
+            .filter(|g| g.status == GrantStatus::Granted && !before.contains(&g.asset_id))
+            .map(|g| g.asset_id)
+            .collect();
+        answer(grants);
+        Some(granted)
+    }
+
+    fn grant(&self, tables: &mut Tables, session: &Arc<Session>, claims: &[AssetId]) -> Vec<Grant> {
+        let mut grants = Vec::with_capacity(claims.len());
+        for asset_id in claims {
+            let status = match self.fleet.asset(*asset_id) {
+                None => GrantStatus::UnknownAsset,
+                Some(asset) if !asset.may_be_served_by(session.agent_id) => GrantStatus::Forbidden,
+                Some(_) if session.serves(*asset_id) => GrantStatus::Granted,
+                Some(_) if session.assets.read().len() >= self.max_assets => GrantStatus::TooMany,
+                Some(_) if tables.assets.contains_key(asset_id) => GrantStatus::ServedElsewhere,
+                Some(_) => GrantStatus::Granted,
+            };
+            if status == GrantStatus::Granted {
+                tables.assets.insert(*asset_id, Arc::clone(session));
+                session.assets.write().insert(*asset_id);
+            }
+            grants.push(Grant {
+                asset_id: *asset_id,
+                status,
+                last_revision: 0,
+                text: None,
+            });
+        }
+        grants
+    }
+
+    /// Takes a session out, if it is still the one of its agent: a stale teardown touches nothing.
+    pub(crate) fn remove(&self, session: &Session) -> bool {
+        let mut tables = self.tables.write();
+        let current = tables
+            .agents
+            .get(&session.agent_id)
+            .is_some_and(|held| held.epoch == session.epoch);
+        if current {
+            tables.agents.remove(&session.agent_id);
+            tables.detach(session);
+        }
+        current
+    }
+
+    pub(crate) fn is_current(&self, session: &Session) -> bool {
+        let tables = self.tables.read();
+        tables
+            .agents
+            .get(&session.agent_id)
+            .is_some_and(|held| held.epoch == session.epoch)
+    }
+
+    /// The session that serves an asset and has been heard within the liveness limit.
+    pub(crate) fn serving(&self, asset: AssetId, now: Timestamp) -> Option<Arc<Session>> {
+        let tables = self.tables.read();
+        let session = tables.assets.get(&asset)?;
+        let live = now.saturating_since(session.last_seen()) < self.liveness;
+        live.then(|| Arc::clone(session))
+    }
+
+    /// When an asset's agent was last heard.
+    pub(crate) fn last_seen(&self, asset: AssetId) -> Option<Timestamp> {
+        let tables = self.tables.read();
+        match tables.assets.get(&asset) {
+            Some(session) => Some(session.last_seen()),
+            None => tables.last_seen.get(&asset).copied(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tables.read().agents.len()
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.tables.read().agents.values().cloned().collect()
+    }
+
+    /// Live agents, by id.
+    pub(crate) fn agents(&self, now: Timestamp) -> Vec<AgentStatus> {
+        let mut sessions = self.sessions();
+        sessions.retain(|s| now.saturating_since(s.last_seen()) < self.liveness);
+        sessions.sort_by_key(|session| session.agent_id);
+        sessions.iter().map(|session| self.status(session)).collect()
+    }
+
+    fn status(&self, session: &Session) -> AgentStatus {
+        let assets: Vec<_> =
+            session.assets().into_iter().filter_map(|id| self.fleet.asset(id)).collect();
+        let site_id = assets.first().map(|asset| asset.site_id);
+        let site_id = site_id.filter(|site| assets.iter().all(|a| a.site_id == *site));
+        AgentStatus {
+            agent_id: Some(session.agent_id),
+            instance_id: Some(session.instance_id),
+            mode: Some(if assets.len() > 1 {
+                AgentMode::Gateway
+            } else {
+                AgentMode::Single
+            }),
+            connected: true,
+            site_id,
+            site_name: site_id.and_then(|id| self.fleet.site(id)).map(|site| site.name.clone()),
+            assets: assets
+                .iter()
+                .map(|asset| AssetName {
+                    id: asset.id,
+                    name: asset.name.clone(),
+                })
+                .collect(),
+            peer: session.peer.clone(),
+            principal: session.principal.as_ref().map(|p| p.name().to_owned()),
+            connected_at: Some(session.connected_at),
+            last_seen: Some(session.last_seen()),
+            epoch: Some(session.epoch),
+            agent_version: session.version(),
+            durable: Some(session.durable),
+        }
+    }
+}
+
+impl Tables {
+    fn detach(&mut self, session: &Session) {
+        let assets = std::mem::take(&mut *session.assets.write());
+        for asset in assets {
+            self.release(asset, session);
+        }
+    }
+
+    fn release(&mut self, asset: AssetId, session: &Session) {
+        let held = self.assets.get(&asset);
+        if held.is_some_and(|h| h.agent_id == session.agent_id && h.epoch == session.epoch) {
+            self.assets.remove(&asset);
+            self.last_seen.insert(asset, session.last_seen());
+        }
+    }
+}
+
+fn taken_over() -> Close {
+    Close::new(CloseReason::TakenOver, "a newer session of this agent is active")
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;
