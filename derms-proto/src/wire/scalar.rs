@@ -151,7 +151,7 @@ pub(super) fn label(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 pub(super) fn timestamp_out(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.unix_micros();
     prost_types::Timestamp {
-        seconds: micros / 1_000_000,
+        seconds: micros.div_euclid(1_000_000),
         // Below 1,000,000,000, so it fits.
         nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32,
     }

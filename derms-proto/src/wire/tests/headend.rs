@@ -29,7 +29,7 @@ pub(super) fn registered() -> pb::Registered {
 #[test]
 fn an_order_that_can_not_be_read_in_full_is_none() {
     type Damage = fn(&mut pb::Setpoint);
-    let cases: [(&str, Damage); 13] = [
+    let cases: [(&str, Damage); 15] = [
         ("asset_id", |s| s.asset_id.clear()),
         ("dispatch_id", |s| s.dispatch_id = "1".to_owned()),
         ("revision", |s| s.revision = 0),
@@ -39,6 +39,12 @@ fn an_order_that_can_not_be_read_in_full_is_none() {
         ("duration", |s| s.duration = Some(pb_duration(-5, 0))),
         ("duration", |s| s.duration = Some(pb_duration(5, -1))),
         ("duration", |s| s.duration = Some(pb_duration(1 << 40, 0))),
+        ("duration", |s| {
+            s.duration = Some(pb_duration(5, 1_000_000_000));
+        }),
+        ("duration", |s| {
+            s.duration = Some(pb_duration(366 * 86_400, 1));
+        }),
         ("start_deadline", |s| s.start_deadline = None),
         ("ramp_mw_per_min", |s| s.ramp_mw_per_min = Some(0.0)),
         ("ramp_mw_per_min", |s| {
