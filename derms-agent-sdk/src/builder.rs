@@ -1,0 +1,243 @@
+//! How an agent is put together.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::link::Software;
+use derms_proto::{AgentId, Asset, InstanceId, LogId};
+use http::Uri;
+
+use crate::clock::{Clock, SystemClock};
+use crate::connect::{Dial, Tcp};
+use crate::outbox::REPORT_CAPACITY;
+use crate::runtime::Parts;
+use crate::session::Config;
+use crate::state::{MemoryState, StateStore};
+use crate::{AgentRuntime, Backoff, BuildError, DerAdapter, FullJitter};
+
+/// Most assets of one agent.
+const MAX_ASSETS: usize = 1_024;
+
+pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Puts an [`AgentRuntime`] together; made by [`AgentRuntime::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct AgentBuilder {
+    headend: Uri,
+    agent_id: Option<AgentId>,
+    assets: Vec<(Asset, Arc<dyn DerAdapter>)>,
+    adapter_timeout: Duration,
+    telemetry_bytes: usize,
+    telemetry_age: Duration,
+    software: Software,
+    backoff: Box<dyn Backoff>,
+    shutdown: Vec<BoxFuture>,
+    signals: bool,
+    dialer: Arc<dyn Dial>,
+    clock: Arc<dyn Clock>,
+}
+
+impl AgentBuilder {
+    pub(crate) fn new(headend: Uri) -> Self {
+        Self {
+            headend,
+            agent_id: None,
+            assets: Vec::new(),
+            adapter_timeout: Duration::from_secs(10),
+            telemetry_bytes: 8 << 20,
+            telemetry_age: Duration::from_secs(24 * 3_600),
+            software: Software {
+                name: env!("CARGO_PKG_NAME").into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            backoff: Box::new(FullJitter::new()),
+            shutdown: Vec::new(),
+            signals: false,
+            dialer: Arc::new(Tcp),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Adds an asset and the adapter of its device. A gateway is the same call again; at most
+    /// 1,024 assets.
+    pub fn adapter(mut self, asset: Asset, adapter: impl DerAdapter) -> Self {
+        self.assets.push((asset, Arc::new(adapter)));
+        self
+    }
+
+    /// Who the agent is. Default: the asset's id for one asset, the site's id for several of one
+    /// site; required for assets of several sites.
+    pub fn agent_id(mut self, agent_id: AgentId) -> Self {
+        self.agent_id = Some(agent_id);
+        self
+    }
+
+    /// How long one call of an adapter may take before it is dropped. Default 10 s; at least
+    /// 10 ms.
+    pub fn adapter_timeout(mut self, limit: Duration) -> Self {
+        self.adapter_timeout = limit.max(Duration::from_millis(10));
+        self
+    }
+
+    /// How many bytes of samples are kept until they are acknowledged. Full: the oldest go, and
+    /// the headend is told which. Default 8 MiB, about 40,000 samples; samples are kept for at
+    /// most 24 h in any case.
+    pub fn telemetry_outbox_bytes(mut self, bytes: usize) -> Self {
+        self.telemetry_bytes = bytes;
+        self
+    }
+
+    /// Name and version of your software, shown to the operator. Default: those of this crate.
+    pub fn software(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.software = Software {
+            name: name.into(),
+            version: version.into(),
+        };
+        self
+    }
+
+    /// How long to wait before the next attempt to connect. Default [`FullJitter`]: uniform
+    /// between 0.1 s and min(60 s, 1 s × 1.6ⁿ).
+    pub fn backoff(mut self, backoff: impl Backoff) -> Self {
+        self.backoff = Box::new(backoff);
+        self
+    }
+
+    /// Shuts the agent down when this future is ready; see
+    /// [`AgentRuntime::run`](crate::AgentRuntime::run) for what that means. May be called again:
+    /// the first one counts.
+    pub fn shutdown_on(mut self, future: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.shutdown.push(Box::pin(future));
+        self
+    }
+
+    /// Shuts the agent down at SIGTERM and Ctrl-C. Default: signals are left to you.
+    pub fn shutdown_on_signal(mut self) -> Self {
+        self.signals = true;
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn through(mut self, dialer: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Self {
+        self.dialer = dialer;
+        self.clock = clock;
+        self
+    }
+
+    /// Checks everything; nothing is opened or started yet.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<AgentRuntime, BuildError> {
+        check_headend(&self.headend)?;
+        self.assets
+            .iter()
+            .try_for_each(|(asset, _)| check_asset(asset))?;
+        let agent_id = self.check_identity()?;
+        let state = MemoryState::default();
+        let kinds = self
+            .assets
+            .iter()
+            .map(|(asset, adapter)| (asset.clone(), adapter.describe().kind));
+        let config = Config {
+            agent_id,
+            instance_id: InstanceId::generate(),
+            software: self.software,
+            assets: kinds.collect(),
+            backoff: self.backoff,
+            seed: fastrand::u64(..),
+            telemetry_log: LogId::generate(),
+            report_log: LogId::generate(),
+            telemetry_bytes: self.telemetry_bytes,
+            telemetry_age: self.telemetry_age,
+            report_capacity: REPORT_CAPACITY,
+            durable: state.durable(),
+        };
+        let devices = self
+            .assets
+            .into_iter()
+            .map(|(asset, adapter)| (asset.id, adapter));
+        Ok(AgentRuntime::new(Parts {
+            headend: self.headend,
+            config,
+            devices: devices.collect(),
+            adapter_timeout: self.adapter_timeout,
+            state: Box::new(state),
+            shutdown: self.shutdown,
+            signals: self.signals,
+            dialer: self.dialer,
+            clock: self.clock,
+        }))
+    }
+
+    fn check_identity(&self) -> Result<AgentId, BuildError> {
+        let Some((first, _)) = self.assets.first() else {
+            return Err(BuildError::NoAsset);
+        };
+        if self.assets.len() > MAX_ASSETS {
+            return Err(BuildError::TooManyAssets {
+                count: self.assets.len(),
+                limit: MAX_ASSETS,
+            });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some((asset, _)) = self.assets.iter().find(|(asset, _)| !seen.insert(asset.id)) {
+            return Err(BuildError::DuplicateAsset { asset_id: asset.id });
+        }
+        let one_site = self
+            .assets
+            .iter()
+            .all(|(asset, _)| asset.site_id == first.site_id);
+        match self.agent_id {
+            Some(agent_id) => Ok(agent_id),
+            None if self.assets.len() == 1 => Ok(first.id.into()),
+            None if one_site => Ok(first.site_id.into()),
+            None => Err(BuildError::AgentIdMissing),
+        }
+    }
+}
+
+fn check_headend(uri: &Uri) -> Result<(), BuildError> {
+    let problem = match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(host)) if !host.is_empty() => return Ok(()),
+        (Some("https"), _) => "this version has no TLS; use http:// through a tunnel",
+        _ => "write it like http://headend.example:50051",
+    };
+    Err(BuildError::Headend {
+        uri: uri.clone(),
+        problem,
+    })
+}
+
+fn check_asset(asset: &Asset) -> Result<(), BuildError> {
+    let limits = [asset.min_mw, asset.max_mw];
+    let problem = if limits.iter().any(|limit| !limit.is_finite()) {
+        "min_mw and max_mw must be finite numbers"
+    } else if asset.min_mw > asset.max_mw {
+        "min_mw is above max_mw; swap them"
+    } else if !asset.allows(asset.default_mw) {
+        "default_mw must lie between min_mw and max_mw"
+    } else if asset.failsafe.after_s == 0 {
+        "failsafe.after_s must be at least 1"
+    } else {
+        return Ok(());
+    };
+    Err(BuildError::InvalidAsset {
+        asset_id: asset.id,
+        name: asset.name.clone(),
+        problem,
+    })
+}
+
+impl fmt::Debug for AgentBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentBuilder")
+            .field("headend", &self.headend)
+            .field("agent_id", &self.agent_id)
+            .field("assets", &self.assets.len())
+            .finish_non_exhaustive()
+    }
+}

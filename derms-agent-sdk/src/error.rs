@@ -1,0 +1,58 @@
+//! What keeps an agent from being built or from running.
+
+use derms_proto::AssetId;
+
+/// What keeps an agent from being built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The headend's address can't be used.
+    #[error("the headend address `{uri}` can't be used: {problem}")]
+    Headend {
+        /// As it was given.
+        uri: http::Uri,
+        /// What is wrong and what to change.
+        problem: &'static str,
+    },
+    /// There is nothing to serve.
+    #[error("the agent has no asset; add one with `adapter(asset, adapter)`")]
+    NoAsset,
+    /// An asset was given twice.
+    #[error("asset {asset_id} was added twice; give each asset one adapter")]
+    DuplicateAsset {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// More assets than one agent may serve.
+    #[error("the agent has {count} assets, at most {limit} are possible; use several agents")]
+    TooManyAssets {
+        /// How many it has.
+        count: usize,
+        /// How many are possible.
+        limit: usize,
+    },
+    /// An asset's numbers make no sense.
+    #[error("asset {asset_id} ({name}): {problem}")]
+    InvalidAsset {
+        /// The asset.
+        asset_id: AssetId,
+        /// Its name.
+        name: String,
+        /// What is wrong and what to change.
+        problem: &'static str,
+    },
+    /// Assets of several sites, and no `agent_id`.
+    #[error("the assets belong to several sites; say who the agent is with `agent_id(…)`")]
+    AgentIdMissing,
+}
+
+/// What ends [`AgentRuntime::run`](crate::AgentRuntime::run), apart from a shutdown.
+///
+/// A headend that can't be reached or refuses the agent never does: the agent keeps trying.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The handler for SIGTERM and Ctrl-C can't be installed.
+    #[error("can't listen for SIGTERM and Ctrl-C")]
+    Signal(#[source] std::io::Error),
+}

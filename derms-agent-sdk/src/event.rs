@@ -1,0 +1,214 @@
+//! What an embedder can watch.
+
+use std::time::Duration;
+
+use derms_proto::link::{Control, Gap, GrantStatus, LogKind, SetpointPhase};
+use derms_proto::{AssetId, Availability, CloseReason, DispatchId, Power, ReasonCode};
+
+/// Something that happened in an agent.
+///
+/// Every event is also logged with `tracing`. A watcher that reads too slowly misses the oldest
+/// events and is told how many with [`Missed`](Self::Missed).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum AgentEvent {
+    /// An attempt to connect begins.
+    Connecting {
+        /// Attempts that failed since the last healthy session.
+        failures: u32,
+    },
+    /// The session is active.
+    Connected {
+        /// Its epoch.
+        epoch: u64,
+        /// How many assets were granted.
+        granted: usize,
+        /// How many were claimed.
+        claimed: usize,
+    },
+    /// The epoch is not above the last one: the headend lost its state.
+    EpochWentBack {
+        /// The highest epoch seen before.
+        last: u64,
+        /// The epoch of the new session.
+        epoch: u64,
+    },
+    /// An asset was not granted, or is no longer.
+    Refused {
+        /// The asset.
+        asset_id: AssetId,
+        /// Why.
+        status: GrantStatus,
+        /// Why, in the headend's words.
+        text: Option<String>,
+    },
+    /// No session came about.
+    ConnectFailed {
+        /// What failed.
+        text: String,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// The session has ended.
+    Disconnected {
+        /// Why.
+        reason: CloseReason,
+        /// Why, for people.
+        text: String,
+        /// When it is tried again; `None` if the headend told the agent to stop.
+        retry_in: Option<Duration>,
+    },
+    /// The headend refuses this agent in a way that trying again can't mend; it is tried again
+    /// all the same, but seldom (5 min to 1 h). Somebody must act.
+    Halted {
+        /// Why.
+        reason: CloseReason,
+        /// Why, for people.
+        text: String,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// Another live process uses the identity of this agent. Somebody must act.
+    DuplicateIdentity {
+        /// The headend's words.
+        text: String,
+    },
+    /// An order moved on; the same is reported to the headend.
+    Order {
+        /// The asset.
+        asset_id: AssetId,
+        /// The order.
+        dispatch_id: DispatchId,
+        /// Its revision.
+        revision: u64,
+        /// The step.
+        phase: SetpointPhase,
+        /// Why.
+        reason: Option<ReasonCode>,
+        /// Why, in the device's or the agent's words.
+        text: Option<String>,
+        /// What the device said it applied.
+        applied: Option<Power>,
+    },
+    /// A device did not go where it must go without an order; it is tried again until it does.
+    DeviceStuck {
+        /// The asset.
+        asset_id: AssetId,
+        /// The device's words.
+        text: String,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// A device that was stuck has obeyed.
+    DeviceRecovered {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// The link was lost for too long: the failsafe of the asset is in force.
+    FailsafeEntered {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// A fresh order has ended the failsafe.
+    FailsafeLeft {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// A read of a device failed; told once until a read succeeds again.
+    ReadFailed {
+        /// The asset.
+        asset_id: AssetId,
+        /// The device's words.
+        text: String,
+    },
+    /// A device reads again.
+    ReadRecovered {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// Samples were dropped before they were acknowledged; the headend is told.
+    SamplesLost {
+        /// Which.
+        gap: Gap,
+    },
+    /// The headend refused an entry of a log for good.
+    EntryRefused {
+        /// The log.
+        kind: LogKind,
+        /// Its number.
+        seq: u64,
+        /// The headend's words.
+        text: Option<String>,
+    },
+    /// The report log is full: new setpoints are refused until the headend acknowledges some.
+    ReportLogFull,
+    /// The agent stops: devices go to their defaults, logs are sent.
+    Stopping,
+    /// The agent has stopped.
+    Stopped {
+        /// Assets that were not brought to their default in time.
+        unsettled: Vec<AssetId>,
+    },
+    /// Events that this watcher missed because it read too slowly.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// Where the link stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Waiting for the next attempt. Next: `Connecting`.
+    #[default]
+    Backoff,
+    /// Dialling. Next: `Registering`; on failure `Backoff` or `Halted`.
+    Connecting,
+    /// `Register` is sent. Next: `Active`; on failure or after 15 s `Backoff` or `Halted`.
+    Registering,
+    /// In session. Next: `Draining` at a shutdown; on loss `Backoff` or `Halted`.
+    Active,
+    /// Shutting down. Next: `Stopped`.
+    Draining,
+    /// Refused in a way that trying again can't mend. Next: `Connecting`, after 5 min to 1 h.
+    Halted,
+    /// The end.
+    Stopped,
+}
+
+/// An agent at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct AgentSnapshot {
+    /// Where the link stands.
+    pub link: LinkState,
+    /// The epoch of the session, while one is active.
+    pub epoch: Option<u64>,
+    /// Samples that are not acknowledged.
+    pub outbox_depth: u64,
+    /// Samples dropped since the start.
+    pub dropped_samples: u64,
+    /// Reports that are not acknowledged.
+    pub unacknowledged_reports: u64,
+    /// Its assets, in the order of their ids.
+    pub assets: Vec<AssetSnapshot>,
+}
+
+/// An asset of an agent at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AssetSnapshot {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// The headend's last answer to the claim; `None` before the first.
+    pub grant: Option<GrantStatus>,
+    /// What it is doing.
+    pub control: Control,
+    /// Whether it reads and takes orders.
+    pub availability: Availability,
+    /// Reads that failed since the start.
+    pub read_errors: u64,
+    /// The highest revision that was decided upon; 0 if none.
+    pub last_revision: u64,
+}

@@ -1,0 +1,45 @@
+//! Boxed and shared adapters are adapters.
+
+use std::sync::Arc;
+
+use derms_proto::Power;
+
+use crate::{AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait};
+
+#[async_trait]
+impl<A: DerAdapter + ?Sized> DerAdapter for Box<A> {
+    fn describe(&self) -> DeviceInfo {
+        (**self).describe()
+    }
+
+    async fn read(&self) -> Result<Reading, AdapterError> {
+        (**self).read().await
+    }
+
+    async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {
+        (**self).apply(setpoint).await
+    }
+
+    async fn go_to_default(&self, default: Power) -> Result<Applied, AdapterError> {
+        (**self).go_to_default(default).await
+    }
+}
+
+#[async_trait]
+impl<A: DerAdapter + ?Sized> DerAdapter for Arc<A> {
+    fn describe(&self) -> DeviceInfo {
+        (**self).describe()
+    }
+
+    async fn read(&self) -> Result<Reading, AdapterError> {
+        (**self).read().await
+    }
+
+    async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {
+        (**self).apply(setpoint).await
+    }
+
+    async fn go_to_default(&self, default: Power) -> Result<Applied, AdapterError> {
+        (**self).go_to_default(default).await
+    }
+}

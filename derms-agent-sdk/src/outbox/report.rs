@@ -1,0 +1,139 @@
+//! The report log: never drops an entry; when it is full, new orders are refused.
+
+use std::collections::VecDeque;
+
+use derms_proto::link::{LogHead, LogKind, Report, ReportBatch, ReportEntry, SetpointReport};
+use derms_proto::{AssetId, LogId};
+
+use super::size;
+
+/// Most entries that orders may bring before new ones are refused.
+pub(crate) const CAPACITY: usize = 8_192;
+/// On top of it, for refusals.
+const REFUSALS: usize = 1_024;
+/// On top of it, for how the orders in hand go on.
+const IN_HAND: usize = 16_384;
+
+/// Reports that are not acknowledged.
+#[derive(Debug)]
+pub(crate) struct ReportLog {
+    log_id: LogId,
+    entries: VecDeque<(ReportEntry, usize)>,
+    next_seq: u64,
+    capacity: usize,
+}
+
+impl ReportLog {
+    pub(crate) fn new(log_id: LogId, capacity: usize) -> Self {
+        Self {
+            log_id,
+            entries: VecDeque::new(),
+            next_seq: 1,
+            capacity,
+        }
+    }
+
+    pub(crate) const fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    pub(crate) const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    pub(crate) fn first_unacked(&self) -> u64 {
+        self.next_seq - self.entries.len() as u64
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn head(&self) -> LogHead {
+        LogHead {
+            kind: LogKind::Report,
+            log_id: self.log_id,
+            first_seq: self.first_unacked(),
+            next_seq: self.next_seq,
+        }
+    }
+
+    /// Whether a new order may be accepted.
+    pub(crate) fn has_room(&self) -> bool {
+        self.entries.len() < self.capacity
+    }
+
+    /// Whether a refusal may still be written down. Past it the order stays unanswered, which the
+    /// headend shows as in doubt.
+    pub(crate) fn has_room_for_refusal(&self) -> bool {
+        self.entries.len() < self.capacity + REFUSALS
+    }
+
+    /// Appends what can't be left unsaid. False, and nothing is appended, at the last bound;
+    /// orders in hand never get there, for each may bring three entries at most.
+    pub(crate) fn append(&mut self, entry: ReportEntry) -> bool {
+        if self.entries.len() >= self.capacity + REFUSALS + IN_HAND {
+            return false;
+        }
+        let bytes = size::of_report(&entry);
+        self.entries.push_back((entry, bytes));
+        self.next_seq += 1;
+        true
+    }
+
+    /// Whether the same step of the same order already waits for its acknowledgement.
+    pub(crate) fn holds(&self, asset_id: AssetId, report: &SetpointReport) -> bool {
+        self.entries.iter().any(|(entry, _)| {
+            entry.asset_id == asset_id
+                && matches!(&entry.report, Report::Setpoint(held)
+                    if held.dispatch_id == report.dispatch_id
+                        && held.revision == report.revision
+                        && held.phase == report.phase)
+        })
+    }
+
+    /// Everything up to `up_to` is safe. False if no such number was ever given.
+    #[must_use]
+    pub(crate) fn ack(&mut self, up_to: u64) -> bool {
+        if up_to >= self.next_seq {
+            return false;
+        }
+        let acked = (up_to + 1).saturating_sub(self.first_unacked());
+        self.entries.drain(..usize::try_from(acked).unwrap_or(0));
+        true
+    }
+
+    /// The batch that begins at `from`, and its last number.
+    pub(crate) fn batch(
+        &self,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Option<(ReportBatch, u64)> {
+        let first_seq = from.max(self.first_unacked());
+        let skip = usize::try_from(first_seq - self.first_unacked()).ok()?;
+        let mut bytes = 0;
+        let entries: Vec<_> = self
+            .entries
+            .iter()
+            .skip(skip)
+            .take(max_entries.max(1))
+            .take_while(|(_, size)| {
+                let first = bytes == 0;
+                bytes += size;
+                first || bytes <= max_bytes
+            })
+            .map(|(entry, _)| Ok(entry.clone()))
+            .collect();
+        if entries.is_empty() {
+            return None;
+        }
+        let last = first_seq + entries.len() as u64 - 1;
+        let batch = ReportBatch {
+            log_id: self.log_id,
+            first_seq,
+            entries,
+        };
+        Some((batch, last))
+    }
+}

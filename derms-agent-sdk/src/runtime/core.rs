@@ -1,0 +1,268 @@
+//! The task that owns the session: feeds it and does what it wants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::{AssetId, pb};
+use http::Uri;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+
+use super::device::{self, Commands, Shared};
+use super::handle::Publisher;
+use super::{Parts, journal};
+use crate::clock::{Clock, MonoTime};
+use crate::connect::{self, Dial, Inbound, OUTBOUND};
+use crate::session::{End, Input, Output, Session};
+use crate::state::StateStore;
+
+/// What may wait for the session. Full: devices and the stream's reader wait; the session never
+/// waits for anything, so it is not full for long.
+const INPUTS: usize = 1_024;
+/// Devices are read this often until a headend says otherwise.
+const READ_EVERY: Duration = Duration::from_secs(4);
+/// Tokio's timers stand still while the machine sleeps; leases and failsafes must not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+pub(super) struct Core {
+    session: Session,
+    headend: Uri,
+    clock: Arc<dyn Clock>,
+    dialer: Arc<dyn Dial>,
+    state: Box<dyn StateStore>,
+    publisher: Publisher,
+    tasks: TaskTracker,
+    life: CancellationToken,
+    devices: BTreeMap<AssetId, Commands>,
+    every: watch::Sender<Duration>,
+    inputs: mpsc::Receiver<Input>,
+    link: mpsc::Receiver<LinkEvent>,
+    link_sender: mpsc::Sender<LinkEvent>,
+    /// The attempt that counts; events of earlier ones don't.
+    attempt: u64,
+    connection: Option<Connection>,
+    snapshot_at: MonoTime,
+    stopped: bool,
+}
+
+struct Connection {
+    /// `None` until the stream is there.
+    outbound: Option<mpsc::Sender<pb::AgentMessage>>,
+    close: CancellationToken,
+    /// The end of a connection, and of the whole agent, ends its task.
+    _closes: DropGuard,
+}
+
+struct LinkEvent {
+    attempt: u64,
+    what: What,
+}
+
+enum What {
+    Connected(Channel),
+    Inbound(Inbound),
+}
+
+impl Core {
+    pub(super) fn start(
+        parts: Parts,
+        publisher: Publisher,
+        tasks: &TaskTracker,
+        life: &CancellationToken,
+    ) -> Self {
+        let (input_sender, inputs) = mpsc::channel(INPUTS);
+        let (link_sender, link) = mpsc::channel(INPUTS);
+        let (every, every_receiver) = watch::channel(READ_EVERY);
+        let shared = Shared {
+            inputs: input_sender,
+            every: every_receiver,
+            limit: parts.adapter_timeout,
+            clock: Arc::clone(&parts.clock),
+            tasks: tasks.clone(),
+            life: life.clone(),
+        };
+        let devices = parts
+            .devices
+            .into_iter()
+            .map(|(id, adapter)| (id, device::start(id, adapter, &shared)))
+            .collect();
+        let now = parts.clock.now();
+        Self {
+            session: Session::new(parts.config, now),
+            headend: parts.headend,
+            clock: parts.clock,
+            dialer: parts.dialer,
+            state: parts.state,
+            publisher,
+            tasks: tasks.clone(),
+            life: life.clone(),
+            devices,
+            every,
+            inputs,
+            link,
+            link_sender,
+            attempt: 0,
+            connection: None,
+            snapshot_at: now.mono,
+            stopped: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, shutdown: &CancellationToken) {
+        self.feed(Input::Tick);
+        let mut told = false;
+        while !self.stopped {
+            let sleep = tokio::time::sleep(self.sleep());
+            tokio::select! {
+                () = shutdown.cancelled(), if !told => {
+                    told = true;
+                    self.feed(Input::Shutdown);
+                }
+                Some(input) = self.inputs.recv() => self.feed(input),
+                Some(event) = self.link.recv() => self.link_event(event),
+                () = sleep => self.feed(Input::Tick),
+            }
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let now = self.clock.now().mono;
+        let due = self.session.deadline();
+        due.map_or(LONGEST_SLEEP, |due| due.saturating_since(now))
+            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        if event.attempt != self.attempt || self.connection.is_none() {
+            return;
+        }
+        match event.what {
+            What::Connected(channel) => self.connected(channel),
+            What::Inbound(Inbound::Message(message)) => self.feed(Input::Received(message)),
+            What::Inbound(Inbound::Malformed(error)) => self.feed(Input::Malformed(error)),
+            What::Inbound(Inbound::Ended(end)) => self.feed(Input::Ended(end)),
+        }
+    }
+
+    /// Register is queued before the call is made: it returns only with the headend's headers.
+    fn connected(&mut self, channel: Channel) {
+        let (outbound, queue) = mpsc::channel(OUTBOUND);
+        if let Some(connection) = &mut self.connection {
+            connection.outbound = Some(outbound);
+        }
+        self.feed(Input::Connected);
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let (attempt, sender) = (self.attempt, self.link_sender.clone());
+        let inbound = async move |inbound| {
+            let what = What::Inbound(inbound);
+            // Fails only when the agent has ended.
+            let _ = sender.send(LinkEvent { attempt, what }).await;
+        };
+        // Not bound to `life`: the goodbye of the last stream is awaited at the end of `run`.
+        let stream = connect::run(channel, queue, inbound, connection.close.clone());
+        self.tasks.spawn(stream);
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.session.handle(input, self.clock.now());
+        while let Some(output) = self.session.next_output() {
+            if let Some(answer) = self.perform(output) {
+                self.session.handle(answer, self.clock.now());
+            }
+        }
+        let now = self.clock.now();
+        if now.mono >= self.snapshot_at {
+            self.snapshot_at = now.mono + Duration::from_secs(1);
+            self.publisher.snapshot(self.session.snapshot(now));
+        }
+    }
+
+    /// Does one thing; what it leads to at once is the next input.
+    fn perform(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Connect => self.dial(),
+            Output::Disconnect => self.disconnect(),
+            Output::Send(message) => {
+                let connection = self.connection.as_ref()?;
+                let outbound = connection.outbound.as_ref()?;
+                if outbound.try_send(pb::AgentMessage::from(*message)).is_err() {
+                    let text = "the headend does not read what is sent to it".into();
+                    return Some(Input::Ended(End::Lost { text }));
+                }
+            }
+            Output::Persist { token, record } => {
+                let asset_id = record.asset_id;
+                let stored = self.state.persist(record);
+                if let Err(error) = &stored {
+                    tracing::error!(asset = %asset_id, %error, "an order can't be stored");
+                }
+                let stored = stored.is_ok();
+                return Some(Input::Persisted {
+                    asset_id,
+                    token,
+                    stored,
+                });
+            }
+            Output::Command {
+                asset_id,
+                token,
+                command,
+            } => {
+                let device = self.devices.get(&asset_id)?;
+                if device.try_send((token, command)).is_err() {
+                    tracing::error!(asset = %asset_id, "the device's task has ended");
+                }
+            }
+            Output::ReadEvery(every) => {
+                self.every
+                    .send_if_modified(|now| std::mem::replace(now, every) != every);
+            }
+            Output::Event(event) => {
+                journal::write(&event, &self.headend);
+                self.snapshot_at = MonoTime::default();
+                self.publisher.event(event);
+            }
+            Output::Stopped => self.stopped = true,
+        }
+        None
+    }
+
+    fn dial(&mut self) {
+        self.disconnect();
+        self.attempt += 1;
+        let close = CancellationToken::new();
+        self.connection = Some(Connection {
+            outbound: None,
+            close: close.clone(),
+            _closes: close.clone().drop_guard(),
+        });
+        let (attempt, sender) = (self.attempt, self.link_sender.clone());
+        let (dialer, headend) = (Arc::clone(&self.dialer), self.headend.clone());
+        let attempting = async move {
+            let what = match connect::open(&*dialer, &headend).await {
+                Ok(channel) => What::Connected(channel),
+                Err(end) => What::Inbound(Inbound::Ended(end)),
+            };
+            let _ = sender.send(LinkEvent { attempt, what }).await;
+        };
+        let life = self.life.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = attempting => {}
+                () = close.cancelled() => {}
+                () = life.cancelled() => {}
+            }
+        });
+    }
+
+    /// Ends the attempt or the stream; what is queued still goes out.
+    fn disconnect(&mut self) {
+        self.connection = None;
+    }
+}

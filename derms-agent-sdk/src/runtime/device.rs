@@ -1,0 +1,133 @@
+//! The tasks of one device: one for commands, one for reads, so that neither waits for the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::AssetId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::clock::Clock;
+use crate::session::{Command, DeviceFault, Input};
+use crate::{AdapterError, Applied, DerAdapter};
+
+/// The session has at most one command under way per device.
+const COMMANDS: usize = 4;
+
+/// What all devices of an agent share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) every: watch::Receiver<Duration>,
+    pub(super) limit: Duration,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tasks: TaskTracker,
+    pub(super) life: CancellationToken,
+}
+
+/// The way to a device: full only if it is not asked in turn, which the session never does.
+pub(super) type Commands = mpsc::Sender<(u64, Command)>;
+
+/// Starts the tasks of a device.
+pub(super) fn start(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, shared: &Shared) -> Commands {
+    let (commands, queue) = mpsc::channel(COMMANDS);
+    let tasks = shared.tasks.clone();
+    let life = shared.life.clone();
+    let obeying = obey(asset_id, Arc::clone(&adapter), queue, shared.clone());
+    tasks.spawn(life.clone().run_until_cancelled_owned(obeying));
+    let reading = read(asset_id, adapter, shared.clone());
+    tasks.spawn(life.run_until_cancelled_owned(reading));
+    commands
+}
+
+async fn obey(
+    asset_id: AssetId,
+    adapter: Arc<dyn DerAdapter>,
+    mut queue: mpsc::Receiver<(u64, Command)>,
+    shared: Shared,
+) {
+    while let Some((token, command)) = queue.recv().await {
+        let adapter = Arc::clone(&adapter);
+        let call = async move {
+            match command {
+                Command::Apply(setpoint) => adapter.apply(&setpoint).await,
+                Command::Default(power) => adapter.go_to_default(power).await,
+            }
+        };
+        let result: Result<Applied, _> = limited(call, &shared).await;
+        let result = result.map_err(|error| DeviceFault {
+            reason: error.reason(),
+            text: explained(&error),
+        });
+        let done = Input::Done {
+            asset_id,
+            token,
+            result,
+        };
+        if shared.inputs.send(done).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, mut shared: Shared) {
+    // A random phase spreads the devices of a gateway, and the agents of a fleet.
+    let mut next = Instant::now() + shared.every.borrow().mul_f64(fastrand::f64());
+    loop {
+        let changed = tokio::select! {
+            () = sleep_until(next) => false,
+            changed = shared.every.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+        };
+        let every = *shared.every.borrow_and_update();
+        if changed {
+            next = next.min(Instant::now() + every.mul_f64(fastrand::f64()));
+            continue;
+        }
+        let call = {
+            let adapter = Arc::clone(&adapter);
+            async move { adapter.read().await }
+        };
+        let result = limited(call, &shared).await;
+        let input = Input::Read {
+            asset_id,
+            at: shared.clock.now(),
+            result: result.map(Box::new).map_err(|error| explained(&error)),
+        };
+        if shared.inputs.send(input).await.is_err() {
+            return;
+        }
+        next = (next + every).max(Instant::now());
+    }
+}
+
+/// Calls an adapter within the time limit. A call that is over the limit is dropped and has ended
+/// when this returns, so that the next one never runs beside it.
+async fn limited<T: Send + 'static>(
+    call: impl Future<Output = Result<T, AdapterError>> + Send + 'static,
+    shared: &Shared,
+) -> Result<T, AdapterError> {
+    // On a task of its own: an adapter that panics takes nothing with it.
+    let mut call = AbortOnDropHandle::new(shared.tasks.spawn(call));
+    match timeout(shared.limit, &mut call).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(AdapterError::device("the adapter panicked")),
+        Err(_) => {
+            call.abort();
+            let _ = call.await;
+            let text = format!("no answer within {:?}", shared.limit);
+            Err(AdapterError::timeout(text))
+        }
+    }
+}
+
+fn explained(error: &AdapterError) -> String {
+    match &error.source {
+        Some(source) => format!("{}: {source}", error.text),
+        None => error.text.clone(),
+    }
+}

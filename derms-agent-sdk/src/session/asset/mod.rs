@@ -1,0 +1,336 @@
+//! One asset: the orders for it, its device, its lease and its failsafe.
+
+mod device;
+mod failsafe;
+mod orders;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use derms_proto::link::{
+    AssetHealth, AssetState, Control, Event, GrantStatus, Rating, ReleaseOrder, Report,
+    ReportEntry, SetpointOrder, SetpointPhase, SetpointReport, Severity,
+};
+use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
+
+use self::device::{InFlight, Rest, Target};
+use super::server_clock::ServerClock;
+use super::{Output, Tokens};
+use crate::clock::{MonoTime, Now};
+use crate::outbox::ReportLog;
+use crate::{AgentEvent, AssetSnapshot};
+
+/// Outcomes that are kept to answer an order that comes again.
+const OUTCOMES: usize = 16;
+
+/// Everything the agent knows about one asset.
+#[derive(Debug)]
+pub(super) struct AssetMachine {
+    asset: Asset,
+    kind: AssetKind,
+    /// The headend's last answer; `None` before the first.
+    grant: Option<GrantStatus>,
+    /// When the headend was last heard in a session that grants this asset, or the start.
+    heard: MonoTime,
+    /// The highest revision that was decided upon.
+    last_revision: u64,
+    /// Accepted and not started.
+    next: Option<Next>,
+    releasing: Option<Releasing>,
+    in_force: Option<InForce>,
+    /// Has ended, and is reported as soon as the device is where it must be.
+    ending: Option<Ending>,
+    outcomes: VecDeque<(u64, SetpointReport)>,
+    /// What the device must do while no order is in force.
+    rest: Rest,
+    /// The one command that the device is busy with.
+    in_flight: Option<InFlight>,
+    /// The first default was tried: orders may start.
+    ready: bool,
+    failsafe: bool,
+    availability: Availability,
+    read_errors: u64,
+    read_failing: bool,
+}
+
+#[derive(Debug)]
+struct Next {
+    order: SetpointOrder,
+    /// The token of the write that is awaited; `None` once the order is received.
+    writing: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Releasing {
+    order: ReleaseOrder,
+    writing: u64,
+    /// The order that had not started when the release came.
+    unstarted: Option<SetpointOrder>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    order: SetpointOrder,
+    /// `None` until the device has said yes.
+    started: Option<Started>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Started {
+    /// End of the lease.
+    ends_at: Option<MonoTime>,
+    applied: Option<Power>,
+}
+
+#[derive(Debug)]
+struct Ending {
+    report: SetpointReport,
+    /// The revision of the release behind it.
+    release: Option<u64>,
+}
+
+/// What an asset needs of its session.
+#[derive(Debug)]
+pub(super) struct Ctx<'a> {
+    pub(super) now: Now,
+    pub(super) clock: &'a ServerClock,
+    pub(super) reports: &'a mut ReportLog,
+    pub(super) out: &'a mut VecDeque<Output>,
+    pub(super) tokens: &'a mut Tokens,
+}
+
+impl Ctx<'_> {
+    fn event(&mut self, event: AgentEvent) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    /// Writes a step down, to be sent until it is acknowledged. A refusal of what was never
+    /// accepted needs room in the log; without it the order stays unanswered.
+    fn report(&mut self, asset_id: AssetId, report: SetpointReport, refusal: bool) {
+        if self.reports.holds(asset_id, &report) {
+            return;
+        }
+        if refusal && !self.reports.has_room_for_refusal() {
+            self.event(AgentEvent::ReportLogFull);
+            return;
+        }
+        self.event(AgentEvent::Order {
+            asset_id,
+            dispatch_id: report.dispatch_id,
+            revision: report.revision,
+            phase: report.phase,
+            reason: report.reason,
+            text: report.text.clone(),
+            applied: report.applied,
+        });
+        self.append(asset_id, Report::Setpoint(report));
+    }
+
+    fn alarm(&mut self, asset_id: AssetId, code: &str, text: impl Into<String>) {
+        let event = Event {
+            severity: Severity::Alarm,
+            code: code.into(),
+            text: text.into(),
+        };
+        self.append(asset_id, Report::Event(event));
+    }
+
+    fn append(&mut self, asset_id: AssetId, report: Report) {
+        let entry = ReportEntry {
+            at: self.clock.label(self.now),
+            asset_id,
+            report,
+        };
+        if !self.reports.append(entry) {
+            self.event(AgentEvent::ReportLogFull);
+        }
+    }
+}
+
+impl AssetMachine {
+    pub(super) fn new(asset: Asset, kind: AssetKind, now: MonoTime) -> Self {
+        Self {
+            asset,
+            kind,
+            grant: None,
+            heard: now,
+            last_revision: 0,
+            next: None,
+            releasing: None,
+            in_force: None,
+            ending: None,
+            outcomes: VecDeque::new(),
+            rest: Rest::new(ControlSource::Default, Target::Default),
+            in_flight: None,
+            ready: false,
+            failsafe: false,
+            availability: Availability::default(),
+            read_errors: 0,
+            read_failing: false,
+        }
+    }
+
+    pub(super) const fn id(&self) -> AssetId {
+        self.asset.id
+    }
+
+    pub(super) const fn is_granted(&self) -> bool {
+        matches!(self.grant, Some(GrantStatus::Granted))
+    }
+
+    /// Whether the headend said that it does not want this asset from this agent.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.grant.is_some() && !self.is_granted()
+    }
+
+    pub(super) const fn is_served_elsewhere(&self) -> bool {
+        matches!(self.grant, Some(GrantStatus::ServedElsewhere))
+    }
+
+    pub(super) fn set_grant(
+        &mut self,
+        status: GrantStatus,
+        ctx: &mut Ctx<'_>,
+        text: Option<String>,
+    ) {
+        let before = self.grant.replace(status);
+        if status == GrantStatus::Granted {
+            self.heard(ctx);
+        } else if before != Some(status) {
+            ctx.event(AgentEvent::Refused {
+                asset_id: self.id(),
+                status,
+                text,
+            });
+        }
+    }
+
+    pub(super) fn state(&self, now: MonoTime) -> AssetState {
+        let capacity = self.asset.capacity_mwhr;
+        AssetState {
+            asset_id: self.id(),
+            kind: self.kind,
+            rating: Rating {
+                min: self.asset.min_mw,
+                max: self.asset.max_mw,
+                capacity_mwh: (capacity > 0.0).then_some(capacity),
+                ramp_mw_per_min: self.asset.ramp_rate_mw_per_min,
+            },
+            last_revision: self.last_revision,
+            control: self.control(now),
+            availability: self.availability,
+        }
+    }
+
+    pub(super) fn health(&self, now: MonoTime) -> AssetHealth {
+        AssetHealth {
+            asset_id: self.id(),
+            availability: self.availability,
+            control: self.control(now),
+            read_errors: self.read_errors,
+        }
+    }
+
+    pub(super) fn snapshot(&self, now: MonoTime) -> AssetSnapshot {
+        AssetSnapshot {
+            asset_id: self.id(),
+            grant: self.grant,
+            control: self.control(now),
+            availability: self.availability,
+            read_errors: self.read_errors,
+            last_revision: self.last_revision,
+        }
+    }
+
+    /// What the asset is doing. An order counts from when the device has said yes.
+    fn control(&self, now: MonoTime) -> Control {
+        if let Some((order, started)) = self.started() {
+            return Control {
+                source: ControlSource::Setpoint,
+                dispatch_id: Some(order.dispatch_id),
+                revision: Some(order.revision),
+                power: Some(order.power),
+                remaining: started.ends_at.map(|end| end.saturating_since(now)),
+            };
+        }
+        Control {
+            source: self.rest.source,
+            power: match self.rest.target {
+                Target::Default => Some(self.asset.default_mw),
+                Target::Power(power) => Some(power),
+                Target::Hold(power) => power,
+            },
+            ..Control::default()
+        }
+    }
+
+    /// The setpoint that the device has said yes to.
+    pub(super) fn setpoint(&self) -> Option<Power> {
+        self.started().map(|(order, _)| order.power)
+    }
+
+    fn started(&self) -> Option<(&SetpointOrder, Started)> {
+        let in_force = self.in_force.as_ref()?;
+        Some((&in_force.order, in_force.started?))
+    }
+
+    /// A read succeeded.
+    pub(super) fn read(&mut self, availability: Availability, ctx: &mut Ctx<'_>) {
+        self.availability = availability;
+        if std::mem::take(&mut self.read_failing) {
+            ctx.event(AgentEvent::ReadRecovered {
+                asset_id: self.id(),
+            });
+        }
+    }
+
+    /// A read failed; no value is invented.
+    pub(super) fn read_failed(&mut self, text: String, ctx: &mut Ctx<'_>) {
+        self.availability = Availability::Unavailable;
+        self.read_errors += 1;
+        if !std::mem::replace(&mut self.read_failing, true) {
+            let asset_id = self.id();
+            ctx.event(AgentEvent::ReadFailed { asset_id, text });
+        }
+    }
+
+    /// Does what is due now: ends the lease, trips the failsafe, starts the order that waits,
+    /// sends the device where it must be.
+    pub(super) fn advance(&mut self, ctx: &mut Ctx<'_>) {
+        self.end_lease(ctx);
+        self.trip_failsafe(ctx);
+        if self.in_flight.is_some() {
+            return;
+        }
+        self.start_next(ctx);
+        self.settle_device(ctx);
+    }
+
+    /// When [`advance`](Self::advance) has something to do, if nothing else happens.
+    pub(super) fn deadline(&self) -> Option<MonoTime> {
+        let lease = self.started().and_then(|(_, started)| started.ends_at);
+        let retry = (self.in_flight.is_none() && self.in_force.is_none())
+            .then(|| self.rest.retry_at())
+            .flatten();
+        [lease, retry, self.failsafe_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn report_of(order: &SetpointOrder, phase: SetpointPhase) -> SetpointReport {
+        SetpointReport {
+            dispatch_id: order.dispatch_id,
+            revision: order.revision,
+            phase,
+            reason: None,
+            text: None,
+            applied: None,
+        }
+    }
+}
+
+/// Doubles from 1 s to 30 s.
+fn retry_delay(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(5)).min(Duration::from_secs(30))
+}

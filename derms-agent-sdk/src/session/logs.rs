@@ -1,0 +1,178 @@
+//! Readings into the telemetry log, and both logs onto the stream.
+
+use std::time::Duration;
+
+use derms_proto::AssetId;
+use derms_proto::link::{AgentMessage, Sample};
+
+use super::live::Live;
+use super::{Output, Session};
+use crate::clock::{MonoTime, Now};
+use crate::outbox::chunks;
+use crate::{AgentEvent, Reading};
+
+/// While batches wait for their acknowledgement, a sample waits this long for others.
+const GATHER: Duration = Duration::from_millis(200);
+/// How often newest samples are sent at once while the log is behind.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// A device was read, or could not be.
+    pub(super) fn read(
+        &mut self,
+        asset_id: AssetId,
+        at: Now,
+        result: Result<Box<Reading>, String>,
+        now: Now,
+    ) {
+        let result = result.and_then(|reading| match reading.measurements.non_finite() {
+            Some(field) => Err(format!("{field} is not a finite number")),
+            None => Ok(reading),
+        });
+        let reading = match result {
+            Ok(reading) => reading,
+            Err(text) => {
+                self.on_asset(asset_id, now, |asset, ctx| asset.read_failed(text, ctx));
+                return;
+            }
+        };
+        let Reading {
+            age,
+            availability,
+            mut measurements,
+        } = *reading;
+        self.on_asset(asset_id, now, |asset, ctx| asset.read(availability, ctx));
+        let Some(asset) = self
+            .assets
+            .get(&asset_id)
+            .filter(|asset| !asset.is_refused())
+        else {
+            return;
+        };
+        measurements.setpoint_mw = measurements.setpoint_mw.or(asset.setpoint());
+        let sample = Sample {
+            asset_id,
+            // A cached value is as old as it is, whenever it is sent.
+            measured_at: self.clock.label(at).saturating_sub(age),
+            measurements,
+        };
+        if self
+            .live
+            .as_ref()
+            .is_none_or(|live| live.backfill.is_some())
+        {
+            self.fresh.insert(asset_id, sample.clone());
+        }
+        let appended = self.telemetry.append(sample, now.mono);
+        if let Some(gap) = appended.lost {
+            self.event(AgentEvent::SamplesLost { gap });
+        }
+        if appended.trimmed {
+            let text = "the details are too large and were left out".into();
+            self.event(AgentEvent::ReadFailed { asset_id, text });
+        }
+    }
+
+    pub(super) fn is_behind(&self, live: &Live) -> bool {
+        self.unsent(live) > 2 * live.max_samples as u64
+    }
+
+    fn unsent(&self, live: &Live) -> u64 {
+        self.telemetry
+            .next_seq()
+            .saturating_sub(live.telemetry.next())
+    }
+
+    /// Sends what the windows allow: reports first, then telemetry, and newest samples while the
+    /// telemetry log is behind.
+    pub(super) fn send_logs(&mut self, now: Now) {
+        let Some(mut live) = self.live.take() else {
+            return;
+        };
+        while !live.reports.is_full()
+            && let Some((batch, last)) =
+                self.reports
+                    .batch(live.reports.next(), live.max_samples, live.max_bytes)
+        {
+            live.reports.sent(last);
+            self.send(AgentMessage::Report(batch));
+        }
+        self.send_telemetry(&mut live, now.mono);
+        self.send_fresh(&mut live, now.mono);
+        self.live = Some(live);
+    }
+
+    fn send_telemetry(&mut self, live: &mut Live, now: MonoTime) {
+        if live.backfill.is_none() && self.is_behind(live) {
+            live.backfill = Some(now);
+        }
+        while !live.telemetry.is_full() {
+            if self.unsent(live) <= live.max_samples as u64 {
+                live.backfill = None;
+            }
+            let waits = match live.backfill {
+                Some(next) => next > now,
+                None => self.gathers_until(live).is_some_and(|until| until > now),
+            };
+            if waits {
+                return;
+            }
+            let batch =
+                self.telemetry
+                    .batch(live.telemetry.next(), live.max_samples, live.max_bytes);
+            let Some((batch, last)) = batch else { return };
+            live.telemetry.sent(last);
+            self.out
+                .push_back(Output::Send(Box::new(AgentMessage::Telemetry(batch))));
+            if live.backfill.is_some() {
+                live.backfill = Some(live.after_backfill_batch(now));
+            }
+        }
+    }
+
+    /// While something is on its way, samples are gathered, so that a gateway with many assets
+    /// does not use its window up with batches of one.
+    fn gathers_until(&self, live: &Live) -> Option<MonoTime> {
+        if live.telemetry.is_idle() {
+            return None;
+        }
+        let oldest = self.telemetry.appended_at(live.telemetry.next())?;
+        Some(oldest + GATHER)
+    }
+
+    fn send_fresh(&mut self, live: &mut Live, now: MonoTime) {
+        if live.backfill.is_none() {
+            self.fresh.clear();
+            return;
+        }
+        if self.fresh.is_empty() || live.next_live > now {
+            return;
+        }
+        live.next_live = now + LIVE_EVERY;
+        let samples = std::mem::take(&mut self.fresh).into_values();
+        for chunk in chunks(samples, live.max_samples, live.max_bytes) {
+            self.send(AgentMessage::LiveTelemetry(
+                chunk.into_iter().map(Ok).collect(),
+            ));
+        }
+    }
+
+    /// When the session has something to do by itself.
+    pub(super) fn live_deadline(&self, live: &Live) -> Option<MonoTime> {
+        let telemetry = match live.backfill {
+            _ if live.telemetry.is_full() || self.unsent(live) == 0 => None,
+            Some(next) => Some(next),
+            None => self.gathers_until(live),
+        };
+        let fresh = (live.backfill.is_some() && !self.fresh.is_empty()).then_some(live.next_live);
+        [
+            Some(live.gives_up_at()),
+            Some(live.next_heartbeat),
+            telemetry,
+            fresh,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

@@ -1,0 +1,420 @@
+//! The agent's side of the protocol: no I/O, no clock. Inputs and the time go in, outputs come
+//! out.
+//!
+//! [`Session::handle`] takes one input; then [`Session::next_output`] is called until it is empty,
+//! and [`Session::deadline`] says when [`Input::Tick`] is due if nothing else happens.
+
+mod asset;
+mod inbound;
+mod link;
+mod live;
+mod logs;
+mod registration;
+mod server_clock;
+mod stopping;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use derms_proto::link::{AgentMessage, Close, HeadendMessage, Sample, Software, WireError};
+use derms_proto::{
+    AgentId, Asset, AssetId, AssetKind, CloseReason, InstanceId, LogId, Power, ReasonCode,
+};
+
+use self::asset::{AssetMachine, Ctx};
+pub(crate) use self::link::End;
+use self::link::{Link, Next, State};
+use self::live::Live;
+use self::server_clock::ServerClock;
+use self::stopping::Stopping;
+use crate::clock::{MonoTime, Now};
+use crate::outbox::{ReportLog, TelemetryLog};
+use crate::state::Record;
+use crate::{AgentEvent, AgentSnapshot, Applied, Backoff, LinkState, Reading, Setpoint};
+
+/// How long the headend may take to answer Register.
+const REGISTERED_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a session is made of.
+pub(crate) struct Config {
+    pub(crate) agent_id: AgentId,
+    pub(crate) instance_id: InstanceId,
+    pub(crate) software: Software,
+    pub(crate) assets: Vec<(Asset, AssetKind)>,
+    pub(crate) backoff: Box<dyn Backoff>,
+    pub(crate) seed: u64,
+    pub(crate) telemetry_log: LogId,
+    pub(crate) report_log: LogId,
+    pub(crate) telemetry_bytes: usize,
+    pub(crate) telemetry_age: Duration,
+    pub(crate) report_capacity: usize,
+    pub(crate) durable: bool,
+}
+
+/// What happens to a session.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Time has passed.
+    Tick,
+    /// The connection that was asked for with [`Output::Connect`] is there.
+    Connected,
+    /// A message came.
+    Received(Box<HeadendMessage>),
+    /// A message came that can't be read.
+    Malformed(WireError),
+    /// The attempt or the stream has ended.
+    Ended(End),
+    /// The answer to [`Output::Persist`].
+    Persisted {
+        asset_id: AssetId,
+        token: u64,
+        stored: bool,
+    },
+    /// The answer to [`Output::Command`].
+    Done {
+        asset_id: AssetId,
+        token: u64,
+        result: Result<Applied, DeviceFault>,
+    },
+    /// A device was read, at this time.
+    Read {
+        asset_id: AssetId,
+        at: Now,
+        result: Result<Box<Reading>, String>,
+    },
+    /// The agent is to stop.
+    Shutdown,
+}
+
+/// What a session wants.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Output {
+    /// Dial once.
+    Connect,
+    /// Queue this on the stream.
+    Send(Box<AgentMessage>),
+    /// End the attempt or the stream, after what is queued. Its later events don't count.
+    Disconnect,
+    /// Write this down, then answer with [`Input::Persisted`].
+    Persist { token: u64, record: Record },
+    /// Tell the device, then answer with [`Input::Done`]. One at a time per asset.
+    Command {
+        asset_id: AssetId,
+        token: u64,
+        command: Command,
+    },
+    /// Read the devices this often.
+    ReadEvery(Duration),
+    /// Tell whoever watches.
+    Event(AgentEvent),
+    /// The session is over.
+    Stopped,
+}
+
+/// What a device is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    Apply(Setpoint),
+    Default(Power),
+}
+
+/// Why a device did not obey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceFault {
+    pub(crate) reason: ReasonCode,
+    pub(crate) text: String,
+}
+
+impl DeviceFault {
+    /// Whether the device has done nothing.
+    const fn refused(&self) -> bool {
+        matches!(
+            self.reason,
+            ReasonCode::DeviceUnavailable | ReasonCode::Unsupported
+        )
+    }
+}
+
+/// Numbers for questions that are answered by an input.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(u64);
+
+impl Tokens {
+    const fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// The agent's side of the protocol.
+pub(crate) struct Session {
+    agent_id: AgentId,
+    instance_id: InstanceId,
+    software: Software,
+    durable: bool,
+    started: MonoTime,
+    rng: fastrand::Rng,
+    link: Link,
+    /// While the link is active.
+    live: Option<Live>,
+    last_epoch: u64,
+    clock: ServerClock,
+    assets: BTreeMap<AssetId, AssetMachine>,
+    telemetry: TelemetryLog,
+    reports: ReportLog,
+    /// The newest sample of each asset since the last that was sent at once.
+    fresh: BTreeMap<AssetId, Sample>,
+    tokens: Tokens,
+    stopping: Option<Stopping>,
+    out: VecDeque<Output>,
+}
+
+impl Session {
+    pub(crate) fn new(config: Config, now: Now) -> Self {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let link_rng = rng.fork();
+        let assets = config.assets.into_iter().map(|(asset, kind)| {
+            let machine = AssetMachine::new(asset, kind, now.mono);
+            (machine.id(), machine)
+        });
+        Self {
+            agent_id: config.agent_id,
+            instance_id: config.instance_id,
+            software: config.software,
+            durable: config.durable,
+            started: now.mono,
+            rng,
+            link: Link::new(config.backoff, link_rng, now.mono),
+            live: None,
+            last_epoch: 0,
+            clock: ServerClock::default(),
+            assets: assets.collect(),
+            telemetry: TelemetryLog::new(
+                config.telemetry_log,
+                config.telemetry_bytes,
+                config.telemetry_age,
+            ),
+            reports: ReportLog::new(config.report_log, config.report_capacity),
+            fresh: BTreeMap::new(),
+            tokens: Tokens::default(),
+            stopping: None,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub(crate) fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Tick => {}
+            Input::Connected => self.connected(now),
+            Input::Received(message) => self.received(*message, now),
+            Input::Malformed(error) => self.protocol_error(error.to_string(), now),
+            Input::Ended(end) => {
+                if self.link.has_stream() || self.link.state == State::Connecting {
+                    self.end(&end, now);
+                }
+            }
+            Input::Persisted {
+                asset_id,
+                token,
+                stored,
+            } => {
+                self.on_asset(asset_id, now, |asset, ctx| {
+                    asset.persisted(token, stored, ctx);
+                });
+            }
+            Input::Done {
+                asset_id,
+                token,
+                result,
+            } => {
+                self.on_asset(asset_id, now, |asset, ctx| asset.done(token, result, ctx));
+            }
+            Input::Read {
+                asset_id,
+                at,
+                result,
+            } => self.read(asset_id, at, result, now),
+            Input::Shutdown => self.shutdown(now),
+        }
+        self.advance(now);
+    }
+
+    /// The next thing to do, in order.
+    pub(crate) fn next_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub(crate) fn deadline(&self) -> Option<MonoTime> {
+        let link = match self.link.state {
+            State::Backoff { until } | State::Halted { until } if self.stopping.is_none() => {
+                Some(until)
+            }
+            State::Registering { until, .. } => Some(until),
+            _ => None,
+        };
+        let live = self.live.as_ref().and_then(|live| self.live_deadline(live));
+        let stopping = self.stopping.as_ref().and_then(Stopping::deadline);
+        let assets = self.assets.values().filter_map(AssetMachine::deadline);
+        assets.chain(link).chain(live).chain(stopping).min()
+    }
+
+    /// How the agent stands now.
+    pub(crate) fn snapshot(&self, now: Now) -> AgentSnapshot {
+        let link = match self.link.state {
+            State::Stopped => LinkState::Stopped,
+            _ if self.stopping.is_some() => LinkState::Draining,
+            State::Backoff { .. } => LinkState::Backoff,
+            State::Connecting => LinkState::Connecting,
+            State::Registering { .. } => LinkState::Registering,
+            State::Active { .. } => LinkState::Active,
+            State::Halted { .. } => LinkState::Halted,
+        };
+        AgentSnapshot {
+            link,
+            epoch: self.link.epoch(),
+            outbox_depth: self.telemetry.depth(),
+            dropped_samples: self.telemetry.dropped(),
+            unacknowledged_reports: self.reports.depth() as u64,
+            assets: self
+                .assets
+                .values()
+                .map(|asset| asset.snapshot(now.mono))
+                .collect(),
+        }
+    }
+
+    /// Does what is due.
+    fn advance(&mut self, now: Now) {
+        if self.link.state == State::Stopped && self.stopping.is_none() {
+            return;
+        }
+        self.watch_link(now);
+        self.each_asset(now, AssetMachine::advance);
+        if let Some(gap) = self.telemetry.expire(now.mono) {
+            self.event(AgentEvent::SamplesLost { gap });
+        }
+        self.heartbeat(now);
+        self.send_logs(now);
+        self.advance_stop(now);
+    }
+
+    fn watch_link(&mut self, now: Now) {
+        if self.link.is_due(now.mono) && self.stopping.is_none() {
+            self.link.state = State::Connecting;
+            let failures = self.link.failures();
+            self.event(AgentEvent::Connecting { failures });
+            self.out.push_back(Output::Connect);
+        }
+        let silent = match (self.link.state, &self.live) {
+            (State::Registering { until, .. }, _) if until <= now.mono => {
+                "no answer to Register".into()
+            }
+            (State::Active { .. }, Some(live)) if live.gives_up_at() <= now.mono => {
+                format!("nothing was read for {:?}", live.liveness)
+            }
+            _ => return,
+        };
+        self.give_up(CloseReason::LivenessTimeout, silent, now);
+    }
+
+    fn protocol_error(&mut self, text: String, now: Now) {
+        if self.link.has_stream() {
+            self.give_up(CloseReason::ProtocolError, text, now);
+        }
+    }
+
+    /// Ends the session from this side.
+    fn give_up(&mut self, reason: CloseReason, text: String, now: Now) {
+        self.send(AgentMessage::Close(Close::new(reason, text.clone())));
+        self.end(&End::GaveUp { reason, text }, now);
+    }
+
+    /// The attempt or the session has ended: says so and plans the next.
+    fn end(&mut self, end: &End, now: Now) {
+        let was_session = self.link.has_stream();
+        let (reason, _) = end.reason();
+        let text = end.text().to_owned();
+        self.live = None;
+        self.out.push_back(Output::Disconnect);
+        if reason == CloseReason::DuplicateInstance {
+            self.event(AgentEvent::DuplicateIdentity { text: text.clone() });
+        }
+        match self.link.end(end, now.mono) {
+            Next::Halt { retry_in } => self.event(AgentEvent::Halted {
+                reason,
+                text,
+                retry_in,
+            }),
+            Next::Retry { retry_in } if was_session => {
+                let retry_in = Some(retry_in);
+                self.event(AgentEvent::Disconnected {
+                    reason,
+                    text,
+                    retry_in,
+                });
+            }
+            Next::Retry { retry_in } => self.event(AgentEvent::ConnectFailed { text, retry_in }),
+            Next::Stop => {
+                self.event(AgentEvent::Disconnected {
+                    reason,
+                    text,
+                    retry_in: None,
+                });
+                self.shutdown(now);
+            }
+        }
+    }
+
+    fn send(&mut self, message: AgentMessage) {
+        self.out.push_back(Output::Send(Box::new(message)));
+    }
+
+    fn event(&mut self, event: AgentEvent) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn each_asset(&mut self, now: Now, mut f: impl FnMut(&mut AssetMachine, &mut Ctx<'_>)) {
+        let mut ctx = Ctx {
+            now,
+            clock: &self.clock,
+            reports: &mut self.reports,
+            out: &mut self.out,
+            tokens: &mut self.tokens,
+        };
+        for asset in self.assets.values_mut() {
+            f(asset, &mut ctx);
+        }
+    }
+
+    /// False if there is no such asset.
+    fn on_asset(
+        &mut self,
+        asset_id: AssetId,
+        now: Now,
+        f: impl FnOnce(&mut AssetMachine, &mut Ctx<'_>),
+    ) -> bool {
+        let mut ctx = Ctx {
+            now,
+            clock: &self.clock,
+            reports: &mut self.reports,
+            out: &mut self.out,
+            tokens: &mut self.tokens,
+        };
+        let asset = self.assets.get_mut(&asset_id);
+        asset.map(|asset| f(asset, &mut ctx)).is_some()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("agent_id", &self.agent_id)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}

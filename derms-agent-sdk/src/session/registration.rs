@@ -1,0 +1,180 @@
+//! Register, grants, heartbeats: who the agent is and how it is.
+
+use derms_proto::link::{
+    AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LogCursor, LogKind,
+    PROTOCOL_MINOR, Register, Registered,
+};
+
+use super::asset::AssetMachine;
+use super::link::State;
+use super::live::{self, Live};
+use super::{Output, REGISTERED_TIMEOUT, Session};
+use crate::AgentEvent;
+use crate::clock::Now;
+
+impl Session {
+    /// The connection is there: the agent says who it is.
+    pub(super) fn connected(&mut self, now: Now) {
+        if self.link.state != State::Connecting || self.stopping.is_some() {
+            self.out.push_back(Output::Disconnect);
+            return;
+        }
+        let register = Register {
+            agent_id: self.agent_id,
+            instance_id: self.instance_id,
+            protocol_minor: PROTOCOL_MINOR,
+            capabilities: Vec::new(),
+            software: self.software.clone(),
+            last_epoch: self.last_epoch,
+            logs: vec![self.telemetry.head(), self.reports.head()],
+            assets: self.claims(now, |_| true),
+            durable: self.durable,
+            agent_time: Some(now.wall),
+        };
+        self.send(AgentMessage::Register(register));
+        self.link.state = State::Registering {
+            sent: now.mono,
+            until: now.mono + REGISTERED_TIMEOUT,
+        };
+    }
+
+    fn claims<E>(
+        &self,
+        now: Now,
+        which: impl Fn(&AssetMachine) -> bool,
+    ) -> Vec<Result<AssetState, E>> {
+        let assets = self.assets.values().filter(|asset| which(asset));
+        assets.map(|asset| Ok(asset.state(now.mono))).collect()
+    }
+
+    /// The session is active.
+    pub(super) fn registered(&mut self, registered: &Registered, now: Now) {
+        let State::Registering { sent, .. } = self.link.state else {
+            self.protocol_error("Registered came twice".into(), now);
+            return;
+        };
+        let Some((telemetry_next, reports_next)) = self.resume_logs(&registered.logs) else {
+            self.protocol_error("a log cursor is beyond the end of the log".into(), now);
+            return;
+        };
+        let epoch = registered.epoch;
+        if epoch == 0 {
+            self.protocol_error("epoch 0 is no epoch".into(), now);
+            return;
+        }
+        if epoch <= self.last_epoch {
+            let last = self.last_epoch;
+            self.event(AgentEvent::EpochWentBack { last, epoch });
+        }
+        self.last_epoch = self.last_epoch.max(epoch);
+        self.clock.exchange(sent, now.mono, registered.server_time);
+        let mut live = Live::new(registered, telemetry_next, reports_next, now.mono);
+        if self.is_behind(&live) {
+            let spread = registered.limits.backfill_spread.as_secs_f64().min(3_600.0);
+            let wait = std::time::Duration::from_secs_f64(self.rng.f64() * spread);
+            live.backfill = Some(now.mono + wait);
+        }
+        self.live = Some(live);
+        self.link.state = State::Active {
+            since: now.mono,
+            epoch,
+        };
+        self.out
+            .push_back(Output::ReadEvery(live::read_interval(registered)));
+        self.each_asset(now, |asset, ctx| {
+            let answer = registered
+                .grants
+                .iter()
+                .rev()
+                .find(|g| g.asset_id == asset.id());
+            match answer {
+                Some(grant) => asset.set_grant(grant.status, ctx, grant.text.clone()),
+                None => asset.set_grant(GrantStatus::Unknown, ctx, Some("not answered".into())),
+            }
+        });
+        self.event(AgentEvent::Connected {
+            epoch,
+            granted: self
+                .assets
+                .values()
+                .filter(|asset| asset.is_granted())
+                .count(),
+            claimed: self.assets.len(),
+        });
+    }
+
+    /// Where both logs go on; `None` if a cursor makes no sense.
+    fn resume_logs(&mut self, cursors: &[LogCursor]) -> Option<(u64, u64)> {
+        let cursor = |kind, log_id| {
+            let mut cursors = cursors.iter();
+            cursors
+                .find(|c| c.kind == kind && c.log_id == log_id)
+                .map(|c| c.next_seq)
+        };
+        let telemetry = cursor(LogKind::Telemetry, self.telemetry.log_id()).unwrap_or(1);
+        let reports = cursor(LogKind::Report, self.reports.log_id()).unwrap_or(1);
+        // Checked before either is trimmed: nothing is lost to a headend that is wrong.
+        if telemetry > self.telemetry.next_seq() || reports > self.reports.next_seq() {
+            return None;
+        }
+        let known = self.telemetry.ack(telemetry.saturating_sub(1))
+            && self.reports.ack(reports.saturating_sub(1));
+        // What was acknowledged before is gone, even if the headend has lost it since.
+        known.then(|| (self.telemetry.first_unacked(), self.reports.first_unacked()))
+    }
+
+    pub(super) fn grants(&mut self, grants: &[Grant], now: Now) {
+        for grant in grants {
+            self.on_asset(grant.asset_id, now, |asset, ctx| {
+                asset.set_grant(grant.status, ctx, grant.text.clone());
+            });
+        }
+    }
+
+    /// The headend wants to hear again what every asset is doing.
+    pub(super) fn resync(&mut self, epoch: u64, now: Now) {
+        let upserted = self.claims(now, |_| true);
+        self.send(AgentMessage::AssetUpdate(AssetUpdate {
+            epoch,
+            upserted,
+            removed: Vec::new(),
+        }));
+    }
+
+    /// A heartbeat when it is due; with it, assets that another agent served are claimed again.
+    pub(super) fn heartbeat(&mut self, now: Now) {
+        let Some(live) = self
+            .live
+            .as_mut()
+            .filter(|live| live.next_heartbeat <= now.mono)
+        else {
+            return;
+        };
+        let monotonic = now.mono.since_origin();
+        live.next_heartbeat = now.mono + live.heartbeat_every;
+        live.stamp(monotonic);
+        let epoch = live.epoch;
+        let heartbeat = AgentHeartbeat {
+            agent_time: Some(now.wall),
+            monotonic,
+            epoch,
+            outbox_depth: self.telemetry.depth(),
+            dropped_samples: self.telemetry.dropped(),
+            assets: self
+                .assets
+                .values()
+                .map(|asset| asset.health(now.mono))
+                .collect(),
+            uptime: Some(now.mono.saturating_since(self.started)),
+        };
+        self.send(AgentMessage::Heartbeat(heartbeat));
+        let upserted = self.claims(now, AssetMachine::is_served_elsewhere);
+        if !upserted.is_empty() {
+            self.send(AgentMessage::AssetUpdate(AssetUpdate {
+                epoch,
+                upserted,
+                removed: Vec::new(),
+            }));
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Random lives against a small model of a headend and of the device.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use derms_proto::link::{Gap, Report};
+use derms_proto::{Actor, DispatchStatus};
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// `jump` is added to the highest revision so far: not above 0 is an order that is late or
+    /// comes again.
+    Order {
+        jump: i64,
+        mw: f64,
+        lease: Option<u64>,
+        wait: i64,
+        then: u8,
+    },
+    Release {
+        of: u64,
+    },
+    Store(bool),
+    Answer(u8),
+    Pass(f64),
+    Life,
+    Cut,
+    Connect {
+        latency: u64,
+    },
+    Grant(bool),
+    Read,
+    /// A part of what is not acknowledged is, with or without the agent hearing of it.
+    Ack {
+        part: f64,
+        heard: bool,
+        rewind: bool,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let lease = prop_oneof![Just(None), (1_u64..60).prop_map(Some)];
+    prop_oneof![
+        4 => (-2_i64..4, -12.0..12.0, lease, -2_i64..40, 0_u8..3)
+            .prop_map(|(jump, mw, lease, wait, then)| Act::Order { jump, mw, lease, wait, then }),
+        1 => (1_u64..40).prop_map(|of| Act::Release { of }),
+        4 => prop::bool::weighted(0.9).prop_map(Act::Store),
+        5 => (0_u8..8).prop_map(Act::Answer),
+        3 => (0.0..40.0).prop_map(Act::Pass),
+        1 => (40.0..200.0).prop_map(Act::Pass),
+        3 => Just(Act::Life),
+        1 => Just(Act::Cut),
+        3 => (0_u64..4_000).prop_map(|latency| Act::Connect { latency }),
+        1 => prop::bool::weighted(0.7).prop_map(Act::Grant),
+        6 => Just(Act::Read),
+        3 => (0.0..=1.0, any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(part, heard, rewind)| Act::Ack { part, heard, rewind }),
+    ]
+}
+
+/// What a headend has of one log.
+#[derive(Debug)]
+struct Kept {
+    durable: u64,
+    expected: u64,
+    seen: BTreeSet<u64>,
+    lost: BTreeSet<u64>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self {
+            durable: 0,
+            expected: 1,
+            seen: BTreeSet::new(),
+            lost: BTreeSet::new(),
+        }
+    }
+
+    fn batch(&mut self, first: u64, count: usize, gaps: &[Gap]) {
+        for gap in gaps {
+            assert!(
+                gap.first_seq <= self.expected,
+                "a hole before the gap {gap:?}"
+            );
+            self.lost.extend(gap.first_seq..=gap.last_seq);
+            self.expected = self.expected.max(gap.last_seq + 1);
+        }
+        if count > 0 {
+            assert!(
+                first > self.durable,
+                "{first} was acknowledged and is sent again"
+            );
+            assert_eq!(
+                first, self.expected,
+                "a hole that no gap declares, or a needless repeat"
+            );
+            self.expected = first + count as u64;
+            self.seen.extend(first..self.expected);
+        }
+    }
+
+    fn keep(&mut self, part: f64) {
+        let open = (self.expected - 1 - self.durable) as f64;
+        self.durable += (open * part) as u64;
+    }
+}
+
+struct World {
+    bench: Bench,
+    orders: BTreeMap<u64, SetpointOrder>,
+    highest: u64,
+    status: BTreeMap<u64, DispatchStatus>,
+    applied: BTreeSet<u64>,
+    last_applied: u64,
+    started_at: BTreeMap<u64, Duration>,
+    seen_token: u64,
+    granted: bool,
+    telemetry: Kept,
+    reports: Kept,
+    delivered: HashSet<(u64, SetpointPhase)>,
+    said: HashSet<(u64, SetpointPhase)>,
+}
+
+impl World {
+    fn new() -> Self {
+        // Room for about ten samples, so that some are dropped.
+        let mut bench = Bench::at_rest(vec![asset(1)], 2_500, 8_192);
+        bench.obliging = false;
+        bench.feed(Input::Tick);
+        Self {
+            bench,
+            orders: BTreeMap::new(),
+            highest: 0,
+            status: BTreeMap::new(),
+            applied: BTreeSet::new(),
+            last_applied: 0,
+            started_at: BTreeMap::new(),
+            seen_token: 0,
+            granted: false,
+            telemetry: Kept::new(),
+            reports: Kept::new(),
+            delivered: HashSet::new(),
+            said: HashSet::new(),
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let active = self.bench.session.link.is_active();
+        match act {
+            Act::Order {
+                jump,
+                mw,
+                lease,
+                wait,
+                then,
+            } if active => {
+                let revision = self.highest.saturating_add_signed(jump).max(1);
+                self.order(revision, mw, lease, wait, then);
+            }
+            Act::Release { of } if active && self.orders.contains_key(&of) => {
+                self.highest += 1;
+                self.bench.release(self.highest, of);
+            }
+            Act::Store(stored) => self.bench.store(stored),
+            Act::Answer(answer) if !self.bench.commands.is_empty() => {
+                let result = match answer {
+                    0 => Err(fault(ReasonCode::DeviceError)),
+                    1 => Err(fault(ReasonCode::DeviceUnavailable)),
+                    _ => Ok(Applied::default()),
+                };
+                self.bench.answer(result);
+            }
+            Act::Pass(seconds) => self.bench.pass(seconds),
+            Act::Life if active => self.bench.receive(HeadendMessage::Unknown),
+            Act::Cut => self.bench.cut(),
+            Act::Connect { latency } if !active => self.connect(latency),
+            Act::Grant(granted) if active => self.grant(granted),
+            Act::Read => self.bench.read(1.0),
+            Act::Ack {
+                part,
+                heard,
+                rewind,
+            } => self.ack(part, active && heard, rewind),
+            _ => {}
+        }
+        self.observe();
+    }
+
+    fn order(&mut self, revision: u64, mw: f64, lease: Option<u64>, wait: i64, then: u8) {
+        let now = self.bench.server_now();
+        let epoch = self.bench.epoch;
+        let fresh = SetpointOrder {
+            duration: lease.map(Duration::from_secs),
+            start_deadline: Timestamp::from_unix_micros(now.unix_micros() + wait * 1_000_000),
+            then: match then {
+                0 => FollowUp::Hold,
+                1 => FollowUp::Value(Power::from_mw(2.0)),
+                _ => FollowUp::Default,
+            },
+            ..self.bench.order(revision, mw)
+        };
+        let order = self.orders.entry(revision).or_insert(fresh);
+        order.epoch = epoch;
+        self.highest = self.highest.max(revision);
+        self.status.entry(revision).or_insert(DispatchStatus::Sent);
+        let order = order.clone();
+        self.bench.setpoint(order);
+    }
+
+    fn connect(&mut self, latency: u64) {
+        self.observe();
+        let log = |kind, log_id, kept: &mut Kept| {
+            kept.expected = kept.durable + 1;
+            LogCursor {
+                kind,
+                log_id,
+                next_seq: kept.expected,
+            }
+        };
+        let telemetry = self.bench.session.telemetry.log_id();
+        let reports = self.bench.session.reports.log_id();
+        self.bench.cursors = vec![
+            log(LogKind::Telemetry, telemetry, &mut self.telemetry),
+            log(LogKind::Report, reports, &mut self.reports),
+        ];
+        self.bench.dial();
+        // The headend read its clock anywhere between the two messages.
+        let before = Duration::from_millis(latency / 3);
+        self.bench.now += before;
+        self.bench.epoch += 1;
+        let registered = self.bench.registered(self.bench.epoch);
+        self.bench.now += Duration::from_millis(latency) - before;
+        self.granted = true;
+        self.bench.receive(HeadendMessage::Registered(registered));
+    }
+
+    fn grant(&mut self, granted: bool) {
+        self.granted = granted;
+        let status = if granted {
+            GrantStatus::Granted
+        } else {
+            GrantStatus::Forbidden
+        };
+        let epoch = self.bench.epoch;
+        let grant = Grant {
+            asset_id: asset_id(1),
+            status,
+            last_revision: 0,
+            text: None,
+        };
+        self.bench.receive(HeadendMessage::Grants {
+            epoch,
+            grants: vec![grant],
+        });
+    }
+
+    fn ack(&mut self, part: f64, heard: bool, rewind: bool) {
+        self.telemetry.keep(part);
+        self.reports.keep(part);
+        if heard {
+            if rewind {
+                self.telemetry.expected = self.telemetry.durable + 1;
+            }
+            self.bench
+                .ack(LogKind::Telemetry, self.telemetry.durable, rewind);
+            self.observe();
+            if self.bench.session.link.is_active() {
+                self.bench.ack(LogKind::Report, self.reports.durable, false);
+            }
+        }
+    }
+
+    /// Checks everything that came out since the last time.
+    fn observe(&mut self) {
+        self.check_steps();
+        self.check_commands();
+        self.check_logs();
+        let counts = [
+            self.bench.commands.len() <= 1,
+            self.bench.session.out.is_empty(),
+        ];
+        assert_eq!(counts, [true, true], "one command at a time");
+    }
+
+    fn check_commands(&mut self) {
+        let Some((_, token, command)) = self.bench.commands.back() else {
+            return;
+        };
+        if *token <= self.seen_token {
+            return;
+        }
+        self.seen_token = *token;
+        let Command::Apply(setpoint) = command else {
+            return;
+        };
+        assert!(asset(1).allows(setpoint.power));
+        let Some(id) = setpoint.dispatch_id else {
+            return;
+        };
+        let (revision, order) = self
+            .orders
+            .iter()
+            .find(|(_, o)| o.dispatch_id == id)
+            .unwrap();
+        assert!(
+            self.applied.insert(*revision),
+            "I1: {revision} starts twice"
+        );
+        assert!(
+            self.bench.server_now() <= order.start_deadline,
+            "I2: {revision} has expired"
+        );
+        assert!(
+            *revision > self.last_applied,
+            "I3: {revision} after {}",
+            self.last_applied
+        );
+        assert!(
+            !self.status[revision].is_terminal(),
+            "I6: {revision} has ended"
+        );
+        assert!(
+            self.said.contains(&(*revision, SetpointPhase::Received)),
+            "not written down"
+        );
+        assert!(
+            self.granted,
+            "I15: {revision} is for an asset that is not granted"
+        );
+        self.last_applied = *revision;
+    }
+
+    fn check_steps(&mut self) {
+        for (revision, phase, reason) in self.bench.steps() {
+            self.said.insert((revision, phase));
+            let Some(old) = self.status.get(&revision).copied() else {
+                continue;
+            };
+            let new = match phase {
+                SetpointPhase::Received => DispatchStatus::Received,
+                SetpointPhase::Started => DispatchStatus::Active,
+                SetpointPhase::Completed => DispatchStatus::Completed,
+                SetpointPhase::Superseded => DispatchStatus::Superseded,
+                SetpointPhase::Released => DispatchStatus::Cancelled,
+                SetpointPhase::Rejected => DispatchStatus::Rejected,
+                SetpointPhase::Expired => DispatchStatus::Expired,
+                _ => DispatchStatus::Failed,
+            };
+            // Only an outcome that is no longer among the last 16 may have been forgotten.
+            let forgotten = old.is_terminal() && self.orders.len() > 8;
+            let legal = new == old || old.may_become(new, Actor::Agent) || forgotten;
+            assert!(
+                legal,
+                "I7: {revision} goes from {old:?} to {new:?} ({reason:?})"
+            );
+            if !old.is_terminal() {
+                self.status.insert(revision, new);
+            }
+            match phase {
+                SetpointPhase::Started => {
+                    assert!(self.applied.contains(&revision));
+                    self.started_at.entry(revision).or_insert(self.bench.now);
+                }
+                SetpointPhase::Completed if new != old => {
+                    let lease = self.orders[&revision].duration.unwrap();
+                    let ran = self.bench.now - self.started_at[&revision];
+                    assert!(ran >= lease, "I6: {revision} ran {ran:?} of {lease:?}");
+                }
+                SetpointPhase::Expired => assert!(!self.applied.contains(&revision), "I6"),
+                _ => {}
+            }
+        }
+    }
+
+    fn check_logs(&mut self) {
+        for message in std::mem::take(&mut self.bench.sent) {
+            match message {
+                AgentMessage::Telemetry(batch) => {
+                    self.telemetry
+                        .batch(batch.first_seq, batch.samples.len(), &batch.gaps);
+                }
+                AgentMessage::Report(batch) => {
+                    self.reports
+                        .batch(batch.first_seq, batch.entries.len(), &[]);
+                    for entry in batch.entries.into_iter().flatten() {
+                        if let Report::Setpoint(report) = entry.report {
+                            self.delivered.insert((report.revision, report.phase));
+                        }
+                    }
+                }
+                AgentMessage::Close(close) => {
+                    assert_eq!(close.reason, CloseReason::LivenessTimeout, "{close:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Faults stop: everything is delivered, and the device ends up somewhere.
+    fn settle(&mut self) {
+        for _ in 0..40 {
+            if !self.bench.session.link.is_active() {
+                self.connect(10);
+            }
+            self.observe();
+            self.act(Act::Store(true));
+            self.act(Act::Answer(7));
+            self.act(Act::Pass(1.0));
+            self.act(Act::Ack {
+                part: 1.0,
+                heard: true,
+                rewind: false,
+            });
+        }
+        let next = self.bench.session.telemetry.next_seq();
+        for seq in 1..next {
+            let there = self.telemetry.seen.contains(&seq) || self.telemetry.lost.contains(&seq);
+            assert!(there, "I12: {seq} was neither sent nor declared lost");
+        }
+        assert_eq!(self.bench.session.telemetry.depth(), 0);
+        assert_eq!(self.bench.session.reports.depth(), 0);
+        assert_eq!(self.said, self.delivered, "I13");
+        for (revision, status) in &self.status {
+            let open = matches!(status, DispatchStatus::Sent | DispatchStatus::Received);
+            assert!(!open, "{revision} was never answered: {status:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_life_of_a_session_breaks_an_invariant(acts in prop::collection::vec(act(), 1..120)) {
+        let mut world = World::new();
+        for act in acts {
+            world.act(act);
+        }
+        world.settle();
+    }
+}
