@@ -10,10 +10,11 @@ use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, Reas
 /// 1. [`describe`](Self::describe) is called once, at the start.
 /// 2. [`read`](Self::read) is called at every telemetry interval (about 4 s), from the start on,
 ///    with or without a link.
-/// 3. [`apply`](Self::apply) is called when an order starts, again when a restarted agent resumes
-///    it inside its lease, and when a follow-up or a failsafe asks for a power.
-/// 4. [`go_to_default`](Self::go_to_default) is called when an order ends without a successor,
-///    when the failsafe says so, after a failed `apply`, and once at the start, before the first
+/// 3. [`apply`](Self::apply) is called when an order starts, and when a follow-up or a failsafe
+///    asks for a power. (Once agents keep their orders over a restart: also when one resumes an
+///    order inside its lease.)
+/// 4. [`go_to_default`](Self::go_to_default) is called when an order ends and nothing else follows
+///    it, when the failsafe says so, when the agent stops, after a failed `apply`, and once at the start, before the first
 ///    order. It is repeated until it succeeds.
 ///
 /// # Guarantees

@@ -18,6 +18,8 @@ use crate::session::Config;
 use crate::state::{MemoryState, StateStore};
 use crate::{AgentRuntime, Backoff, BuildError, DerAdapter, FullJitter};
 
+/// Room for the newest samples in any case: a log that drops what it is given says nothing.
+const LEAST_OUTBOX: usize = 64 << 10;
 /// Most assets of one agent.
 const MAX_ASSETS: usize = 1_024;
 
@@ -83,10 +85,10 @@ impl AgentBuilder {
     }
 
     /// How many bytes of samples are kept until they are acknowledged. Full: the oldest go, and
-    /// the headend is told which. Default 8 MiB, about 40,000 samples; samples are kept for at
-    /// most 24 h in any case.
+    /// the headend is told which. Default 8 MiB, about 40,000 samples; at least 64 KiB; samples
+    /// are kept for at most 24 h in any case.
     pub fn telemetry_outbox_bytes(mut self, bytes: usize) -> Self {
-        self.telemetry_bytes = bytes;
+        self.telemetry_bytes = bytes.max(LEAST_OUTBOX);
         self
     }
 
@@ -133,9 +135,15 @@ impl AgentBuilder {
     /// See [`BuildError`].
     pub fn build(self) -> Result<AgentRuntime, BuildError> {
         check_headend(&self.headend)?;
-        self.assets
-            .iter()
-            .try_for_each(|(asset, _)| check_asset(asset))?;
+        for (asset, _) in &self.assets {
+            if let Some(problem) = asset.problem() {
+                return Err(BuildError::InvalidAsset {
+                    asset_id: asset.id,
+                    name: asset.name.clone(),
+                    problem,
+                });
+            }
+        }
         let agent_id = self.check_identity()?;
         let state = MemoryState::default();
         let kinds = self
@@ -208,26 +216,6 @@ fn check_headend(uri: &Uri) -> Result<(), BuildError> {
     };
     Err(BuildError::Headend {
         uri: uri.clone(),
-        problem,
-    })
-}
-
-fn check_asset(asset: &Asset) -> Result<(), BuildError> {
-    let limits = [asset.min_mw, asset.max_mw];
-    let problem = if limits.iter().any(|limit| !limit.is_finite()) {
-        "min_mw and max_mw must be finite numbers"
-    } else if asset.min_mw > asset.max_mw {
-        "min_mw is above max_mw; swap them"
-    } else if !asset.allows(asset.default_mw) {
-        "default_mw must lie between min_mw and max_mw"
-    } else if asset.failsafe.after_s == 0 {
-        "failsafe.after_s must be at least 1"
-    } else {
-        return Ok(());
-    };
-    Err(BuildError::InvalidAsset {
-        asset_id: asset.id,
-        name: asset.name.clone(),
         problem,
     })
 }

@@ -39,7 +39,7 @@ pub enum BuildError {
         /// Its name.
         name: String,
         /// What is wrong and what to change.
-        problem: &'static str,
+        problem: String,
     },
     /// Assets of several sites, and no `agent_id`.
     #[error("the assets belong to several sites; say who the agent is with `agent_id(…)`")]

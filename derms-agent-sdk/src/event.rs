@@ -55,7 +55,7 @@ pub enum AgentEvent {
         reason: CloseReason,
         /// Why, for people.
         text: String,
-        /// When it is tried again; `None` if the headend told the agent to stop.
+        /// When it is tried again; `None` if the agent stops, which the headend may have told it.
         retry_in: Option<Duration>,
     },
     /// The headend refuses this agent in a way that trying again can't mend; it is tried again
@@ -109,7 +109,7 @@ pub enum AgentEvent {
         /// The asset.
         asset_id: AssetId,
     },
-    /// A fresh order has ended the failsafe.
+    /// A fresh order has ended the failsafe, or the link is back and it had moved nothing (`hold`).
     FailsafeLeft {
         /// The asset.
         asset_id: AssetId,

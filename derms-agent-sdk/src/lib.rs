@@ -28,7 +28,8 @@
 //!
 //! # The device
 //! An adapter reads the device, applies setpoints and brings it to its default. Its page is the
-//! contract between a device and this crate. See [`DerAdapter`].
+//! contract between a device and this crate, and `testing::conformance` proves an adapter against
+//! it, rule by rule. See [`DerAdapter`].
 //!
 //! # The agent
 //! One process dials out and serves one asset or, as a gateway, many: each gets its adapter, and a
@@ -56,8 +57,8 @@
 //! # Features
 //! | name | what it adds | default |
 //! |---|---|---|
-//! | `sim` | simulated battery, PV, wind, EV charger, meter: reference adapters | no |
-//! | `testing` | a scripted headend and a scripted device for tests | no |
+//! | `sim` | simulated battery, PV, wind, EV charger, generating set, meter: reference adapters | no |
+//! | `testing` | a scripted headend, a scripted device and the conformance kit, for tests | no |
 
 mod adapter;
 mod backoff;
@@ -86,3 +87,8 @@ pub use derms_proto as proto;
 pub use error::{BuildError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};
 pub use runtime::{AgentEvents, AgentHandle, AgentRuntime};
+
+// The guide lies outside of the package: its code is tested where the whole workspace is.
+#[cfg(all(doctest, feature = "sim", feature = "testing"))]
+#[doc = include_str!("../../docs/adapter-guide.md")]
+struct AdapterGuide;

@@ -1,6 +1,6 @@
 //! What an agent must be given before it can run.
 
-use derms_agent_sdk::proto::{Asset, AssetKind, Power};
+use derms_agent_sdk::proto::{Asset, AssetKind, FailsafePolicy, Power};
 use derms_agent_sdk::{
     AdapterError, AgentRuntime, Applied, BuildError, DerAdapter, DeviceInfo, Reading, Setpoint,
     async_trait,
@@ -70,13 +70,16 @@ fn a_mistake_is_told_with_what_to_change() {
     infinite.max_mw = Power::from_mw(f64::INFINITY);
     let mut hasty = asset(1, 1);
     hasty.failsafe.after_s = 0;
+    let mut boundless = asset(1, 1);
+    boundless.failsafe.policy = FailsafePolicy::Value(Power::from_mw(f64::NAN));
     for (headend, assets, text) in [
         (HEADEND, vec![], "add one with `adapter("),
         (HEADEND, vec![asset(1, 1), asset(1, 1)], "added twice"),
-        (HEADEND, vec![crossed], "swap them"),
-        (HEADEND, vec![outside], "default_mw must lie"),
+        (HEADEND, vec![crossed], "swap or mend them"),
+        (HEADEND, vec![outside], "default_mw -1 is outside"),
         (HEADEND, vec![infinite], "finite"),
-        (HEADEND, vec![hasty], "at least 1"),
+        (HEADEND, vec![boundless], "failsafe value"),
+        (HEADEND, vec![hasty], "write 1 or more"),
         ("https://h:1", vec![asset(1, 1)], "TLS"),
         (
             "localhost:50051",

@@ -76,3 +76,8 @@ pub use transport::Body;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+// The guide lies outside of the package: its code is tested where the whole workspace is.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client-guide.md")]
+struct ClientGuide;

@@ -45,22 +45,24 @@ impl HeadendBuilder {
         self
     }
 
-    /// How often agents send telemetry; a value is stale after three intervals. Default 4 s.
+    /// How often agents send telemetry; a value is stale after three intervals. 1 ms to 1 day,
+    /// default 4 s.
     pub fn telemetry_interval(mut self, interval: Duration) -> Self {
         self.config.telemetry_interval = interval;
-        self.config.stale_after = interval * 3;
+        self.config.stale_after = interval.saturating_mul(3);
         self
     }
 
-    /// How often agents send heartbeats; a silent agent is given up after 1.5 intervals.
-    /// Default 30 s.
+    /// How often agents send heartbeats; a silent agent is given up after 1.5 intervals. 1 ms to
+    /// 1 day, default 30 s.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.config.heartbeat_interval = interval;
-        self.config.liveness_timeout = interval.mul_f64(1.5);
+        self.config.liveness_timeout = interval.saturating_add(interval / 2);
         self
     }
 
-    /// Most agents at one time; those beyond are told to come back later. Default 20,000.
+    /// Most agents at one time, at least 1; those beyond are told to come back later. Default
+    /// 20,000.
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.config.max_sessions = sessions;
         self
@@ -72,8 +74,8 @@ impl HeadendBuilder {
         self
     }
 
-    /// How long [`Headend::serve`] waits for open streams and requests before it cuts them.
-    /// Default 10 s.
+    /// How long [`Headend::serve`] waits for open streams and requests before it cuts them. At
+    /// most 1 day, default 10 s.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.config.drain_limit = limit;
         self
@@ -117,7 +119,13 @@ impl HeadendBuilder {
             stop.cancel();
             return Err(error.into());
         }
-        let ingest = Ingest::start(&self.store, &dispatcher, config.ingest_queue, &background, &stop);
+        let ingest = Ingest::start(
+            &self.store,
+            &dispatcher,
+            config.ingest_queue,
+            &background,
+            &stop,
+        );
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -136,17 +144,34 @@ impl HeadendBuilder {
     }
 }
 
+/// The longest interval; far above what is useful, far below where adding to a time overflows.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 fn check(config: &Config) -> Result<(), BuildError> {
-    let positive = [
-        ("telemetry_interval", config.telemetry_interval),
-        ("heartbeat_interval", config.heartbeat_interval),
+    let millisecond = Duration::from_millis(1);
+    let durations = [
+        (
+            "telemetry_interval",
+            config.telemetry_interval,
+            millisecond,
+            "give 1 ms to 1 day",
+        ),
+        (
+            "heartbeat_interval",
+            config.heartbeat_interval,
+            millisecond,
+            "give 1 ms to 1 day",
+        ),
+        (
+            "drain_limit",
+            config.drain_limit,
+            Duration::ZERO,
+            "give at most 1 day",
+        ),
     ];
-    for (setting, value) in positive {
-        if value < Duration::from_millis(1) {
-            return Err(BuildError::OutOfRange {
-                setting,
-                remedy: "give at least 1 ms",
-            });
+    for (setting, value, least, remedy) in durations {
+        if !(least..=DAY).contains(&value) {
+            return Err(BuildError::OutOfRange { setting, remedy });
         }
     }
     if !(1..=1_024).contains(&config.limits.max_assets) {
@@ -162,4 +187,57 @@ fn check(config: &Config) -> Result<(), BuildError> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> HeadendBuilder {
+        Headend::builder(Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_setting_out_of_its_range_is_an_error_that_names_it() {
+        for (builder, name) in [
+            (
+                builder().telemetry_interval(Duration::ZERO),
+                "telemetry_interval",
+            ),
+            (
+                builder().telemetry_interval(Duration::MAX),
+                "telemetry_interval",
+            ),
+            (
+                builder().heartbeat_interval(Duration::ZERO),
+                "heartbeat_interval",
+            ),
+            (
+                builder().heartbeat_interval(Duration::MAX),
+                "heartbeat_interval",
+            ),
+            (builder().drain_limit(Duration::MAX), "drain_limit"),
+            (builder().max_sessions(0), "max_sessions"),
+            (builder().max_assets_per_agent(0), "max_assets_per_agent"),
+            (
+                builder().max_assets_per_agent(1_025),
+                "max_assets_per_agent",
+            ),
+        ] {
+            let error = builder.build().await.unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+        builder().drain_limit(Duration::ZERO).build().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_background_work_ends_with_the_last_handle() {
+        let headend = builder().build().await.unwrap();
+        let (background, service) = (headend.background(), headend.service());
+        drop(headend);
+        assert!(!background.is_empty(), "the service still needs it");
+        drop(service);
+        background.close();
+        background.wait().await;
+    }
 }

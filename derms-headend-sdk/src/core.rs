@@ -48,13 +48,26 @@ impl Core {
     ) -> Result<Submitted, DispatchError> {
         let core = Arc::clone(self);
         let task = self.streams.spawn(async move {
-            core.dispatcher.submit(&new, principal.as_ref(), key.as_deref()).await
+            core.dispatcher
+                .submit(&new, principal.as_ref(), key.as_deref())
+                .await
         });
         task.await.unwrap_or_else(|error| {
+            // What became of the order is not known: a fault, and not a store to try again.
+            if error.is_panic() {
+                std::panic::resume_unwind(error.into_panic());
+            }
             Err(DispatchError::Store(StoreError::Unavailable {
                 context: "the task that took the order ended".to_owned(),
                 source: Some(error.into()),
             }))
         })
+    }
+}
+
+/// A headend that nobody can reach any more ends, shut down or not.
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }

@@ -3,25 +3,28 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use derms_proto::{Dispatch, DispatchId, Fleet, NewDispatch};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::Principal;
 use crate::builder::HeadendBuilder;
 use crate::core::Core;
 use crate::dispatcher::{DispatchError, Submitted};
 use crate::error::ServeError;
-use crate::serve;
+use crate::serve::{self, Server, Settings};
 use crate::service::HeadendService;
 use crate::store::StoreError;
 
+/// What sessions and store have at least to end, even when connections took the whole limit.
+const LAST: Duration = Duration::from_secs(1);
+
 /// A running headend; cheap to clone, all clones are the same headend.
 ///
-/// Its background work ends with [`shutdown`](Self::shutdown). Several headends run beside each
-/// other in one process.
+/// Its background work ends with [`shutdown`](Self::shutdown), or when the last handle, service and
+/// session are gone. Several headends run beside each other in one process.
 #[derive(Debug, Clone)]
 pub struct Headend {
     core: Arc<Core>,
@@ -37,6 +40,11 @@ impl Headend {
         Self {
             core: Arc::new(core),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn background(&self) -> tokio_util::task::TaskTracker {
+        self.core.background.clone()
     }
 
     /// The fleet.
@@ -57,7 +65,7 @@ impl Headend {
         HeadendService::new(&self.core, true, false)
     }
 
-    /// The agent link alone; anything else is answered 404.
+    /// The agent link alone; anything else is answered 404, health probes included.
     #[must_use]
     pub fn grpc_service(&self) -> HeadendService {
         HeadendService::new(&self.core, false, true)
@@ -73,7 +81,10 @@ impl Headend {
         new: &NewDispatch,
         principal: Option<&Principal>,
     ) -> Result<Dispatch, DispatchError> {
-        self.core.submit(new.clone(), principal.cloned(), None).await.map(|s: Submitted| s.dispatch)
+        self.core
+            .submit(new.clone(), principal.cloned(), None)
+            .await
+            .map(|s: Submitted| s.dispatch)
     }
 
     /// One order as it stands; `None` if it is not known.
@@ -84,68 +95,86 @@ impl Headend {
         self.core.dispatcher.dispatch(id).await
     }
 
-    /// Binds an address with a backlog for a whole fleet; port 0 takes a free one.
+    /// Binds an address with a backlog for a whole fleet; port 0 takes a free one. To be called
+    /// inside a tokio runtime.
     ///
     /// # Errors
-    /// The address can't be bound. Must be called inside a tokio runtime.
+    /// The address can't be bound, or there is no tokio runtime.
     pub fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
         serve::bind(address)
     }
 
-    /// Serves on these listeners, each with its service, until `shutdown` resolves; then ends in
-    /// this order:
+    /// Serves on these listeners, each with its service, over HTTP/1.1 and HTTP/2 (with prior
+    /// knowledge), until `shutdown` resolves; then ends in this order:
     ///
-    /// 1. no new connection and no new stream is taken;
+    /// 1. no new connection and no new agent stream is taken;
     /// 2. every agent gets `Close(DRAINING)` with its own time to come back, and its stream ends;
-    /// 3. requests in hand are finished;
-    /// 4. what was received is stored and acknowledged;
-    /// 5. after the drain limit (10 s unless set) what is left is cut, with a warning.
+    /// 3. requests in hand are finished, those that wait for an answer of an agent at once;
+    /// 4. after the drain limit (10 s unless set) what is left is cut, with a warning;
+    /// 5. what was received is stored; what can't be was never acknowledged, and its agent has it.
+    ///
+    /// So it returns within the drain limit and 3 s, whatever peers and store do. Dropping the
+    /// future instead closes the listeners and cuts their connections.
+    ///
+    /// Limits of a connection: HTTP/2 pings after 10 s of silence and ends it after 10 s without an
+    /// answer; a client must begin to speak HTTP within 10 s and send the head of an HTTP/1
+    /// request, at most 64 KiB, within 30 s; 8 streams at once; 19,000 connections per listener.
     pub async fn serve(
         &self,
         listeners: Vec<(TcpListener, HeadendService)>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let connections = TaskTracker::new();
-        let cut = CancellationToken::new();
-        let acceptors = TaskTracker::new();
-        for (listener, service) in listeners {
-            acceptors.spawn(serve::accept(
-                listener,
-                service,
-                connections.clone(),
-                self.core.drain.clone(),
-                cut.clone(),
-            ));
-        }
-        acceptors.close();
+        self.serve_with(Settings::default(), listeners, shutdown)
+            .await;
+    }
+
+    pub(crate) async fn serve_with(
+        &self,
+        settings: Settings,
+        listeners: Vec<(TcpListener, HeadendService)>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let server = Server::start(listeners, settings, &self.core.drain);
         tokio::select! {
             () = shutdown => {}
             () = self.core.drain.cancelled() => {}
         }
-        let limit = tokio::time::Instant::now() + self.core.config.drain_limit;
+        let limit = Instant::now() + self.core.config.drain_limit;
         self.core.drain.cancel();
-        acceptors.wait().await;
-        connections.close();
-        if tokio::time::timeout_at(limit, connections.wait()).await.is_err() {
-            tracing::warn!(left = connections.len(), "connections did not end in time; cutting them");
-            cut.cancel();
-            connections.wait().await;
-        }
-        self.shutdown().await;
+        server.finish(limit).await;
+        self.finish(limit).await;
     }
 
     /// Ends all sessions and the background work; what was received is stored first. For a
     /// headend that is mounted in another server; [`serve`](Self::serve) does it by itself.
+    ///
+    /// Returns within the drain limit and 2 s.
     pub async fn shutdown(&self) {
-        let limit = self.core.config.drain_limit;
+        self.finish(Instant::now() + self.core.config.drain_limit)
+            .await;
+    }
+
+    async fn finish(&self, limit: Instant) {
         self.core.drain.cancel();
         self.core.streams.close();
-        if tokio::time::timeout(limit, self.core.streams.wait()).await.is_err() {
-            tracing::warn!(left = self.core.streams.len(), "sessions did not end in time");
+        if timeout_at(limit.max(Instant::now() + LAST), self.core.streams.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.core.streams.len(),
+                "sessions did not end in time"
+            );
         }
         self.core.stop.cancel();
         self.core.background.close();
-        if tokio::time::timeout(limit, self.core.background.wait()).await.is_err() {
+        if timeout_at(
+            limit.max(Instant::now() + LAST),
+            self.core.background.wait(),
+        )
+        .await
+        .is_err()
+        {
             tracing::warn!("the store did not take what was left in time; agents still have it");
         }
     }

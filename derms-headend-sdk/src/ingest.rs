@@ -59,8 +59,16 @@ impl Ingest {
         let (telemetry, telemetry_queue) = mpsc::channel(queue);
         let (reports, report_queue) = mpsc::channel(queue);
         let (heartbeats, heartbeat_queue) = mpsc::channel(queue);
-        tasks.spawn(write_heartbeats(Arc::clone(store), heartbeat_queue, stop.clone()));
-        tasks.spawn(write_telemetry(Arc::clone(store), telemetry_queue, stop.clone()));
+        tasks.spawn(write_heartbeats(
+            Arc::clone(store),
+            heartbeat_queue,
+            stop.clone(),
+        ));
+        tasks.spawn(write_telemetry(
+            Arc::clone(store),
+            telemetry_queue,
+            stop.clone(),
+        ));
         tasks.spawn(write_reports(
             Arc::clone(store),
             Arc::clone(dispatcher),
@@ -119,14 +127,22 @@ async fn write_reports(
 ) {
     let mut items = Vec::new();
     while next(&mut queue, &mut items, &stop).await {
+        let mut acks = Vec::with_capacity(items.len());
+        let mut appends = Vec::with_capacity(items.len());
         for item in items.drain(..) {
-            let fates = insist("reports", &stop, || store.append_reports(&item.append)).await;
-            let Some(fates) = fates else {
-                continue;
-            };
-            let up_to = item.append.next_seq.saturating_sub(1);
-            item.mailbox.stored(LogKind::Report, up_to, item.refused);
-            dispatcher.reported(item.append.agent, fates);
+            acks.push((item.refused, item.mailbox));
+            appends.push(item.append);
+        }
+        let fates = insist("reports", &stop, || store.append_reports(&appends)).await;
+        let Some(fates) = fates else {
+            continue;
+        };
+        for (append, (refused, mailbox)) in appends.iter().zip(acks) {
+            let up_to = append.next_seq.saturating_sub(1);
+            mailbox.stored(LogKind::Report, up_to, refused);
+        }
+        for (append, fates) in appends.iter().zip(fates) {
+            dispatcher.reported(append.agent, fates);
         }
     }
 }
@@ -144,7 +160,11 @@ async fn write_heartbeats(
 }
 
 /// Waits for items; `false` when the headend stops and none are left.
-async fn next<T>(queue: &mut mpsc::Receiver<T>, items: &mut Vec<T>, stop: &CancellationToken) -> bool {
+async fn next<T>(
+    queue: &mut mpsc::Receiver<T>,
+    items: &mut Vec<T>,
+    stop: &CancellationToken,
+) -> bool {
     tokio::select! {
         biased;
         count = queue.recv_many(items, WRITE_BATCHES) => count > 0,

@@ -14,7 +14,11 @@ pub(crate) struct Latest {
 impl Latest {
     pub(crate) fn new(fleet: &Fleet) -> Self {
         Self {
-            slots: fleet.assets().iter().map(|asset| (asset.id, RwLock::default())).collect(),
+            slots: fleet
+                .assets()
+                .iter()
+                .map(|asset| (asset.id, RwLock::default()))
+                .collect(),
         }
     }
 
@@ -27,7 +31,8 @@ impl Latest {
             return;
         };
         let newer = |held: &Option<Telemetry>| {
-            held.as_ref().is_none_or(|held| time_of(held) < time_of(telemetry))
+            held.as_ref()
+                .is_none_or(|held| time_of(held) < time_of(telemetry))
         };
         // Most offers are newer; those of a backfill are not, and need no exclusive lock.
         if newer(&slot.read()) {
@@ -113,7 +118,10 @@ mod tests {
     #[test]
     fn an_unknown_asset_is_left_out() {
         let (latest, asset) = latest();
-        let stranger = Asset { id: AssetId::new(Uuid::from_u128(9)), ..asset };
+        let stranger = Asset {
+            id: AssetId::new(Uuid::from_u128(9)),
+            ..asset
+        };
         latest.offer(&telemetry(&stranger, 1, 2));
         assert_eq!(latest.get(stranger.id), None);
     }

@@ -1,5 +1,61 @@
-//! A DERMS headend as a tower service.
-
+//! A DERMS headend as a tower service: agents over gRPC, operators over REST.
+//!
+//! ```no_run
+//! use derms_headend_sdk::{Headend, proto::Fleet};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let headend = Headend::builder(Fleet::load("assets.yaml")?).build().await?;
+//!     let listener = Headend::bind("127.0.0.1:3001".parse()?)?;
+//!     let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+//!     headend.serve(vec![(listener, headend.service())], interrupted).await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The headend
+//! One handle for everything: it is built from a fleet, gives services, takes orders, serves and
+//! shuts down. Several run in one process. See [`Headend`] and [`HeadendBuilder`].
+//!
+//! # The service
+//! REST and the agent link are one [`tower::Service`](tower_service::Service) over any body, or one
+//! each. Mounted in an axum application it keeps to its prefix:
+//! `Router::new().nest_service("/derms", headend.service())`. It never fails; every failure is a
+//! response. See [`HeadendService`].
+//!
+//! # Serving
+//! [`Headend::serve`] needs no other server: HTTP/1.1 and HTTP/2 on each port, keep-alive that
+//! finds a black hole within 20 s, limits against slow clients, and an end that comes although
+//! agents' streams never end by themselves. A host with a listener of its own owes its agents the
+//! same, above all HTTP/2 keep-alive; or it mounts [`Headend::rest_service`] and lets
+//! [`Headend::serve`] have the agents' port. See [`PeerAddr`] for what it should tell.
+//!
+//! # Who may do what
+//! The service asks nobody who they are: put your own layer in front, which lets a request pass
+//! and inserts who made it. See [`Principal`].
+//!
+//! # REST
+//! Assets, agents, telemetry, dispatches, with OpenAPI 3.1 at `/openapi.json` and a page to try it
+//! at `/docs`, both from the binary itself. Every error is `application/problem+json` with a stable
+//! code. See [`openapi_json`], [`proto::Problem`] and [`proto::Dispatch`].
+//!
+//! # Orders
+//! An order is checked, split over a site's assets, committed, sent, and followed until its agent
+//! has told its end; what is not known is never guessed. See [`Headend::dispatch`] and
+//! [`proto::DispatchStatus`].
+//!
+//! # The store
+//! History, orders and epochs are kept behind one trait; nothing is acknowledged to an agent before
+//! it is stored. See [`store::Store`] and [`store::MemoryStore`].
+//!
+//! # Watching
+//! The crate logs with `tracing`; it installs no subscriber, reads no environment and binds no port
+//! unasked. `GET /healthz` and `GET /readyz` are for probes.
+//!
+//! # Features
+//! | name | what it adds | default |
+//! |---|---|---|
+//! | `conformance` | contract tests that any [`store::Store`] can be run through | no |
 
 mod api;
 mod auth;
@@ -21,6 +77,7 @@ mod service;
 pub mod store;
 
 pub use api::openapi_json;
+pub use async_trait::async_trait;
 pub use auth::Principal;
 pub use body::{Body, BodyError};
 pub use builder::HeadendBuilder;
@@ -30,3 +87,12 @@ pub use error::{BuildError, ServeError};
 pub use headend::Headend;
 pub use peer::PeerAddr;
 pub use service::{HeadendService, ResponseFuture};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+// The guide lies outside of the package: its code is tested where the whole workspace is.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct EmbeddingGuide;

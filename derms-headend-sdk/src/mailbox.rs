@@ -46,17 +46,27 @@ impl Mailbox {
         let mut wishes = self.wishes.lock();
         let (place, batches) = match kind {
             LogKind::Telemetry => {
-                let Wishes { telemetry, telemetry_batches, .. } = &mut *wishes;
+                let Wishes {
+                    telemetry,
+                    telemetry_batches,
+                    ..
+                } = &mut *wishes;
                 (telemetry, telemetry_batches)
             }
             _ => {
-                let Wishes { report, report_batches, .. } = &mut *wishes;
+                let Wishes {
+                    report,
+                    report_batches,
+                    ..
+                } = &mut *wishes;
                 (report, report_batches)
             }
         };
         *place = (*place).max(Some(up_to_seq));
         *batches += 1;
-        wishes.refused.extend(refused.into_iter().map(|entry| (kind, entry)));
+        wishes
+            .refused
+            .extend(refused.into_iter().map(|entry| (kind, entry)));
         drop(wishes);
         self.wake.notify_one();
     }

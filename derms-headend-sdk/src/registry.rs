@@ -134,10 +134,13 @@ const TAKEOVERS_SUSPECT: usize = 3;
 
 impl Registry {
     pub(crate) fn new(fleet: Arc<Fleet>, liveness: Duration, max_assets: usize) -> Self {
-        let known = fleet.assets().iter().flat_map(|asset| match asset.agent_id {
-            Some(agent) => vec![agent],
-            None => vec![asset.id.into(), asset.site_id.into()],
-        });
+        let known = fleet
+            .assets()
+            .iter()
+            .flat_map(|asset| match asset.agent_id {
+                Some(agent) => vec![agent],
+                None => vec![asset.id.into(), asset.site_id.into()],
+            });
         Self {
             known: known.collect(),
             fleet,
@@ -215,7 +218,10 @@ impl Registry {
         answer: impl FnOnce(Vec<Grant>),
     ) -> Option<Vec<AssetId>> {
         let mut tables = self.tables.write();
-        tables.agents.get(&session.agent_id).filter(|s| s.epoch == session.epoch)?;
+        tables
+            .agents
+            .get(&session.agent_id)
+            .filter(|s| s.epoch == session.epoch)?;
         for asset in removed {
             if session.assets.write().remove(asset) {
                 tables.release(*asset, session);
@@ -309,12 +315,18 @@ impl Registry {
         let mut sessions = self.sessions();
         sessions.retain(|s| now.saturating_since(s.last_seen()) < self.liveness);
         sessions.sort_by_key(|session| session.agent_id);
-        sessions.iter().map(|session| self.status(session)).collect()
+        sessions
+            .iter()
+            .map(|session| self.status(session))
+            .collect()
     }
 
     fn status(&self, session: &Session) -> AgentStatus {
-        let assets: Vec<_> =
-            session.assets().into_iter().filter_map(|id| self.fleet.asset(id)).collect();
+        let assets: Vec<_> = session
+            .assets()
+            .into_iter()
+            .filter_map(|id| self.fleet.asset(id))
+            .collect();
         let site_id = assets.first().map(|asset| asset.site_id);
         let site_id = site_id.filter(|site| assets.iter().all(|a| a.site_id == *site));
         AgentStatus {
@@ -327,7 +339,9 @@ impl Registry {
             }),
             connected: true,
             site_id,
-            site_name: site_id.and_then(|id| self.fleet.site(id)).map(|site| site.name.clone()),
+            site_name: site_id
+                .and_then(|id| self.fleet.site(id))
+                .map(|site| site.name.clone()),
             assets: assets
                 .iter()
                 .map(|asset| AssetName {
@@ -364,7 +378,10 @@ impl Tables {
 }
 
 fn taken_over() -> Close {
-    Close::new(CloseReason::TakenOver, "a newer session of this agent is active")
+    Close::new(
+        CloseReason::TakenOver,
+        "a newer session of this agent is active",
+    )
 }
 
 #[cfg(test)]

@@ -20,7 +20,14 @@ fn registry(assets: u128) -> Registry {
     };
     let asset = |n| {
         let (min, max) = (Power::from_mw(-1.0), Power::from_mw(1.0));
-        Asset::new(asset_id(n), format!("A{n}"), site.id, AssetKind::Battery, min, max)
+        Asset::new(
+            asset_id(n),
+            format!("A{n}"),
+            site.id,
+            AssetKind::Battery,
+            min,
+            max,
+        )
     };
     let fleet = Fleet::new(vec![site.clone()], (0..assets).map(asset).collect()).unwrap();
     Registry::new(Arc::new(fleet), Duration::from_secs(45), 256)
@@ -51,7 +58,11 @@ fn gateway() -> AgentId {
     AgentId::new(Uuid::from_u128(SITE))
 }
 
-fn insert(registry: &Registry, session: &Arc<Session>, claims: &[AssetId]) -> Result<Vec<GrantStatus>, Close> {
+fn insert(
+    registry: &Registry,
+    session: &Arc<Session>,
+    claims: &[AssetId],
+) -> Result<Vec<GrantStatus>, Close> {
     let mut statuses = Vec::new();
     registry.insert(session, claims, |grants| {
         statuses = grants.iter().map(|grant| grant.status).collect();
@@ -85,7 +96,8 @@ fn after_any_interleaving_the_registry_is_the_newest_live_stream() {
                     waiting.push((agent, session(id, step, *epoch)));
                 }
                 1 if !waiting.is_empty() => {
-                    let (agent, session) = waiting.swap_remove(random(waiting.len() as u64) as usize);
+                    let (agent, session) =
+                        waiting.swap_remove(random(waiting.len() as u64) as usize);
                     let newest = newest.entry(agent).or_default();
                     let result = insert(&registry, &session, &[asset_id(agent)]);
                     assert_eq!(result.is_ok(), session.epoch > *newest, "round {round}");
@@ -107,7 +119,11 @@ fn after_any_interleaving_the_registry_is_the_newest_live_stream() {
             }
             for agent in 0..3 {
                 let expected = model.get(&agent).copied();
-                assert_eq!(serving_epoch(&registry, asset_id(agent)), expected, "round {round}");
+                assert_eq!(
+                    serving_epoch(&registry, asset_id(agent)),
+                    expected,
+                    "round {round}"
+                );
             }
             assert_eq!(registry.len(), model.len(), "round {round}");
         }
@@ -115,7 +131,10 @@ fn after_any_interleaving_the_registry_is_the_newest_live_stream() {
             registry.remove(&session);
         }
         assert_eq!(registry.len(), 0);
-        assert!(registry.tables.read().assets.is_empty(), "an entry outlived its session");
+        assert!(
+            registry.tables.read().assets.is_empty(),
+            "an entry outlived its session"
+        );
     }
 }
 
@@ -150,8 +169,16 @@ fn a_claim_is_granted_or_refused_asset_by_asset() {
     let registry = registry(2);
     let agent = AgentId::from(asset_id(0));
     let unknown = AssetId::new(Uuid::from_u128(9));
-    let statuses = insert(&registry, &session(agent, 1, 1), &[asset_id(0), asset_id(1), unknown]);
-    let expected = [GrantStatus::Granted, GrantStatus::Forbidden, GrantStatus::UnknownAsset];
+    let statuses = insert(
+        &registry,
+        &session(agent, 1, 1),
+        &[asset_id(0), asset_id(1), unknown],
+    );
+    let expected = [
+        GrantStatus::Granted,
+        GrantStatus::Forbidden,
+        GrantStatus::UnknownAsset,
+    ];
     assert_eq!(statuses.unwrap(), expected);
 }
 
@@ -162,12 +189,18 @@ fn an_asset_has_one_agent_at_a_time_and_the_other_gets_it_when_it_is_free() {
     insert(&registry, &single, &[asset_id(0)]).unwrap();
     let site = session(gateway(), 2, 1);
     let statuses = insert(&registry, &site, &[asset_id(0), asset_id(1)]).unwrap();
-    assert_eq!(statuses, [GrantStatus::ServedElsewhere, GrantStatus::Granted]);
+    assert_eq!(
+        statuses,
+        [GrantStatus::ServedElsewhere, GrantStatus::Granted]
+    );
 
     registry.remove(&single);
     let granted = registry.update(&site, &[asset_id(0)], &[], |_| {}).unwrap();
     assert_eq!(granted, [asset_id(0)]);
-    assert_eq!(registry.serving(asset_id(0), now()).unwrap().agent_id, gateway());
+    assert_eq!(
+        registry.serving(asset_id(0), now()).unwrap().agent_id,
+        gateway()
+    );
 }
 
 #[test]
@@ -187,7 +220,11 @@ fn an_update_of_a_session_that_was_taken_over_changes_nothing() {
     let (old, new) = (session(gateway(), 1, 1), session(gateway(), 2, 2));
     insert(&registry, &old, &[asset_id(0)]).unwrap();
     insert(&registry, &new, &[asset_id(0)]).unwrap();
-    assert!(registry.update(&old, &[asset_id(1)], &[asset_id(0)], |_| {}).is_none());
+    assert!(
+        registry
+            .update(&old, &[asset_id(1)], &[asset_id(0)], |_| {})
+            .is_none()
+    );
     assert_eq!(serving_epoch(&registry, asset_id(0)), Some(2));
     assert_eq!(serving_epoch(&registry, asset_id(1)), None);
 }
@@ -211,8 +248,17 @@ fn the_third_takeover_between_processes_within_a_minute_is_suspect() {
     let instance = |n| InstanceId::new(Uuid::from_u128(n));
     for epoch in 1..=3 {
         let suspect = registry.suspect(agent, instance(u128::from(epoch % 2)), now());
-        assert!(suspect.is_none(), "takeover {} is no pattern yet", epoch - 1);
-        insert(&registry, &session(agent, u128::from(epoch % 2), epoch), &[]).unwrap();
+        assert!(
+            suspect.is_none(),
+            "takeover {} is no pattern yet",
+            epoch - 1
+        );
+        insert(
+            &registry,
+            &session(agent, u128::from(epoch % 2), epoch),
+            &[],
+        )
+        .unwrap();
     }
     let incumbent = registry.suspect(agent, instance(0), now()).unwrap();
     assert_eq!(incumbent.epoch, 3);
@@ -228,7 +274,11 @@ fn more_assets_than_the_limit_are_refused_one_by_one() {
     registry.max_assets = 2;
     let claims = [asset_id(0), asset_id(1), asset_id(2)];
     let statuses = insert(&registry, &session(gateway(), 1, 1), &claims).unwrap();
-    let expected = [GrantStatus::Granted, GrantStatus::Granted, GrantStatus::TooMany];
+    let expected = [
+        GrantStatus::Granted,
+        GrantStatus::Granted,
+        GrantStatus::TooMany,
+    ];
     assert_eq!(statuses, expected);
 }
 

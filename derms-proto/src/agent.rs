@@ -53,7 +53,7 @@ pub struct AgentStatus {
     pub connected_at: Option<Timestamp>,
     /// When it was last heard.
     pub last_seen: Option<Timestamp>,
-    /// The session's epoch.
+    /// The session's epoch, strictly increasing per agent.
     pub epoch: Option<u64>,
     /// Name and version of its software.
     pub agent_version: Option<String>,
@@ -190,7 +190,7 @@ pub struct Heartbeat {
     pub availability: Availability,
     /// What has put the asset where it is.
     pub control: ControlSource,
-    /// The power that control asks for, MW.
+    /// The power that control asks for, MW, + = export.
     pub control_mw: Option<Power>,
     /// Reads that failed since the agent's start.
     pub read_errors: u64,

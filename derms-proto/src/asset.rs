@@ -80,7 +80,7 @@ pub enum FailsafePolicy {
     Default,
     /// Stay as it is.
     Hold,
-    /// Go to this power, MW.
+    /// Go to this power, MW, + = export.
     Value(Power),
 }
 
@@ -98,9 +98,9 @@ pub struct Asset {
     pub site_id: SiteId,
     /// Energy capacity, MWh; the weight in a site split. 0 for what stores nothing.
     pub capacity_mwhr: f64,
-    /// Highest setpoint, MW.
+    /// Highest setpoint, MW, + = export.
     pub max_mw: Power,
-    /// Lowest setpoint, MW.
+    /// Lowest setpoint, MW, + = export.
     pub min_mw: Power,
     /// Round-trip efficiency, above 0 and at most 1. Default 1.
     pub efficiency: f64,
@@ -113,7 +113,7 @@ pub struct Asset {
     /// The kind. Default `other`.
     #[serde(rename = "type")]
     pub kind: AssetKind,
-    /// What it does when no setpoint is in force, MW.
+    /// What it does when no setpoint is in force, MW, + = export.
     ///
     /// Default: 0 (the nearest limit where 0 is outside), and for `pv` and `wind` `max_mw`, for a
     /// plant that nobody curtails runs freely.
@@ -207,7 +207,8 @@ pub struct SiteStatus {
     pub site: Site,
     /// Its assets, in the order of the fleet file.
     pub assets: Vec<AssetStatus>,
-    /// Sum of the newest power of those assets that have a fresh value, MW; `null` if none has.
+    /// Sum of the newest power of those assets whose value is fresh and not known to be wrong, MW,
+    /// + = export; `null` if none has one.
     pub mw: Option<Power>,
     /// How many assets are in that sum.
     pub mw_assets: usize,

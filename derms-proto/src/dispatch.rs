@@ -25,10 +25,18 @@ pub struct NewDispatch {
     pub site_id: Option<SiteId>,
     /// The wanted power, MW, + = export.
     pub mw: Power,
-    /// The lease in seconds, above 0; absent = until superseded or cancelled.
+    /// The lease in seconds, above 0 and at most 366 days; absent = until superseded or cancelled.
+    #[cfg_attr(
+        feature = "schema",
+        schema(exclusive_minimum = 0, maximum = 31_622_400)
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
-    /// How long it may wait for its agent in seconds, above 0. Default 300.
+    /// How long it may wait for its agent in seconds, above 0 and at most 366 days. Default 300.
+    #[cfg_attr(
+        feature = "schema",
+        schema(exclusive_minimum = 0, maximum = 31_622_400)
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<f64>,
 }
@@ -263,7 +271,7 @@ pub struct Transition {
     pub reason: Option<ReasonCode>,
     /// Why, for people.
     pub text: Option<String>,
-    /// What the device said it applied, MW.
+    /// What the device said it applied, MW, + = export.
     pub applied_mw: Option<Power>,
     /// With `sent`: the epoch of the session that carries it.
     pub epoch: Option<u64>,
@@ -297,7 +305,7 @@ pub struct Dispatch {
     pub reason: Option<ReasonCode>,
     /// Why it stands there, for people.
     pub text: Option<String>,
-    /// What the device said it applied, MW.
+    /// What the device said it applied, MW, + = export.
     pub applied_mw: Option<Power>,
     /// When it was committed.
     pub created_at: Timestamp,
@@ -318,7 +326,7 @@ pub struct Dispatch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SplitSummary {
-    /// What no asset had room for, MW; 0 if everything was placed.
+    /// What no asset had room for, MW, + = export; 0 if everything was placed.
     pub residual_mw: Power,
     /// Assets of the site that were offline and got no share.
     pub left_out: Vec<AssetId>,

@@ -242,6 +242,17 @@ pub(crate) fn check(sites: &[Site], assets: &[Asset]) -> Result<(), Violation> {
     Ok(())
 }
 
+impl Asset {
+    /// What is wrong with its numbers and what to write instead; `None` if nothing is.
+    ///
+    /// Checked: every number is finite and in the range that its field states, and the default and
+    /// the failsafe lie within the limits.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        check_numbers(self).map(|(_, message)| message)
+    }
+}
+
 fn check_numbers(asset: &Asset) -> Option<(&'static str, String)> {
     let numbers = [
         ("capacity_mwhr", asset.capacity_mwhr),

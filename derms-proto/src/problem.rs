@@ -36,9 +36,9 @@ fn about_blank() -> String {
 pub struct ProblemLimits {
     /// The asset whose limits they are.
     pub asset_id: AssetId,
-    /// Lowest allowed, MW.
+    /// Lowest allowed, MW, + = export.
     pub min_mw: Power,
-    /// Highest allowed, MW.
+    /// Highest allowed, MW, + = export.
     pub max_mw: Power,
 }
 

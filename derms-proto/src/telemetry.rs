@@ -66,6 +66,12 @@ pub enum Detail {
 /// Signs as in [`Power`]; `*_pct` is 0 to 100.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schema(
+        description = "The values of one measurement. **What was not measured is null, never 0.**"
+    )
+)]
 pub struct Measurements {
     /// How far the values can be trusted.
     #[serde(default)]
@@ -80,9 +86,9 @@ pub struct Measurements {
     pub frequency_hz: Option<f64>,
     /// Current, A.
     pub current_a: Option<f64>,
-    /// State of charge, percent.
+    /// State of charge, percent, 0 to 100.
     pub soc_pct: Option<f64>,
-    /// State of health, percent.
+    /// State of health, percent, 0 to 100.
     pub soh_pct: Option<f64>,
     /// Energy taken in since commissioning, MWh.
     pub energy_in_mwh: Option<f64>,
@@ -92,7 +98,7 @@ pub struct Measurements {
     pub available_charge_mw: Option<Power>,
     /// How much more it could discharge now, MW, as a magnitude.
     pub available_discharge_mw: Option<Power>,
-    /// The setpoint in force at the device, MW.
+    /// The setpoint in force at the device, MW, + = export.
     pub setpoint_mw: Option<Power>,
     /// What the device is doing.
     pub status: Option<DeviceStatus>,
@@ -160,7 +166,8 @@ pub struct TelemetrySnapshot {
     /// The measurement.
     #[serde(flatten)]
     pub telemetry: Telemetry,
-    /// Seconds since `measured_at`; never negative.
+    /// Seconds since `measured_at` (`received_at`, if the clock of the agent is ahead); never
+    /// negative.
     pub age_s: f64,
     /// Older than the headend allows, or the asset is not connected.
     pub stale: bool,
@@ -178,7 +185,7 @@ pub struct TelemetryBucket {
     pub to: Timestamp,
     /// How many measurements it holds.
     pub count: u64,
-    /// Active power, MW.
+    /// Active power, MW, + = export.
     pub mw: Option<Aggregate>,
     /// State of charge, percent.
     pub soc_pct: Option<Aggregate>,
@@ -188,11 +195,11 @@ pub struct TelemetryBucket {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Aggregate {
-    /// Smallest.
+    /// Smallest, in the unit of the value.
     pub min: f64,
-    /// Arithmetic mean.
+    /// Arithmetic mean, in the unit of the value.
     pub mean: f64,
-    /// Largest.
+    /// Largest, in the unit of the value.
     pub max: f64,
 }
 

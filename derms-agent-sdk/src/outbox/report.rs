@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use derms_proto::link::{LogHead, LogKind, Report, ReportBatch, ReportEntry, SetpointReport};
-use derms_proto::{AssetId, LogId};
+use derms_proto::{AssetId, LogId, Timestamp};
 
 use super::size;
 
@@ -20,6 +20,8 @@ pub(crate) struct ReportLog {
     log_id: LogId,
     entries: VecDeque<(ReportEntry, usize)>,
     next_seq: u64,
+    /// The last number that was ever sent; 0 if none.
+    sent: u64,
     capacity: usize,
 }
 
@@ -29,16 +31,13 @@ impl ReportLog {
             log_id,
             entries: VecDeque::new(),
             next_seq: 1,
+            sent: 0,
             capacity,
         }
     }
 
     pub(crate) const fn log_id(&self) -> LogId {
         self.log_id
-    }
-
-    pub(crate) const fn next_seq(&self) -> u64 {
-        self.next_seq
     }
 
     pub(crate) fn first_unacked(&self) -> u64 {
@@ -92,10 +91,36 @@ impl ReportLog {
         })
     }
 
-    /// Everything up to `up_to` is safe. False if no such number was ever given.
+    /// Everything up to `last` was sent.
+    pub(crate) fn sent(&mut self, last: u64) {
+        self.sent = self.sent.max(last);
+    }
+
+    /// Whether everything up to this number was sent at some time.
+    pub(crate) const fn was_sent(&self, up_to: u64) -> bool {
+        up_to <= self.sent
+    }
+
+    /// A session takes the log from `cursor` on, or from where it begins; says where that is.
+    pub(crate) fn resume(&mut self, cursor: Option<u64>) -> u64 {
+        if let Some(cursor) = cursor {
+            let _ = self.ack(cursor.saturating_sub(1));
+        }
+        self.first_unacked()
+    }
+
+    /// Mends the times of all entries.
+    pub(crate) fn relabel(&mut self, mend: impl Fn(Timestamp) -> Timestamp) {
+        for (entry, _) in &mut self.entries {
+            entry.at = mend(entry.at);
+        }
+    }
+
+    /// Everything up to `up_to` is safe. False, and nothing is done, if no such number was ever
+    /// sent: what the headend can't have is not taken from the log.
     #[must_use]
     pub(crate) fn ack(&mut self, up_to: u64) -> bool {
-        if up_to >= self.next_seq {
+        if !self.was_sent(up_to) {
             return false;
         }
         let acked = (up_to + 1).saturating_sub(self.first_unacked());

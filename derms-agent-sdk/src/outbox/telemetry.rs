@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use derms_proto::LogId;
 use derms_proto::link::{Gap, GapReason, LogHead, LogKind, Sample, TelemetryBatch};
+use derms_proto::{LogId, Timestamp};
 
 use super::size;
 use crate::clock::MonoTime;
@@ -22,6 +22,8 @@ pub(crate) struct TelemetryLog {
     log_id: LogId,
     entries: VecDeque<Entry>,
     next_seq: u64,
+    /// The last number that was ever sent, itself or inside a gap; 0 if none.
+    sent: u64,
     /// Below this everything is acknowledged.
     first_unacked: u64,
     /// Not acknowledged; in order and before all entries.
@@ -54,6 +56,7 @@ impl TelemetryLog {
             log_id,
             entries: VecDeque::new(),
             next_seq: 1,
+            sent: 0,
             first_unacked: 1,
             gaps: VecDeque::new(),
             bytes: 0,
@@ -75,6 +78,16 @@ impl TelemetryLog {
         self.first_unacked
     }
 
+    /// Everything up to `last` was sent.
+    pub(crate) fn sent(&mut self, last: u64) {
+        self.sent = self.sent.max(last);
+    }
+
+    /// Whether everything up to this number was sent at some time.
+    pub(crate) const fn was_sent(&self, up_to: u64) -> bool {
+        up_to <= self.sent
+    }
+
     pub(crate) const fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -84,11 +97,12 @@ impl TelemetryLog {
         self.entries.len() as u64
     }
 
+    /// It begins with what is to be said, which may be that samples were dropped.
     pub(crate) fn head(&self) -> LogHead {
         LogHead {
             kind: LogKind::Telemetry,
             log_id: self.log_id,
-            first_seq: self.first_held(),
+            first_seq: self.first_unacked,
             next_seq: self.next_seq,
         }
     }
@@ -156,18 +170,50 @@ impl TelemetryLog {
             Some(last) if last.reason == reason => last.last_seq = gap.last_seq,
             _ => self.gaps.push_back(gap),
         }
+        self.merge_gaps();
+        Some(gap)
+    }
+
+    fn merge_gaps(&mut self) {
         if self.gaps.len() > MAX_GAPS
             && let (Some(first), Some(second)) = (self.gaps.pop_front(), self.gaps.front_mut())
         {
             second.first_seq = first.first_seq;
         }
-        Some(gap)
     }
 
-    /// Everything up to `up_to` is safe. False if no such number was ever given.
+    /// A session takes the log from `cursor` on, or from where it begins; says where that is.
+    ///
+    /// A headend that has lost what it had acknowledged asks for what is gone here, too: that is
+    /// declared as a gap, of no reason that this side knows.
+    pub(crate) fn resume(&mut self, cursor: Option<u64>) -> u64 {
+        if let Some(cursor) = cursor {
+            let _ = self.ack(cursor.saturating_sub(1));
+            if cursor < self.first_unacked {
+                self.gaps.push_front(Gap {
+                    first_seq: cursor,
+                    last_seq: self.first_unacked - 1,
+                    reason: GapReason::Unknown,
+                });
+                self.first_unacked = cursor;
+                self.merge_gaps();
+            }
+        }
+        self.first_unacked
+    }
+
+    /// Mends the times of all samples.
+    pub(crate) fn relabel(&mut self, mend: impl Fn(Timestamp) -> Timestamp) {
+        for Entry { sample, .. } in &mut self.entries {
+            sample.measured_at = mend(sample.measured_at);
+        }
+    }
+
+    /// Everything up to `up_to` is safe. False, and nothing is done, if no such number was ever
+    /// sent: what the headend can't have is not taken from the log.
     #[must_use]
     pub(crate) fn ack(&mut self, up_to: u64) -> bool {
-        if up_to >= self.next_seq {
+        if !self.was_sent(up_to) {
             return false;
         }
         self.first_unacked = self.first_unacked.max(up_to + 1);
@@ -237,7 +283,7 @@ impl TelemetryLog {
 
 #[cfg(test)]
 mod tests {
-    use derms_proto::{Detail, Measurements, Timestamp};
+    use derms_proto::{Detail, Measurements};
 
     use super::*;
 
@@ -276,7 +322,7 @@ mod tests {
         let (batch, last) = log.batch(1, 256, 1 << 20).unwrap();
         assert_eq!(batch.gaps, [gap(1, 2, GapReason::OutboxFull)]);
         assert_eq!((batch.first_seq, batch.samples.len(), last), (3, 3, 5));
-        assert_eq!((log.head().first_seq, log.head().next_seq), (3, 6));
+        assert_eq!((log.head().first_seq, log.head().next_seq), (1, 6));
     }
 
     #[test]
@@ -288,6 +334,7 @@ mod tests {
         assert_eq!(log.expire(at(102)), Some(gap(1, 2, GapReason::TooOld)));
         let (batch, last) = log.batch(1, 256, 1 << 20).unwrap();
         assert_eq!((batch.first_seq, batch.samples.len(), last), (3, 0, 2));
+        log.sent(last);
         assert!(log.ack(2));
         assert!(log.batch(3, 256, 1 << 20).is_none());
     }
@@ -298,6 +345,7 @@ mod tests {
         for second in 0..5 {
             log.append(sample(), at(second));
         }
+        log.sent(5);
         assert!(log.ack(2));
         let (batch, _) = log.batch(3, 256, 1 << 20).unwrap();
         assert_eq!(batch.gaps, [gap(3, 4, GapReason::OutboxFull)]);
@@ -306,13 +354,15 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_of_what_was_never_written_is_refused() {
+    fn an_acknowledgement_of_what_was_never_sent_is_refused() {
         let mut log = log(3);
         log.append(sample(), at(0));
+        log.append(sample(), at(0));
+        log.sent(1);
         assert!(!log.ack(2));
         assert!(log.ack(1));
         assert!(log.ack(0), "an old one is harmless");
-        assert_eq!(log.depth(), 0);
+        assert_eq!(log.depth(), 1);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn write(event: &E, headend: &Uri) {
             text,
             retry_in: None,
         } => {
-            warn!(%headend, ?reason, text, "the headend told this agent to stop");
+            warn!(%headend, ?reason, text, "disconnected, will not try again");
         }
         E::Halted {
             reason,

@@ -25,7 +25,7 @@ use crate::state::StateStore;
 use crate::{AgentBuilder, DerAdapter, RunError};
 
 /// Tasks get this long to end after the session's last word.
-const LAST: Duration = Duration::from_millis(1_200);
+const LAST: Duration = Duration::from_millis(1_100);
 
 /// Everything an agent is made of.
 pub(crate) struct Parts {

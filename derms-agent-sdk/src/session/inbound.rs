@@ -6,10 +6,9 @@ use derms_proto::link::{
     AgentMessage, HeadendMessage, LogAck, LogKind, Report, ReportEntry, SetpointOrder,
     SetpointPhase, SetpointReport,
 };
-use derms_proto::{AssetId, ReasonCode};
+use derms_proto::{AssetId, DispatchId, ReasonCode};
 
 use super::Session;
-use super::asset::AssetMachine;
 use super::link::{End, State};
 use super::live::Throttle;
 use crate::AgentEvent;
@@ -58,19 +57,12 @@ impl Session {
             HeadendMessage::Registered(registered) => self.registered(&registered, now),
             HeadendMessage::Setpoint(order) => self.ordered(order, now),
             HeadendMessage::Release(order) if self.stopping.is_none() => {
-                let (asset_id, stranger) = (order.asset_id, order.clone());
+                let asset_id = order.asset_id;
+                let (dispatch_id, revision) = (order.dispatch_id, order.revision);
                 if !self.on_asset(asset_id, now, |asset, ctx| {
                     asset.release_ordered(order, ctx);
                 }) {
-                    let report = SetpointReport {
-                        dispatch_id: stranger.dispatch_id,
-                        revision: stranger.revision,
-                        phase: SetpointPhase::Rejected,
-                        reason: Some(ReasonCode::NotGranted),
-                        text: None,
-                        applied: None,
-                    };
-                    self.refuse_stranger(asset_id, report, now);
+                    self.refuse_stranger(asset_id, dispatch_id, revision, now);
                 }
             }
             HeadendMessage::LogAck(ack) => self.acked(ack, now),
@@ -114,31 +106,34 @@ impl Session {
         if self.stopping.is_some() {
             return;
         }
-        let (asset_id, stranger) = (
-            order.asset_id,
-            SetpointReport {
-                dispatch_id: order.dispatch_id,
-                revision: order.revision,
-                phase: SetpointPhase::Rejected,
-                reason: Some(ReasonCode::NotGranted),
-                text: None,
-                applied: None,
-            },
-        );
-        let known = self.on_asset(asset_id, now, |asset: &mut AssetMachine, ctx| {
+        let asset_id = order.asset_id;
+        let (dispatch_id, revision) = (order.dispatch_id, order.revision);
+        if !self.on_asset(asset_id, now, |asset, ctx| {
             asset.setpoint_ordered(order, ctx);
-        });
-        if !known {
-            self.refuse_stranger(asset_id, stranger, now);
+        }) {
+            self.refuse_stranger(asset_id, dispatch_id, revision, now);
         }
     }
 
     /// An order for an asset that this agent does not have.
-    fn refuse_stranger(&mut self, asset_id: AssetId, mut report: SetpointReport, now: Now) {
-        report.text = Some("this agent has no such asset".into());
+    fn refuse_stranger(
+        &mut self,
+        asset_id: AssetId,
+        dispatch_id: DispatchId,
+        revision: u64,
+        now: Now,
+    ) {
+        let report = SetpointReport {
+            dispatch_id,
+            revision,
+            phase: SetpointPhase::Rejected,
+            reason: Some(ReasonCode::NotGranted),
+            text: Some("this agent has no such asset".into()),
+            applied: None,
+        };
         if self.reports.has_room_for_refusal() && !self.reports.holds(asset_id, &report) {
             self.reports.append(ReportEntry {
-                at: self.clock.label(now),
+                at: self.clock.label(now.mono),
                 asset_id,
                 report: Report::Setpoint(report),
             });
@@ -171,7 +166,10 @@ impl Session {
         };
         if !known {
             let up_to = ack.up_to_seq;
-            self.protocol_error(format!("ack of {up_to} is beyond the end of {log_id}"), now);
+            self.protocol_error(
+                format!("ack of {up_to} in {log_id}, which was never sent"),
+                now,
+            );
             return;
         }
         // An ack that was overtaken by a later one takes nothing back.

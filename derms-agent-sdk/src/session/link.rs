@@ -197,7 +197,8 @@ impl Link {
     }
 
     fn retry(&mut self, failures: u32, retry_after: Option<Duration>) -> Next {
-        let retry_in = match retry_after {
+        // Zero says nothing: a fleet that all comes back at once would be turned away again.
+        let retry_in = match retry_after.filter(|asked| !asked.is_zero()) {
             Some(asked) => self.stretched(asked),
             None => self.backoff.delay(failures),
         };
@@ -352,6 +353,13 @@ mod tests {
             );
             assert!(delays.iter().any(|d| *d > 55.0) && delays.iter().any(|d| *d < 45.0));
         }
+    }
+
+    #[test]
+    fn a_time_of_zero_to_come_back_leaves_it_to_the_curve() {
+        let mut link = link();
+        assert_eq!(seconds(link.end(&closed(R::Overloaded, Some(0)), T0)), 1.0);
+        assert_eq!(seconds(link.end(&closed(R::Overloaded, Some(0)), T0)), 2.0);
     }
 
     #[test]

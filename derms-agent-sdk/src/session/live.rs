@@ -19,6 +19,8 @@ const MAX_MESSAGE: u32 = 1 << 20;
 const MIN_MESSAGE: u32 = 32 << 10;
 /// What a batch needs besides its entries.
 const BATCH_OVERHEAD: usize = 2 << 10;
+/// The estimate of the headend's clock counts for 90 s and lives on the answers to heartbeats.
+const SELDOMEST_HEARTBEAT: Duration = secs(45);
 
 /// One active session.
 #[derive(Debug)]
@@ -62,7 +64,9 @@ impl Live {
             epoch: registered.epoch,
             liveness: registered.liveness_timeout.clamp(secs(1), secs(3_600)),
             last_read: now,
-            heartbeat_every: registered.heartbeat_interval.clamp(secs(1), secs(3_600)),
+            heartbeat_every: registered
+                .heartbeat_interval
+                .clamp(secs(1), SELDOMEST_HEARTBEAT),
             next_heartbeat: now,
             stamps: VecDeque::new(),
             max_samples: limits.max_batch_samples as usize,

@@ -53,7 +53,7 @@ impl Session {
         let sample = Sample {
             asset_id,
             // A cached value is as old as it is, whenever it is sent.
-            measured_at: self.clock.label(at).saturating_sub(age),
+            measured_at: self.clock.label(at.mono).saturating_sub(age),
             measurements,
         };
         if self
@@ -95,6 +95,7 @@ impl Session {
                     .batch(live.reports.next(), live.max_samples, live.max_bytes)
         {
             live.reports.sent(last);
+            self.reports.sent(last);
             self.send(AgentMessage::Report(batch));
         }
         self.send_telemetry(&mut live, now.mono);
@@ -104,7 +105,8 @@ impl Session {
 
     fn send_telemetry(&mut self, live: &mut Live, now: MonoTime) {
         if live.backfill.is_none() && self.is_behind(live) {
-            live.backfill = Some(now);
+            // Not at once: a pause that the headend asked for holds for this, too.
+            live.backfill = Some(live.after_backfill_batch(now));
         }
         while !live.telemetry.is_full() {
             if self.unsent(live) <= live.max_samples as u64 {
@@ -122,6 +124,7 @@ impl Session {
                     .batch(live.telemetry.next(), live.max_samples, live.max_bytes);
             let Some((batch, last)) = batch else { return };
             live.telemetry.sent(last);
+            self.telemetry.sent(last);
             self.out
                 .push_back(Output::Send(Box::new(AgentMessage::Telemetry(batch))));
             if live.backfill.is_some() {

@@ -190,7 +190,7 @@ impl Session {
             link: Link::new(config.backoff, link_rng, now.mono),
             live: None,
             last_epoch: 0,
-            clock: ServerClock::default(),
+            clock: ServerClock::new(now),
             assets: assets.collect(),
             telemetry: TelemetryLog::new(
                 config.telemetry_log,
@@ -351,13 +351,14 @@ impl Session {
                 retry_in,
             }),
             Next::Retry { retry_in } if was_session => {
-                let retry_in = Some(retry_in);
+                let retry_in = Some(retry_in).filter(|_| self.stopping.is_none());
                 self.event(AgentEvent::Disconnected {
                     reason,
                     text,
                     retry_in,
                 });
             }
+            Next::Retry { .. } if self.stopping.is_some() => {}
             Next::Retry { retry_in } => self.event(AgentEvent::ConnectFailed { text, retry_in }),
             Next::Stop => {
                 self.event(AgentEvent::Disconnected {

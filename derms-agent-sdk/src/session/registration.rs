@@ -1,5 +1,6 @@
 //! Register, grants, heartbeats: who the agent is and how it is.
 
+use derms_proto::Timestamp;
 use derms_proto::link::{
     AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LogCursor, LogKind,
     PROTOCOL_MINOR, Register, Registered,
@@ -54,7 +55,7 @@ impl Session {
             return;
         };
         let Some((telemetry_next, reports_next)) = self.resume_logs(&registered.logs) else {
-            self.protocol_error("a log cursor is beyond the end of the log".into(), now);
+            self.protocol_error("a log cursor is beyond what was ever sent".into(), now);
             return;
         };
         let epoch = registered.epoch;
@@ -67,7 +68,10 @@ impl Session {
             self.event(AgentEvent::EpochWentBack { last, epoch });
         }
         self.last_epoch = self.last_epoch.max(epoch);
-        self.clock.exchange(sent, now.mono, registered.server_time);
+        let server_time = registered.server_time;
+        if let Some(early) = self.clock.exchange(sent, now.mono, server_time) {
+            self.mend_labels(early);
+        }
         let mut live = Live::new(registered, telemetry_next, reports_next, now.mono);
         if self.is_behind(&live) {
             let spread = registered.limits.backfill_spread.as_secs_f64().min(3_600.0);
@@ -109,18 +113,30 @@ impl Session {
             let mut cursors = cursors.iter();
             cursors
                 .find(|c| c.kind == kind && c.log_id == log_id)
-                .map(|c| c.next_seq)
+                .map(|c| c.next_seq.max(1))
         };
-        let telemetry = cursor(LogKind::Telemetry, self.telemetry.log_id()).unwrap_or(1);
-        let reports = cursor(LogKind::Report, self.reports.log_id()).unwrap_or(1);
+        let telemetry = cursor(LogKind::Telemetry, self.telemetry.log_id());
+        let reports = cursor(LogKind::Report, self.reports.log_id());
         // Checked before either is trimmed: nothing is lost to a headend that is wrong.
-        if telemetry > self.telemetry.next_seq() || reports > self.reports.next_seq() {
-            return None;
-        }
-        let known = self.telemetry.ack(telemetry.saturating_sub(1))
-            && self.reports.ack(reports.saturating_sub(1));
+        let known = self.telemetry.was_sent(telemetry.unwrap_or(1) - 1)
+            && self.reports.was_sent(reports.unwrap_or(1) - 1);
         // What was acknowledged before is gone, even if the headend has lost it since.
-        known.then(|| (self.telemetry.first_unacked(), self.reports.first_unacked()))
+        known.then(|| {
+            let telemetry = self.telemetry.resume(telemetry);
+            (telemetry, self.reports.resume(reports))
+        })
+    }
+
+    /// Before the first exchange the wall clock was the label, and nothing has been sent yet.
+    fn mend_labels(&mut self, early: i64) {
+        let later = |label: Timestamp| {
+            Timestamp::from_unix_micros(label.unix_micros().saturating_add(early))
+        };
+        self.telemetry.relabel(later);
+        self.reports.relabel(later);
+        for sample in self.fresh.values_mut() {
+            sample.measured_at = later(sample.measured_at);
+        }
     }
 
     pub(super) fn grants(&mut self, grants: &[Grant], now: Now) {

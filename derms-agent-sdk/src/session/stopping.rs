@@ -12,9 +12,9 @@ use crate::AgentEvent;
 use crate::clock::{MonoTime, Now};
 
 /// How long devices may take to go to their defaults.
-const SETTLE: Duration = Duration::from_millis(3_500);
+const SETTLE: Duration = Duration::from_millis(3_000);
 /// How long it may take in all until `Close` is queued; the stream has the rest of 5 s.
-const ALL: Duration = Duration::from_millis(4_500);
+const ALL: Duration = Duration::from_millis(3_900);
 
 /// An agent that stops.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
-//! For tests: a scripted headend and a scripted device.
+//! For tests: a scripted headend, a scripted device, and a kit that proves an adapter.
 //!
 //! [`FakeHeadend`] is a real gRPC server that does what the test says, in memory (with Tokio's
 //! clock, which a test may pause) or on a loopback port. [`ScriptedAdapter`] records what it is
 //! told and answers as it is told. What a test waits for and does not come within 60 s is a panic
-//! that says what was missing.
+//! that says what was missing. [`conformance`] runs an adapter of yours through its contract.
 //!
 //! ```
 //! use derms_agent_sdk::AgentRuntime;
@@ -30,6 +30,7 @@
 //! ```
 
 mod adapter;
+pub mod conformance;
 mod headend;
 mod service;
 mod session;

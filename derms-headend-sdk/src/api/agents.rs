@@ -22,7 +22,7 @@ pub(super) struct ListParams {
 }
 
 /// Agents that are connected now
-#[utoipa::path(get, path = "/agents", tag = "fleet", params(ListParams), responses(
+#[utoipa::path(get, path = "/agents", operation_id = "list_agents", tag = "fleet", params(ListParams), responses(
     (status = 200, description = "One per session", body = Vec<AgentStatus>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -32,9 +32,16 @@ pub(super) async fn list(
 ) -> Json<Vec<AgentStatus>> {
     let mut agents = core.registry.agents(core.clock.now());
     if params.all == Some(true) {
-        let served: HashSet<AssetId> =
-            agents.iter().flat_map(|agent| &agent.assets).map(|asset| asset.id).collect();
-        let unserved = core.fleet.assets().iter().filter(|asset| !served.contains(&asset.id));
+        let served: HashSet<AssetId> = agents
+            .iter()
+            .flat_map(|agent| &agent.assets)
+            .map(|asset| asset.id)
+            .collect();
+        let unserved = core
+            .fleet
+            .assets()
+            .iter()
+            .filter(|asset| !served.contains(&asset.id));
         agents.extend(unserved.map(|asset| AgentStatus {
             agent_id: None,
             instance_id: None,
@@ -59,7 +66,7 @@ pub(super) async fn list(
 }
 
 /// Sessions, newest first
-#[utoipa::path(get, path = "/agents/history", tag = "fleet", params(PageParams), responses(
+#[utoipa::path(get, path = "/agents/history", operation_id = "list_sessions", tag = "fleet", params(PageParams), responses(
     (status = 200, description = "A page", body = Page<SessionRecord>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),

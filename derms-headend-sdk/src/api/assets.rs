@@ -4,23 +4,35 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use derms_proto::{Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, SiteStatus, Timestamp};
+use derms_proto::{
+    Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus, Timestamp,
+};
 
-use super::extract::Id;
+use super::extract::{Id, NoParams, Params};
 use super::problem::Failure;
 use crate::core::Core;
 
 /// All configured assets
-#[utoipa::path(get, path = "/assets", tag = "fleet", responses(
+#[utoipa::path(get, path = "/assets", operation_id = "list_assets", tag = "fleet", responses(
     (status = 200, description = "One per configured asset", body = Vec<AssetStatus>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<Vec<AssetStatus>> {
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    _: Params<NoParams>,
+) -> Json<Vec<AssetStatus>> {
     let now = core.clock.now();
-    Json(core.fleet.assets().iter().map(|asset| status(&core, asset, now)).collect())
+    Json(
+        core.fleet
+            .assets()
+            .iter()
+            .map(|asset| status(&core, asset, now))
+            .collect(),
+    )
 }
 
 /// One asset
-#[utoipa::path(get, path = "/assets/{id}", tag = "fleet",
+#[utoipa::path(get, path = "/assets/{id}", operation_id = "get_asset", tag = "fleet",
     params(("id" = String, Path, format = "uuid", description = "The asset")),
     responses(
     (status = 200, description = "The asset", body = AssetStatus),
@@ -30,16 +42,21 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<Vec<AssetStatus>
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
     Id(id): Id<AssetId>,
+    _: Params<NoParams>,
 ) -> Result<Json<AssetStatus>, Failure> {
     let asset = find(&core, id)?;
     Ok(Json(status(&core, asset, core.clock.now())))
 }
 
 /// All sites with their assets and summed power
-#[utoipa::path(get, path = "/sites", tag = "fleet", responses(
+#[utoipa::path(get, path = "/sites", operation_id = "list_sites", tag = "fleet", responses(
     (status = 200, description = "One per configured site", body = Vec<SiteStatus>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn sites(State(core): State<Arc<Core>>) -> Json<Vec<SiteStatus>> {
+pub(super) async fn sites(
+    State(core): State<Arc<Core>>,
+    _: Params<NoParams>,
+) -> Json<Vec<SiteStatus>> {
     let now = core.clock.now();
     let site = |site: &derms_proto::Site| {
         let assets: Vec<&Asset> = core.fleet.assets_of(site.id).collect();
@@ -47,11 +64,15 @@ pub(super) async fn sites(State(core): State<Arc<Core>>) -> Json<Vec<SiteStatus>
             .iter()
             .filter_map(|asset| super::telemetry::snapshot(&core, asset.id, now))
             .filter(|snapshot| !snapshot.stale)
+            .filter(|snapshot| snapshot.telemetry.measurements.quality != Quality::Bad)
             .filter_map(|snapshot| snapshot.telemetry.measurements.mw)
             .collect();
         SiteStatus {
             site: site.clone(),
-            assets: assets.iter().map(|asset| status(&core, asset, now)).collect(),
+            assets: assets
+                .iter()
+                .map(|asset| status(&core, asset, now))
+                .collect(),
             mw: (!fresh.is_empty()).then(|| fresh.iter().copied().sum()),
             mw_assets: fresh.len(),
         }

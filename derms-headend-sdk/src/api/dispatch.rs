@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use derms_proto::{
     AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, NewDispatch, Page, Problem, ProblemCode,
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::extract::{Body, Caller, Id, Params, page};
+use super::extract::{Body, Caller, Id, NoParams, Params, page};
 use super::problem::Failure;
 use crate::core::Core;
 use crate::store::DispatchQuery;
@@ -33,21 +33,30 @@ pub(super) struct SubmitParams {
     wait_s: Option<f64>,
 }
 
+/// Documented here, read in [`idempotency_key`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is only described")]
+struct SubmitHeaders {
+    /// The same key and body give the same dispatch, another body a conflict. 1 to 255 visible
+    /// ASCII characters; keys of different principals do not meet.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
+}
+
 /// Order a power
 ///
-/// The answer is `sent` or, for an asset that is offline, `pending`; with `wait_s` usually
-/// `active` or how it ended.
-#[utoipa::path(post, path = "/dispatch", tag = "dispatch",
-    params(SubmitParams,
-        ("Idempotency-Key" = Option<String>, Header, description =
-            "The same key and body give the same dispatch; at most 255 visible ASCII characters"),
-    ),
+/// The answer is `sent` or, for an asset that is offline, `pending`; with `wait_s` usually `active`
+/// or how it ended. A site order is split over the site's assets that are online.
+#[utoipa::path(post, path = "/dispatch", operation_id = "submit_dispatch", tag = "dispatch",
+    params(SubmitParams, SubmitHeaders),
     request_body = NewDispatch,
     responses(
     (status = 202, description = "Taken, or taken before with this key", body = Dispatch,
-        headers(("Location" = String, description = "Where to read it, relative to this path's root"))),
+        headers(("Location" = String, description = "Path of the dispatch, the prefix of a mounted headend included"))),
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
+    (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`site_offline`, `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
@@ -57,6 +66,7 @@ pub(super) struct SubmitParams {
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     Caller(principal): Caller,
+    OriginalUri(uri): OriginalUri,
     Params(params): Params<SubmitParams>,
     headers: HeaderMap,
     Body(new): Body<NewDispatch>,
@@ -75,32 +85,44 @@ pub(super) async fn submit(
     let changes = core.dispatcher.changes();
     let mut dispatch = core.submit(new, principal, key).await?.dispatch;
     if wait > 0.0 {
-        let waited = core.dispatcher.wait(dispatch.id, changes, until).await;
+        let waited = tokio::select! {
+            waited = core.dispatcher.wait(dispatch.id, changes, until) => waited,
+            () = core.drain.cancelled() => core.dispatcher.dispatch(dispatch.id).await,
+        };
         // The order is taken whatever happens to the wait.
         if let Ok(Some(answered)) = waited {
             dispatch = answered;
         }
     }
     let mut response = (StatusCode::ACCEPTED, Json(&dispatch)).into_response();
-    if let Ok(location) = HeaderValue::try_from(format!("/dispatch/{}", dispatch.id)) {
+    // As the caller wrote it: the service may be mounted under a prefix.
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), dispatch.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(value) = headers.get("idempotency-key") else {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= MAX_KEY);
+    let valid = |key: &&str| {
+        (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let key = value
+        .to_str()
+        .ok()
+        .filter(valid)
+        .filter(|_| values.next().is_none());
     key.map(|key| Some(key.to_owned())).ok_or_else(|| {
-        let text = format!("idempotency-key must be 1 to {MAX_KEY} visible ASCII characters");
+        let text = format!("send one idempotency-key of 1 to {MAX_KEY} visible ASCII characters");
         Problem::new(ProblemCode::InvalidParameter, text).into()
     })
 }
 
 /// One order with every step so far
-#[utoipa::path(get, path = "/dispatch/{id}", tag = "dispatch",
+#[utoipa::path(get, path = "/dispatch/{id}", operation_id = "get_dispatch", tag = "dispatch",
     params(("id" = String, Path, format = "uuid", description = "The dispatch")),
     responses(
     (status = 200, description = "The order", body = Dispatch),
@@ -111,6 +133,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
     Id(id): Id<DispatchId>,
+    _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
     let dispatch = core.dispatcher.dispatch(id).await?;
     dispatch.map(Json).ok_or_else(|| {
@@ -145,7 +168,7 @@ pub(super) struct HistoryParams {
 }
 
 /// Orders, newest first; the shares of a site order stand under it
-#[utoipa::path(get, path = "/dispatch/history", tag = "dispatch", params(HistoryParams), responses(
+#[utoipa::path(get, path = "/dispatch/history", operation_id = "list_dispatches", tag = "dispatch", params(HistoryParams), responses(
     (status = 200, description = "A page", body = Page<Dispatch>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),

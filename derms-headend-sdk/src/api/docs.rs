@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::{OriginalUri, Path};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -14,8 +14,13 @@ use utoipa_swagger_ui::Config;
 use super::problem::Failure;
 use crate::core::Core;
 
+/// The page loads nothing from elsewhere, and no other page can hold it in a frame: it can send
+/// orders.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+                      frame-ancestors 'none'";
+
 /// The OpenAPI 3.1 document
-#[utoipa::path(get, path = "/openapi.json", tag = "service", responses(
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "service", responses(
     (status = 200, description = "The document", content_type = "application/json", body = Object),
 ))]
 pub(super) async fn openapi() -> Response {
@@ -26,26 +31,42 @@ pub(super) async fn openapi() -> Response {
     response
 }
 
-/// The page to try the API on.
+/// A page to read this document and to try the API on
+#[utoipa::path(get, path = "/docs", operation_id = "get_docs", tag = "service", responses(
+    (status = 308, description = "The page is at docs/",
+        headers(("Location" = String, description = "Relative to this path"))),
+))]
+pub(super) async fn redirect() -> Redirect {
+    // The page names its parts relative to itself, so it must end in a slash; relative as well,
+    // for the service may be mounted under a prefix.
+    Redirect::permanent("docs/")
+}
+
+/// The page and its parts.
 pub(super) fn pages() -> Router<Arc<Core>> {
     Router::new()
-        // The page names its parts relative to itself, so it must end in a slash; relative, for
-        // the service may be mounted under a prefix.
-        .route("/docs", get(|OriginalUri(uri): OriginalUri| async move {
-            Redirect::permanent(&format!("{}/", uri.path()))
-        }))
         .route("/docs/", get(|| page("index.html".to_owned())))
         .route("/docs/{file}", get(|Path(file): Path<String>| page(file)))
 }
 
 async fn page(file: String) -> Result<Response, Failure> {
-    let config = Arc::new(Config::from("../openapi.json"));
-    match utoipa_swagger_ui::serve(&file, config) {
+    // Without a word about it, the page would show the document to a validator in the internet.
+    let config = Config::from("../openapi.json").validator_url("none");
+    match utoipa_swagger_ui::serve(&file, Arc::new(config)) {
         Ok(Some(found)) => {
             let mut response = found.bytes.into_owned().into_response();
+            let headers = response.headers_mut();
             if let Ok(kind) = HeaderValue::try_from(found.content_type) {
-                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                headers.insert(header::CONTENT_TYPE, kind);
             }
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(POLICY),
+            );
+            headers.insert(
+                header::CACHE_CONTROL,
+                HeaderValue::from_static("max-age=3600"),
+            );
             Ok(response)
         }
         Ok(None) => Err(Problem::new(ProblemCode::NotFound, "no such page; see /docs/").into()),

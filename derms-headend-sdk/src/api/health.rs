@@ -19,7 +19,7 @@ pub(super) struct Health {
 }
 
 /// Whether the headend lives
-#[utoipa::path(get, path = "/healthz", tag = "service", responses(
+#[utoipa::path(get, path = "/healthz", operation_id = "get_liveness", tag = "service", responses(
     (status = 200, description = "It does", body = Health),
 ))]
 pub(super) async fn healthz() -> Json<Health> {
@@ -27,7 +27,7 @@ pub(super) async fn healthz() -> Json<Health> {
 }
 
 /// Whether the headend takes work: its store can be reached, and it is not shutting down
-#[utoipa::path(get, path = "/readyz", tag = "service", responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "service", responses(
     (status = 200, description = "It does", body = Health),
     (status = 503, description = "`store_unavailable`, `draining`", body = Problem, content_type = "application/problem+json"),
 ))]

@@ -7,12 +7,12 @@ use axum::extract::State;
 use derms_proto::{AssetId, Heartbeat, Page, Problem, ProblemCode};
 
 use super::assets::find;
-use super::extract::{Id, PageParams, Params};
+use super::extract::{Id, NoParams, PageParams, Params};
 use super::problem::Failure;
 use crate::core::Core;
 
 /// The last heartbeat of the agent that serves an asset
-#[utoipa::path(get, path = "/heartbeat/{id}", tag = "telemetry",
+#[utoipa::path(get, path = "/heartbeat/{id}", operation_id = "get_heartbeat", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset")),
     responses(
     (status = 200, description = "The heartbeat", body = Heartbeat),
@@ -22,17 +22,21 @@ use crate::core::Core;
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
     Id(id): Id<AssetId>,
+    _: Params<NoParams>,
 ) -> Result<Json<Heartbeat>, Failure> {
     let asset = find(&core, id)?;
     let newest = core.heartbeats.read().get(&id).cloned();
     newest.map(Json).ok_or_else(|| {
-        let text = format!("no agent of asset `{}` has sent a heartbeat yet", asset.name);
+        let text = format!(
+            "no agent of asset `{}` has sent a heartbeat yet",
+            asset.name
+        );
         Problem::new(ProblemCode::NoHeartbeat, text).into()
     })
 }
 
 /// Heartbeats, newest first
-#[utoipa::path(get, path = "/heartbeat/{id}/history", tag = "telemetry",
+#[utoipa::path(get, path = "/heartbeat/{id}/history", operation_id = "list_heartbeats", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset"), PageParams),
     responses(
     (status = 200, description = "A page", body = Page<Heartbeat>),
@@ -46,5 +50,7 @@ pub(super) async fn history(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Heartbeat>>, Failure> {
     find(&core, id)?;
-    Ok(Json(core.store.heartbeats(id, &params.into_query()?).await?))
+    Ok(Json(
+        core.store.heartbeats(id, &params.into_query()?).await?,
+    ))
 }

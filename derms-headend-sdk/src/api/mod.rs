@@ -4,6 +4,7 @@ mod agents;
 mod assets;
 mod dispatch;
 mod docs;
+mod document;
 mod extract;
 mod health;
 mod heartbeat;
@@ -13,10 +14,11 @@ mod telemetry;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::IntoResponse;
+use axum::extract::OriginalUri;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use derms_proto::{Problem, ProblemCode};
-use http::{Method, Uri};
-use utoipa::OpenApi;
+use http::{HeaderValue, Method, Uri, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -28,27 +30,8 @@ const MAX_LIMIT: usize = 1_000;
 /// Largest request body, bytes.
 const MAX_BODY: usize = 64 << 10;
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "DERMS headend",
-        description = "See and steer distributed energy resources.\n\n\
-            Power is in MW: positive = discharge, generation, export; negative = charge, \
-            consumption, import. Energy is in MWh, reactive power in MVAr, times are RFC 3339 UTC. \
-            A value that was not measured is null, never 0. Every error is \
-            application/problem+json with a stable `code`.",
-    ),
-    tags(
-        (name = "fleet", description = "What is configured, and what of it is connected"),
-        (name = "telemetry", description = "What is happening now, and what happened"),
-        (name = "dispatch", description = "Orders, and what became of them"),
-        (name = "service", description = "About the headend itself"),
-    )
-)]
-struct Document;
-
 fn routes() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(document::start())
         .routes(routes!(assets::list))
         .routes(routes!(assets::get))
         .routes(routes!(assets::sites))
@@ -65,6 +48,7 @@ fn routes() -> OpenApiRouter<Arc<Core>> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(docs::openapi))
+        .routes(routes!(docs::redirect))
 }
 
 /// The REST service.
@@ -74,6 +58,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .merge(docs::pages())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response(not_stored))
         .with_state(core)
 }
 
@@ -82,7 +67,8 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
 /// The same text is served at `/openapi.json`.
 #[must_use]
 pub fn openapi_json() -> String {
-    let (_, document) = routes().split_for_parts();
+    let (_, mut document) = routes().split_for_parts();
+    document::finish(&mut document);
     // Serialising a document that the macros built can't fail; an empty one would show in CI.
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
@@ -98,13 +84,35 @@ pub(crate) fn only_grpc() -> http::Response<axum::body::Body> {
     Failure::from(problem).into_response()
 }
 
-async fn not_found(uri: Uri) -> Failure {
-    let path: String = uri.path().chars().take(200).collect();
-    Problem::new(ProblemCode::NotFound, format!("no path {path}; see GET /docs")).into()
+/// The answer of a handler that panicked.
+pub(crate) fn panicked() -> http::Response<axum::body::Body> {
+    Failure::from(Problem::new(
+        ProblemCode::Internal,
+        "the log of the headend tells more",
+    ))
+    .into_response()
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> Failure {
-    let path: String = uri.path().chars().take(200).collect();
-    let text = format!("{path} does not know {method}; see GET /docs");
+async fn not_found(OriginalUri(uri): OriginalUri) -> Failure {
+    let text = format!("no path {}; see GET /docs", shown(&uri));
+    Problem::new(ProblemCode::NotFound, text).into()
+}
+
+async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Failure {
+    let text = format!("{} does not know {method}; see GET /docs", shown(&uri));
     Problem::new(ProblemCode::MethodNotAllowed, text).into()
+}
+
+fn shown(uri: &Uri) -> String {
+    uri.path().chars().take(200).collect()
+}
+
+/// What is true now may not be in a second: caches on the way must not keep it.
+async fn not_stored(mut response: Response) -> Response {
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(no_store);
+    response
 }

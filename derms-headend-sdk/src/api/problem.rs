@@ -24,12 +24,18 @@ impl From<StoreError> for Failure {
                 Problem::new(ProblemCode::InvalidParameter, error.to_string()).into()
             }
             StoreError::Unavailable { .. } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a request found no store");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a request found no store"
+                );
                 let text = "the store can't be reached now; nothing was done, try again";
                 Problem::new(ProblemCode::StoreUnavailable, text).into()
             }
             StoreError::Corrupt { .. } => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request found a broken store");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a request found a broken store"
+                );
                 Problem::new(ProblemCode::Internal, "the log of the headend tells more").into()
             }
         }
@@ -46,7 +52,9 @@ impl From<DispatchError> for Failure {
             DispatchError::SiteOffline(_) => ProblemCode::SiteOffline,
             DispatchError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
             DispatchError::OutOfRange { limits, .. } => {
-                return Problem::new(ProblemCode::OutOfRange, text).with_limits(limits).into();
+                return Problem::new(ProblemCode::OutOfRange, text)
+                    .with_limits(limits)
+                    .into();
             }
             DispatchError::Store(error) => return error.into(),
         };

@@ -11,25 +11,35 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::assets::find;
-use super::extract::{Id, Params, page};
+use super::extract::{Id, NoParams, Params, page};
 use super::problem::Failure;
 use crate::core::Core;
-use crate::store::TelemetryQuery;
+use crate::store::{TelemetryQuery, time_of};
 
 /// Longest bucket, seconds.
 const MAX_STEP_S: u64 = 366 * 24 * 3600;
 
 /// The latest measurement of every asset that has one
-#[utoipa::path(get, path = "/telemetry", tag = "telemetry", responses(
+#[utoipa::path(get, path = "/telemetry", operation_id = "list_telemetry", tag = "telemetry", responses(
     (status = 200, description = "One per asset that has reported", body = Vec<TelemetrySnapshot>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<Vec<TelemetrySnapshot>> {
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    _: Params<NoParams>,
+) -> Json<Vec<TelemetrySnapshot>> {
     let now = core.clock.now();
-    Json(core.fleet.assets().iter().filter_map(|asset| snapshot(&core, asset.id, now)).collect())
+    Json(
+        core.fleet
+            .assets()
+            .iter()
+            .filter_map(|asset| snapshot(&core, asset.id, now))
+            .collect(),
+    )
 }
 
 /// The latest measurement of an asset, by time of measurement
-#[utoipa::path(get, path = "/telemetry/{id}", tag = "telemetry",
+#[utoipa::path(get, path = "/telemetry/{id}", operation_id = "get_telemetry", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset")),
     responses(
     (status = 200, description = "The measurement", body = TelemetrySnapshot),
@@ -39,12 +49,15 @@ pub(super) async fn list(State(core): State<Arc<Core>>) -> Json<Vec<TelemetrySna
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
     Id(id): Id<AssetId>,
+    _: Params<NoParams>,
 ) -> Result<Json<TelemetrySnapshot>, Failure> {
     let asset = find(&core, id)?;
-    snapshot(&core, id, core.clock.now()).map(Json).ok_or_else(|| {
-        let text = format!("asset `{}` has never reported", asset.name);
-        Problem::new(ProblemCode::NoTelemetry, text).into()
-    })
+    snapshot(&core, id, core.clock.now())
+        .map(Json)
+        .ok_or_else(|| {
+            let text = format!("asset `{}` has never reported", asset.name);
+            Problem::new(ProblemCode::NoTelemetry, text).into()
+        })
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -67,7 +80,7 @@ pub(super) struct HistoryParams {
 }
 
 /// Measurements of an asset, newest first
-#[utoipa::path(get, path = "/telemetry/{id}/history", tag = "telemetry",
+#[utoipa::path(get, path = "/telemetry/{id}/history", operation_id = "list_telemetry_history", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset"), HistoryParams),
     responses(
     (status = 200, description = "A page of measurements or, with `step`, of buckets", body = Page<TelemetryHistoryItem>),
@@ -102,7 +115,8 @@ pub(super) async fn history(
 /// The newest measurement of an asset as it looks now.
 pub(super) fn snapshot(core: &Core, id: AssetId, now: Timestamp) -> Option<TelemetrySnapshot> {
     let telemetry = core.latest.get(id)?;
-    let age = now.saturating_since(telemetry.measured_at);
+    // By an agent's clock that is ahead, a value would stay fresh until its time has come.
+    let age = now.saturating_since(time_of(&telemetry));
     let connected = core.registry.serving(id, now).is_some();
     Some(TelemetrySnapshot {
         telemetry,

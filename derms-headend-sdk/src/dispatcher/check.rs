@@ -9,7 +9,7 @@ use derms_proto::{
 
 use super::Dispatcher;
 use crate::auth::Principal;
-use crate::store::StoreError;
+use crate::store::{Idempotency, StoreError};
 
 /// Why an order was not taken. Nothing was stored or sent.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,9 @@ pub enum DispatchError {
         limits: ProblemLimits,
     },
     /// No asset of the site is online.
-    #[error("no controllable asset of site {0} is online; order its assets one by one to let the orders wait")]
+    #[error(
+        "no controllable asset of site {0} is online; order its assets one by one to let the orders wait"
+    )]
     SiteOffline(SiteId),
     /// The same key came with another order before.
     #[error("the idempotency key was used with another order before; use a new key")]
@@ -79,7 +81,9 @@ impl Dispatcher {
         };
 
         let Some(asset_id) = new.asset_id else {
-            let site_id = new.site_id.ok_or_else(|| invalid("name an asset_id or a site_id"))?;
+            let site_id = new
+                .site_id
+                .ok_or_else(|| invalid("name an asset_id or a site_id"))?;
             let (shares, summary) = self.split(site_id, new.mw, now)?;
             let mut parent = order(None, site_id, new.mw);
             parent.split = Some(summary);
@@ -93,7 +97,10 @@ impl Dispatcher {
             return Ok(parent);
         };
 
-        let asset = self.fleet.asset(asset_id).ok_or(DispatchError::UnknownAsset(asset_id))?;
+        let asset = self
+            .fleet
+            .asset(asset_id)
+            .ok_or(DispatchError::UnknownAsset(asset_id))?;
         if let Some(site) = new.site_id.filter(|site| *site != asset.site_id) {
             return Err(invalid(format!(
                 "asset {asset_id} is not in site {site} but in {}; leave site_id out",
@@ -149,23 +156,40 @@ impl Dispatcher {
     }
 }
 
-/// What makes two orders with the same key the same order.
-pub(super) fn fingerprint(new: &NewDispatch) -> String {
-    format!("{new:?}")
+/// The client's key, in the scope of its principal, with what the order was.
+pub(super) fn idempotency(
+    new: &NewDispatch,
+    principal: Option<&Principal>,
+    key: &str,
+) -> Idempotency {
+    Idempotency {
+        // A key holds no space, so no two pairs of key and name give one text.
+        key: principal.map_or_else(|| key.to_owned(), |p| format!("{key} {}", p.name())),
+        // JSON, for it is kept: fields that are added later leave it as it is.
+        fingerprint: serde_json::to_string(new).unwrap_or_else(|_| format!("{new:?}")),
+    }
 }
 
 fn seconds(field: &str, value: Option<f64>) -> Result<Option<Duration>, DispatchError> {
     let Some(value) = value else {
         return Ok(None);
     };
-    if !(value.is_finite() && value > 0.0) {
-        return Err(invalid(format!("{field} must be above 0; leave it out for the default")));
+    // A time is told to the microsecond: what is shorter would be 0.
+    if !(value.is_finite() && value >= 1e-6) {
+        return Err(invalid(format!(
+            "{field} must be above 0; leave it out for the default"
+        )));
     }
     Duration::try_from_secs_f64(value)
         .ok()
-        .filter(|duration| !duration.is_zero() && *duration <= MAX_DURATION)
+        .filter(|duration| *duration <= MAX_DURATION)
         .map(Some)
-        .ok_or_else(|| invalid(format!("{field} must be at most {} s", MAX_DURATION.as_secs())))
+        .ok_or_else(|| {
+            invalid(format!(
+                "{field} must be at most {} s",
+                MAX_DURATION.as_secs()
+            ))
+        })
 }
 
 fn invalid(text: impl Into<String>) -> DispatchError {

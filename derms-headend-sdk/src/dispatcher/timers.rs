@@ -1,15 +1,18 @@
 //! Timers of orders: hints to look, never proof of anything.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::DispatchId;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tokio_util::time::DelayQueue;
+use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::Dispatcher;
+use crate::store::StoreError;
 
 /// Repeats a look that the store did not answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -17,65 +20,148 @@ const RETRY: Duration = Duration::from_secs(1);
 /// `DelayQueue` holds about two years; whoever waits longer looks again.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How often all open orders are looked at.
+const SWEEP: Duration = Duration::from_secs(3600);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// The time to live of a waiting order is over.
+    /// The time to live of a waiting order is over. Cleared when it waits no more, so that there
+    /// are as many as orders that wait: one per asset.
     Expire(DispatchId),
+    /// An order may have been committed although its caller was told that it failed.
+    Withdraw(DispatchId),
     /// A session of this epoch has not answered an order.
     Unanswered(DispatchId, u64),
-    /// An order that was sent has been quiet for very long.
-    GiveUp(DispatchId),
 }
 
-/// Sets timers; waits while 1,024 of them have not been taken up.
+#[derive(Debug, Clone, Copy)]
+enum Request {
+    Set(Timer, Duration),
+    Clear(DispatchId),
+}
+
+/// Sets timers; waits while 1,024 requests have not been taken up.
 #[derive(Debug)]
-pub(crate) struct Timers(mpsc::Sender<(Timer, Duration)>);
+pub(crate) struct Timers(mpsc::Sender<Request>);
 
 #[derive(Debug)]
-pub(crate) struct Queue(mpsc::Receiver<(Timer, Duration)>);
+pub(crate) struct Queue {
+    requests: mpsc::Receiver<Request>,
+    running: Running,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    delays: DelayQueue<Timer>,
+    expiries: HashMap<DispatchId, delay_queue::Key>,
+}
 
 pub(crate) fn channel() -> (Timers, Queue) {
-    let (sender, receiver) = mpsc::channel(1_024);
-    (Timers(sender), Queue(receiver))
+    let (sender, requests) = mpsc::channel(1_024);
+    let queue = Queue {
+        requests,
+        running: Running::default(),
+    };
+    (Timers(sender), queue)
 }
 
 impl Timers {
     pub(crate) async fn set(&self, timer: Timer, after: Duration) {
         // Fails only when the headend has stopped; then nothing is due any more.
-        let _ = self.0.send((timer, after)).await;
+        let _ = self.0.send(Request::Set(timer, after)).await;
+    }
+
+    /// This order waits no more.
+    pub(crate) async fn clear(&self, id: DispatchId) {
+        let _ = self.0.send(Request::Clear(id)).await;
+    }
+}
+
+impl Running {
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Set(timer, after) => self.set(timer, after),
+            Request::Clear(id) => {
+                if let Some(key) = self.expiries.remove(&id) {
+                    self.delays.try_remove(&key);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, timer: Timer, after: Duration) {
+        if let Timer::Expire(id) = timer {
+            self.take(Request::Clear(id));
+        }
+        let key = self.delays.insert(timer, after.min(LONGEST));
+        if let Timer::Expire(id) = timer {
+            self.expiries.insert(id, key);
+        }
+    }
+
+    fn expired(&mut self, timer: Timer) {
+        if let Timer::Expire(id) = timer {
+            self.expiries.remove(&id);
+        }
     }
 }
 
 impl Queue {
     /// Runs timers until `stop`.
     pub(crate) async fn run(mut self, dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
-        let mut delays = DelayQueue::new();
+        let mut sweeps = interval_at(Instant::now() + SWEEP, SWEEP);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some((timer, after)) = self.0.recv() => {
-                    delays.insert(timer, after.min(LONGEST));
-                }
-                Some(expired) = delays.next() => {
+                Some(request) = self.requests.recv() => self.running.take(request),
+                Some(expired) = self.running.delays.next() => {
                     let timer = expired.into_inner();
-                    let look = dispatcher.due(timer);
-                    tokio::pin!(look);
-                    // Timers are taken meanwhile: a look may set some, and must not wait for itself.
-                    let result = loop {
-                        tokio::select! {
-                            result = &mut look => break result,
-                            Some((timer, after)) = self.0.recv() => {
-                                delays.insert(timer, after.min(LONGEST));
-                            }
-                            () = stop.cancelled() => return,
+                    self.running.expired(timer);
+                    match self.look(dispatcher.due(timer), &stop).await {
+                        Some(Ok(())) => {}
+                        Some(Err(error)) => {
+                            tracing::warn!(%error, "can't look after a dispatch; trying again");
+                            self.running.set(timer, RETRY);
                         }
-                    };
-                    if let Err(error) = result {
-                        tracing::warn!(%error, "can't look after a dispatch; trying again");
-                        delays.insert(timer, RETRY);
+                        None => return,
                     }
                 }
+                _ = sweeps.tick() => match self.look(dispatcher.sweep(), &stop).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => tracing::warn!(%error, "can't look after open dispatches; trying again in an hour"),
+                    None => return,
+                },
             }
         }
+    }
+
+    /// Takes requests meanwhile: a look makes some, and must not wait for itself. `None`: stopped.
+    async fn look(
+        &mut self,
+        look: impl Future<Output = Result<(), StoreError>>,
+        stop: &CancellationToken,
+    ) -> Option<Result<(), StoreError>> {
+        tokio::pin!(look);
+        loop {
+            tokio::select! {
+                result = &mut look => return Some(result),
+                Some(request) = self.requests.recv() => self.running.take(request),
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    pub(crate) fn take_up(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.running.take(request);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.running.delays.len().max(self.running.expiries.len())
     }
 }

@@ -21,6 +21,9 @@ use crate::store::{SessionEnd, StoreError};
 const DUPLICATE_RETRY: Duration = Duration::from_secs(300);
 const STORE_RETRY: Duration = Duration::from_secs(5);
 const OVERLOAD_RETRY: Duration = Duration::from_secs(30);
+/// No honest counter comes near it (2⁵³: a number that JSON holds exactly). Counters are moved above
+/// what agents say, so one lie must not use them up.
+pub(super) const MAX_COUNTER: u64 = 1 << 53;
 
 /// Who claims, and on what.
 #[derive(Debug, Clone)]
@@ -51,12 +54,32 @@ pub(super) async fn claim(
     if !core.registry.knows(agent) {
         return Err(Close::new(
             CloseReason::Forbidden,
-            format!("agent {agent} may serve no asset of this fleet; an agent's id is that of its \
-                     asset, of its site, or the agent_id of an asset in the fleet file"),
+            format!(
+                "agent {agent} may serve no asset of this fleet; an agent's id is that of its \
+                     asset, of its site, or the agent_id of an asset in the fleet file"
+            ),
+        ));
+    }
+    let counters = register
+        .assets
+        .iter()
+        .flatten()
+        .map(|state| state.last_revision);
+    if counters
+        .chain([register.last_epoch])
+        .any(|counter| counter > MAX_COUNTER)
+    {
+        return Err(Close::new(
+            CloseReason::ProtocolError,
+            "last_epoch or last_revision is out of range",
         ));
     }
     if core.registry.len() >= core.config.max_sessions {
-        return Err(retry(CloseReason::Overloaded, "too many sessions", OVERLOAD_RETRY));
+        return Err(retry(
+            CloseReason::Overloaded,
+            "too many sessions",
+            OVERLOAD_RETRY,
+        ));
     }
     if let Some(incumbent) = core.registry.suspect(agent, register.instance_id, now)
         && answers(&incumbent, core.config.ping_timeout).await
@@ -70,15 +93,32 @@ pub(super) async fn claim(
         ));
     }
 
-    let claims: Vec<AssetId> = register.assets.iter().flatten().map(|state| state.asset_id).collect();
-    let epoch_and_more = store_side(&core, &register, &claimant, &claims).await.map_err(|error| {
-        tracing::warn!(%agent, %error, "can't register an agent");
-        retry(CloseReason::StoreUnavailable, "the store can't be reached", STORE_RETRY)
-    })?;
+    let claims: Vec<AssetId> = register
+        .assets
+        .iter()
+        .flatten()
+        .map(|state| state.asset_id)
+        .collect();
+    let epoch_and_more = store_side(&core, &register, &claimant, &claims)
+        .await
+        .map_err(|error| {
+            tracing::warn!(%agent, %error, "can't register an agent");
+            retry(
+                CloseReason::StoreUnavailable,
+                "the store can't be reached",
+                STORE_RETRY,
+            )
+        })?;
     let (record, cursors, revisions) = epoch_and_more;
     let epoch = record.epoch;
 
-    let log_of = |kind| register.logs.iter().find(|head| head.kind == kind).map(|head| head.log_id);
+    let log_of = |kind| {
+        register
+            .logs
+            .iter()
+            .find(|head| head.kind == kind)
+            .map(|head| head.log_id)
+    };
     let session = Arc::new(Session::new(NewSession {
         agent_id: agent,
         instance_id: register.instance_id,
@@ -142,7 +182,13 @@ async fn store_side(
     let agent = register.agent_id;
     let mut cursors = Vec::new();
     for head in &register.logs {
-        if let Some(next) = core.store.log_cursor(agent, head.kind, head.log_id).await? {
+        if let Some(mut next) = core.store.log_cursor(agent, head.kind, head.log_id).await? {
+            if head.kind == LogKind::Report && next < head.first_seq {
+                // Acknowledged before, or the agent would still have them; reports know no gaps.
+                tracing::error!(%agent, from = next, to = head.first_seq,
+                    "the store has lost reports that it had acknowledged (an older backup?)");
+                next = head.first_seq;
+            }
             cursors.push((head.log_id, next));
         }
     }
@@ -152,14 +198,20 @@ async fn store_side(
         instance_id: register.instance_id,
         epoch: 0,
         peer: claimant.peer.clone(),
-        agent_version: Some(format!("{} {}", register.software.name, register.software.version)),
+        agent_version: Some(format!(
+            "{} {}",
+            register.software.name, register.software.version
+        )),
         assets: claims.to_vec(),
         connected_at: core.clock.now(),
         disconnected_at: None,
         cause: None,
         text: None,
     };
-    record.epoch = core.store.open_session(&record, register.last_epoch).await?;
+    record.epoch = core
+        .store
+        .open_session(&record, register.last_epoch)
+        .await?;
     Ok((record, cursors, revisions))
 }
 
@@ -184,7 +236,9 @@ pub(super) async fn revisions(
         if state.last_revision > known {
             tracing::warn!(%agent, asset = %state.asset_id, known, seen = state.last_revision,
                 "the agent has seen later orders than this headend remembers; counting on from there");
-            core.store.raise_revision(state.asset_id, state.last_revision).await?;
+            core.store
+                .raise_revision(state.asset_id, state.last_revision)
+                .await?;
         }
         revisions.insert(state.asset_id, known.max(state.last_revision));
     }
@@ -207,7 +261,10 @@ pub(super) fn invalid(claim: &InvalidClaim) -> Option<Grant> {
     })
 }
 
-fn cursor_messages(heads: &[LogHead], cursors: &[(LogId, u64)]) -> Vec<derms_proto::link::LogCursor> {
+fn cursor_messages(
+    heads: &[LogHead],
+    cursors: &[(LogId, u64)],
+) -> Vec<derms_proto::link::LogCursor> {
     let cursor = |head: &LogHead| {
         let (_, next_seq) = cursors.iter().find(|(log, _)| *log == head.log_id)?;
         Some(derms_proto::link::LogCursor {
@@ -224,7 +281,10 @@ async fn answers(session: &Session, patience: Duration) -> bool {
     let mut pongs = session.mailbox.answers();
     pongs.mark_unchanged();
     session.mailbox.probe();
-    matches!(tokio::time::timeout(patience, pongs.changed()).await, Ok(Ok(())))
+    matches!(
+        tokio::time::timeout(patience, pongs.changed()).await,
+        Ok(Ok(()))
+    )
 }
 
 fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {

@@ -75,6 +75,8 @@ impl Driver {
             tell: false,
         };
         let drain = self.core.drain.clone();
+        // Enrolled once: all sessions wait on this one token.
+        let mut drained = pin!(drain.cancelled());
         // Moved only when it fires: most messages just push the deadline further away.
         let mut timer = pin!(tokio::time::sleep(rules.register_timeout));
         loop {
@@ -102,7 +104,7 @@ impl Driver {
                     let due = next_look(&live).max(now + Duration::from_millis(1));
                     timer.as_mut().reset(due);
                 }
-                () = drain.cancelled() => live.state.close(self.draining()),
+                () = drained.as_mut() => live.state.close(self.draining()),
             }
         }
         // A claim in flight is carried to its end: its session record must be closed too.
@@ -123,13 +125,19 @@ impl Driver {
                 }
                 live.state.received(AgentMessage::try_from(message), now);
             }
-            Ok(None) => live.state.ended(lost("the agent ended the stream without a word")),
+            Ok(None) => live
+                .state
+                .ended(lost("the agent ended the stream without a word")),
             Err(status) => match status.code() {
                 Code::OutOfRange => {
-                    live.state.close(Close::new(CloseReason::MessageTooLarge, status.message()));
+                    live.state
+                        .close(Close::new(CloseReason::MessageTooLarge, status.message()));
                 }
                 Code::Internal if status.message().contains("decode") => {
-                    live.state.close(Close::new(CloseReason::ProtocolError, "a message is no protobuf"));
+                    live.state.close(Close::new(
+                        CloseReason::ProtocolError,
+                        "a message is no protobuf",
+                    ));
                 }
                 _ => live.state.ended(lost(status.message())),
             },
@@ -145,7 +153,11 @@ impl Driver {
                     mailbox: Arc::clone(&self.mailbox),
                     outbound: self.outbound.clone(),
                 };
-                live.claim = Some(Box::pin(claim::claim(Arc::clone(&self.core), register, claimant)));
+                live.claim = Some(Box::pin(claim::claim(
+                    Arc::clone(&self.core),
+                    register,
+                    claimant,
+                )));
             }
             Action::Send(message) => self.send(message, live),
             Action::Telemetry(accepted) => {
@@ -187,7 +199,9 @@ impl Driver {
             Action::Update(update) => {
                 if let Some(session) = &live.session {
                     let (core, session) = (Arc::clone(&self.core), Arc::clone(session));
-                    self.core.streams.spawn(super::update::update(core, session, update));
+                    self.core
+                        .streams
+                        .spawn(super::update::update(core, session, update));
                 }
             }
             Action::Answered => self.mailbox.answered(),
@@ -224,7 +238,10 @@ impl Driver {
                 self.replay(session, None);
             }
         }
-        if live.stuck.is_some_and(|since| now >= since + self.core.config.slow_consumer_after) {
+        if live
+            .stuck
+            .is_some_and(|since| now >= since + self.core.config.slow_consumer_after)
+        {
             live.state.close(Close::new(
                 CloseReason::SlowConsumer,
                 "the agent does not read what is sent to it",
@@ -234,10 +251,15 @@ impl Driver {
 
     fn claimed(&self, claimed: Result<Claimed, Close>, live: &mut Live) {
         match claimed {
-            Ok(Claimed { session, register, cursors }) => {
-                tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = ?session.peer,
+            Ok(Claimed {
+                session,
+                register,
+                cursors,
+            }) => {
+                tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
                     assets = session.assets().len(), "agent connected");
-                live.state.claimed(session.epoch, &register.logs, &cursors, Instant::now());
+                live.state
+                    .claimed(session.epoch, &register.logs, &cursors, Instant::now());
                 self.replay(&session, Some(register));
                 live.session = Some(session);
             }
@@ -260,15 +282,24 @@ impl Driver {
     fn wishes(&self, live: &mut Live) {
         let now = Instant::now();
         let wishes = self.mailbox.take();
-        let (telemetry, report): (Vec<_>, Vec<_>) =
-            wishes.refused.into_iter().partition(|(kind, _)| *kind == LogKind::Telemetry);
-        let entries = |refused: Vec<(LogKind, RefusedEntry)>| refused.into_iter().map(|(_, e)| e).collect();
+        let (telemetry, report): (Vec<_>, Vec<_>) = wishes
+            .refused
+            .into_iter()
+            .partition(|(kind, _)| *kind == LogKind::Telemetry);
+        let entries =
+            |refused: Vec<(LogKind, RefusedEntry)>| refused.into_iter().map(|(_, e)| e).collect();
         if let Some(up_to) = wishes.telemetry {
             let batches = wishes.telemetry_batches;
-            live.state.stored(LogKind::Telemetry, up_to, batches, entries(telemetry));
+            live.state
+                .stored(LogKind::Telemetry, up_to, batches, entries(telemetry));
         }
         if let Some(up_to) = wishes.report {
-            live.state.stored(LogKind::Report, up_to, wishes.report_batches, entries(report));
+            live.state.stored(
+                LogKind::Report,
+                up_to,
+                wishes.report_batches,
+                entries(report),
+            );
         }
         if wishes.probe {
             live.state.probe(now);
@@ -319,6 +350,7 @@ impl Driver {
         ReportItem {
             append: ReportAppend {
                 agent: session.agent_id,
+                epoch: session.epoch,
                 log: accepted.log,
                 entries,
                 next_seq: accepted.next_seq,
@@ -331,15 +363,22 @@ impl Driver {
 
     /// A sample of an asset that this agent may speak for. Facts need no grant: they are true
     /// whoever serves the asset now.
-    fn known(&self, session: &Session, sample: Sample, received_at: Timestamp) -> Option<Telemetry> {
+    fn known(
+        &self,
+        session: &Session,
+        sample: Sample,
+        received_at: Timestamp,
+    ) -> Option<Telemetry> {
         let asset = self.core.fleet.asset(sample.asset_id)?;
-        asset.may_be_served_by(session.agent_id).then(|| Telemetry {
-            asset_id: asset.id,
-            site_id: asset.site_id,
-            measured_at: sample.measured_at,
-            received_at,
-            measurements: sample.measurements,
-        })
+        asset
+            .may_be_served_by(session.agent_id)
+            .then_some(Telemetry {
+                asset_id: asset.id,
+                site_id: asset.site_id,
+                measured_at: sample.measured_at,
+                received_at,
+                measurements: sample.measurements,
+            })
     }
 
     fn heartbeat(&self, session: &Arc<Session>, heartbeat: &derms_proto::link::AgentHeartbeat) {
@@ -390,18 +429,21 @@ impl Driver {
         }
         if live.tell {
             let message = HeadendMessage::Close(end.clone());
-            let told = self.outbound.try_send(Box::new(pb::HeadendMessage::from(message))).is_ok();
+            let told = self
+                .outbound
+                .try_send(Box::new(pb::HeadendMessage::from(message)))
+                .is_ok();
             if let (false, Some(connection)) = (told, &self.connection) {
                 // Nothing reaches a peer that does not read: its streams end with its connection.
                 connection.cut();
             }
         }
         let Some(session) = live.session else {
-            tracing::info!(peer = ?self.peer, cause = ?end.reason, text = end.text, "stream ended before a session began");
+            tracing::info!(peer = self.peer, cause = ?end.reason, text = end.text, "stream ended before a session began");
             return;
         };
         let lasted = self.core.clock.now().saturating_since(session.connected_at);
-        tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = ?session.peer,
+        tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
             cause = ?end.reason, text = end.text, ?lasted, "agent disconnected");
         // The response stream ends when the last sender goes; the session holds one.
         let (agent, epoch) = (session.agent_id, session.epoch);

@@ -120,7 +120,12 @@ impl LogTrack {
             // All of it came before. Once stored, the agent should hear that again.
             return if self.durable == self.expected && self.in_hand == 0 {
                 self.in_hand += 1;
-                Ok(Some(self.accepted(Vec::new(), Vec::new(), Vec::new(), next_seq)))
+                Ok(Some(self.accepted(
+                    Vec::new(),
+                    Vec::new(),
+                    Vec::new(),
+                    next_seq,
+                )))
             } else {
                 Ok(None)
             };

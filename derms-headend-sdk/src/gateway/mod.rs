@@ -45,7 +45,9 @@ impl AgentLink for Gateway {
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<OutboundStream>, Status> {
         if self.core.drain.is_cancelled() {
-            return Err(Status::unavailable("the headend is shutting down; try again later"));
+            return Err(Status::unavailable(
+                "the headend is shutting down; try again later",
+            ));
         }
         let extensions = request.extensions();
         let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.to_string());
@@ -75,6 +77,8 @@ impl Stream for OutboundStream {
     type Item = Result<pb::HeadendMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|message| message.map(|message| Ok(*message)))
+        self.0
+            .poll_recv(cx)
+            .map(|message| message.map(|message| Ok(*message)))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derms_proto::link::{
     AgentHeartbeat, AgentMessage, AssetUpdate, Close, HeadendMessage, Limits, LogAck, LogHead,
-    LogKind, RefusalCode, RefusedEntry, Refusal, Register, ReportBatch, ReportEntry, Sample,
+    LogKind, Refusal, RefusalCode, RefusedEntry, Register, ReportBatch, ReportEntry, Sample,
     TelemetryBatch, WireError,
 };
 use derms_proto::{CloseReason, LogId};
@@ -101,7 +101,12 @@ impl StreamSession {
                 let live = self.last_read + self.rules.liveness_timeout;
                 let probe = active.probe.map(|(_, until)| until);
                 let rewinds = [&active.telemetry, &active.report].map(LogTrack::rewind_at);
-                rewinds.into_iter().flatten().chain(probe).chain([live]).min()
+                rewinds
+                    .into_iter()
+                    .flatten()
+                    .chain(probe)
+                    .chain([live])
+                    .min()
             }
             State::Closed => None,
         }
@@ -118,7 +123,10 @@ impl StreamSession {
             }
             State::Active(active) if !silent => {
                 if active.probe.is_some_and(|(_, until)| now >= until) {
-                    self.fail(CloseReason::LivenessTimeout, "a ping was not answered in time");
+                    self.fail(
+                        CloseReason::LivenessTimeout,
+                        "a ping was not answered in time",
+                    );
                     return;
                 }
                 for (kind, log) in [
@@ -126,12 +134,16 @@ impl StreamSession {
                     (LogKind::Report, &mut active.report),
                 ] {
                     if let Some(up_to_seq) = log.rewind(now) {
-                        self.actions.push_back(ack(kind, log.id(), up_to_seq, Vec::new(), true));
+                        self.actions
+                            .push_back(ack(kind, log.id(), up_to_seq, Vec::new(), true));
                     }
                 }
             }
             State::Claiming | State::Active(_) => {
-                self.fail(CloseReason::LivenessTimeout, "nothing was read for too long");
+                self.fail(
+                    CloseReason::LivenessTimeout,
+                    "nothing was read for too long",
+                );
             }
             State::Closed => {}
         }
@@ -160,10 +172,16 @@ impl StreamSession {
                 self.actions.push_back(Action::Claim(Box::new(register)));
             }
             (State::Opened, _) => {
-                self.fail(CloseReason::ProtocolError, "the first message was not Register");
+                self.fail(
+                    CloseReason::ProtocolError,
+                    "the first message was not Register",
+                );
             }
             (State::Claiming, _) => {
-                self.fail(CloseReason::ProtocolError, "a message came before Registered was sent");
+                self.fail(
+                    CloseReason::ProtocolError,
+                    "a message came before Registered was sent",
+                );
             }
             (State::Active(_), AgentMessage::Register(_)) => {
                 self.fail(CloseReason::ProtocolError, "Register came twice");
@@ -180,7 +198,8 @@ impl StreamSession {
             AgentMessage::Telemetry(batch) => self.telemetry(batch, now),
             AgentMessage::Report(batch) => self.report(batch, now),
             AgentMessage::LiveTelemetry(samples) => {
-                self.actions.push_back(Action::Live(samples.into_iter().flatten().collect()));
+                self.actions
+                    .push_back(Action::Live(samples.into_iter().flatten().collect()));
             }
             AgentMessage::Heartbeat(heartbeat) => {
                 if heartbeat.epoch != active.epoch {
@@ -194,11 +213,11 @@ impl StreamSession {
                 }
                 self.actions.push_back(Action::Update(update));
             }
-            AgentMessage::Pong { nonce } => {
-                if active.probe.is_some_and(|(asked, _)| asked == nonce) {
-                    active.probe = None;
-                    self.actions.push_back(Action::Answered);
-                }
+            AgentMessage::Pong { nonce }
+                if active.probe.is_some_and(|(asked, _)| asked == nonce) =>
+            {
+                active.probe = None;
+                self.actions.push_back(Action::Answered);
             }
             _ => {}
         }
@@ -212,7 +231,13 @@ impl StreamSession {
             let text = format!("a batch of {} samples", batch.samples.len());
             return self.fail(CloseReason::ProtocolError, text);
         }
-        match active.telemetry.accept(batch.log_id, batch.first_seq, batch.samples, &batch.gaps, now) {
+        match active.telemetry.accept(
+            batch.log_id,
+            batch.first_seq,
+            batch.samples,
+            &batch.gaps,
+            now,
+        ) {
             Ok(Some(accepted)) => self.actions.push_back(Action::Telemetry(accepted)),
             Ok(None) => {}
             Err(text) => self.fail(CloseReason::ProtocolError, format!("telemetry: {text}")),
@@ -223,7 +248,10 @@ impl StreamSession {
         let State::Active(active) = &mut self.state else {
             return;
         };
-        match active.report.accept(batch.log_id, batch.first_seq, batch.entries, &[], now) {
+        match active
+            .report
+            .accept(batch.log_id, batch.first_seq, batch.entries, &[], now)
+        {
             Ok(Some(accepted)) => self.actions.push_back(Action::Report(accepted)),
             Ok(None) => {}
             Err(text) => self.fail(CloseReason::ProtocolError, format!("report: {text}")),
@@ -231,15 +259,26 @@ impl StreamSession {
     }
 
     /// The claim went through: the session is active, its logs continue at these numbers.
-    pub(crate) fn claimed(&mut self, epoch: u64, heads: &[LogHead], cursors: &[(LogId, u64)], now: Instant) {
+    pub(crate) fn claimed(
+        &mut self,
+        epoch: u64,
+        heads: &[LogHead],
+        cursors: &[(LogId, u64)],
+        now: Instant,
+    ) {
         if !matches!(self.state, State::Claiming) {
             return;
         }
         let track = |kind| {
             let head = heads.iter().find(|head| head.kind == kind);
             let known = head.and_then(|head| cursors.iter().find(|(log, _)| *log == head.log_id));
-            let next = known.map_or_else(|| head.map_or(1, |head| head.first_seq), |(_, next)| *next);
-            LogTrack::new(head.map(|head| head.log_id), next, self.rules.limits.max_unacked_batches)
+            let next =
+                known.map_or_else(|| head.map_or(1, |head| head.first_seq), |(_, next)| *next);
+            LogTrack::new(
+                head.map(|head| head.log_id),
+                next,
+                self.rules.limits.max_unacked_batches,
+            )
         };
         self.last_read = now;
         self.state = State::Active(Active {
@@ -252,7 +291,13 @@ impl StreamSession {
     }
 
     /// A part of a log is stored: tells the agent.
-    pub(crate) fn stored(&mut self, kind: LogKind, up_to_seq: u64, batches: usize, refused: Vec<RefusedEntry>) {
+    pub(crate) fn stored(
+        &mut self,
+        kind: LogKind,
+        up_to_seq: u64,
+        batches: usize,
+        refused: Vec<RefusedEntry>,
+    ) {
         let State::Active(active) = &mut self.state else {
             return;
         };
@@ -261,7 +306,8 @@ impl StreamSession {
             _ => &mut active.report,
         };
         log.stored(up_to_seq, batches);
-        self.actions.push_back(ack(kind, log.id(), log.durable(), refused, false));
+        self.actions
+            .push_back(ack(kind, log.id(), log.durable(), refused, false));
     }
 
     /// A part of a log from this number on could not be kept: asks for it again, later.
@@ -281,7 +327,9 @@ impl StreamSession {
         {
             active.pings += 1;
             active.probe = Some((active.pings, now + self.rules.ping_timeout));
-            let ping = HeadendMessage::Ping { nonce: active.pings };
+            let ping = HeadendMessage::Ping {
+                nonce: active.pings,
+            };
             self.actions.push_back(Action::Send(ping));
         }
     }
@@ -316,7 +364,13 @@ impl StreamSession {
     }
 }
 
-fn ack(kind: LogKind, log_id: LogId, up_to_seq: u64, refused: Vec<RefusedEntry>, rewind: bool) -> Action {
+fn ack(
+    kind: LogKind,
+    log_id: LogId,
+    up_to_seq: u64,
+    refused: Vec<RefusedEntry>,
+    rewind: bool,
+) -> Action {
     Action::Send(HeadendMessage::LogAck(LogAck {
         kind,
         log_id,

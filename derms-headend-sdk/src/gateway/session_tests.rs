@@ -19,7 +19,11 @@ fn rules() -> Rules {
 }
 
 fn log(kind: LogKind) -> LogId {
-    LogId::new(Uuid::from_u128(if kind == LogKind::Telemetry { 1 } else { 2 }))
+    LogId::new(Uuid::from_u128(if kind == LogKind::Telemetry {
+        1
+    } else {
+        2
+    }))
 }
 
 fn head(kind: LogKind) -> LogHead {
@@ -62,7 +66,9 @@ fn with_gaps(first_seq: u64, count: u64, gaps: &[(u64, u64)]) -> AgentMessage {
     AgentMessage::Telemetry(TelemetryBatch {
         log_id: log(LogKind::Telemetry),
         first_seq,
-        samples: (first_seq..first_seq + count).map(|n| Ok(sample(n))).collect(),
+        samples: (first_seq..first_seq + count)
+            .map(|n| Ok(sample(n)))
+            .collect(),
         gaps: gaps
             .iter()
             .map(|(first_seq, last_seq)| Gap {
@@ -149,21 +155,37 @@ fn a_stream_without_register_is_closed_after_ten_seconds() {
 fn what_breaks_the_order_of_messages_ends_the_session() {
     let (mut session, now) = opened();
     session.received(Ok(batch(1, 1)), now);
-    assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError), "telemetry first");
+    assert_eq!(
+        closed(&mut session),
+        Some(CloseReason::ProtocolError),
+        "telemetry first"
+    );
 
     let (mut session, now) = active();
     session.received(Ok(AgentMessage::Register(register())), now);
-    assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError), "register twice");
+    assert_eq!(
+        closed(&mut session),
+        Some(CloseReason::ProtocolError),
+        "register twice"
+    );
 
     let (mut session, now) = opened();
     session.received(Ok(AgentMessage::Register(register())), now);
     session.received(Ok(batch(1, 1)), now);
-    assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError), "before Registered");
+    assert_eq!(
+        closed(&mut session),
+        Some(CloseReason::ProtocolError),
+        "before Registered"
+    );
 
     for epoch in [0, EPOCH - 1, EPOCH + 1] {
         let (mut session, now) = active();
         session.received(Ok(heartbeat(epoch)), now);
-        assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError), "epoch {epoch}");
+        assert_eq!(
+            closed(&mut session),
+            Some(CloseReason::ProtocolError),
+            "epoch {epoch}"
+        );
     }
     let (mut session, now) = active();
     session.received(Ok(heartbeat(EPOCH)), now);
@@ -183,7 +205,10 @@ fn a_message_that_cannot_be_read_ends_the_session_and_an_unknown_one_does_not() 
     session.received(Err(error), now);
     assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError));
     session.received(Ok(batch(1, 1)), now);
-    assert!(drain(&mut session).is_empty(), "a closed session does nothing more");
+    assert!(
+        drain(&mut session).is_empty(),
+        "a closed session does nothing more"
+    );
 }
 
 #[test]
@@ -202,7 +227,10 @@ fn a_ping_without_its_pong_ends_the_session() {
     let (mut session, now) = active();
     session.probe(now);
     session.probe(now);
-    assert_eq!(drain(&mut session), [Action::Send(HeadendMessage::Ping { nonce: 1 })]);
+    assert_eq!(
+        drain(&mut session),
+        [Action::Send(HeadendMessage::Ping { nonce: 1 })]
+    );
     session.received(Ok(AgentMessage::Pong { nonce: 99 }), now);
     assert!(drain(&mut session).is_empty(), "another nonce is no answer");
     session.received(Ok(AgentMessage::Pong { nonce: 1 }), now);
@@ -280,11 +308,19 @@ fn a_hole_that_no_gap_declares_is_a_protocol_error() {
 
     let (mut session, now) = active();
     session.received(Ok(with_gaps(4, 1, &[(1, 2)])), now);
-    assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError), "3 is in no gap");
+    assert_eq!(
+        closed(&mut session),
+        Some(CloseReason::ProtocolError),
+        "3 is in no gap"
+    );
 
     let (mut session, now) = active();
     session.received(Ok(with_gaps(1, 0, &[(1, 9)])), now);
-    assert_eq!(accepted(&mut session), [(vec![], 10)], "a gap alone moves the log on");
+    assert_eq!(
+        accepted(&mut session),
+        [(vec![], 10)],
+        "a gap alone moves the log on"
+    );
 }
 
 #[test]
@@ -312,7 +348,14 @@ fn a_poison_sample_is_refused_by_number_and_does_not_block_the_log() {
     let Some(Action::Telemetry(accepted)) = session.poll_action() else {
         panic!("nothing was accepted")
     };
-    assert_eq!(accepted.items.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(
+        accepted
+            .items
+            .iter()
+            .map(|(seq, _)| *seq)
+            .collect::<Vec<_>>(),
+        [1, 3]
+    );
     assert_eq!(accepted.refused[0].seq, 2);
     assert_eq!(accepted.next_seq, 4);
 }
@@ -324,12 +367,18 @@ fn nothing_behind_a_batch_that_was_not_kept_is_taken_until_the_agent_goes_back()
     assert_eq!(accepted(&mut session).len(), 1);
     session.not_kept(LogKind::Telemetry, now);
     session.received(Ok(batch(3, 2)), now);
-    assert!(accepted(&mut session).is_empty(), "3 and 4 would hide that 1 and 2 are lost");
+    assert!(
+        accepted(&mut session).is_empty(),
+        "3 and 4 would hide that 1 and 2 are lost"
+    );
 
     session.tick(now + Duration::from_secs(1));
     assert_eq!(acks(&mut session), [(0, true)]);
     session.received(Ok(batch(5, 2)), now);
-    assert!(accepted(&mut session).is_empty(), "on its way before the agent went back");
+    assert!(
+        accepted(&mut session).is_empty(),
+        "on its way before the agent went back"
+    );
     session.received(Ok(batch(1, 6)), now);
     assert_eq!(accepted(&mut session), [(vec![1, 2, 3, 4, 5, 6], 7)]);
 }
@@ -342,7 +391,10 @@ fn one_agent_has_at_most_twelve_batches_with_the_store() {
     }
     assert_eq!(accepted(&mut session).len(), 12);
     session.tick(now + Duration::from_secs(1));
-    assert!(acks(&mut session).is_empty(), "what is with the store is not asked for again");
+    assert!(
+        acks(&mut session).is_empty(),
+        "what is with the store is not asked for again"
+    );
     session.stored(LogKind::Telemetry, 12, 12, Vec::new());
     drain(&mut session);
     session.tick(now + Duration::from_secs(2));
@@ -385,7 +437,9 @@ fn reports_are_taken_in_order_as_well() {
         })
     };
     session.received(Ok(report(1)), now);
-    assert!(matches!(&drain(&mut session)[..], [Action::Report(accepted)] if accepted.next_seq == 2));
+    assert!(
+        matches!(&drain(&mut session)[..], [Action::Report(accepted)] if accepted.next_seq == 2)
+    );
     session.received(Ok(report(3)), now);
     assert_eq!(closed(&mut session), Some(CloseReason::ProtocolError));
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{AssetUpdate, HeadendMessage};
+use derms_proto::link::{AssetState, AssetUpdate, HeadendMessage};
 use derms_proto::{AgentId, AssetId, pb};
 
-use super::claim::{fill, invalid, revisions};
+use super::claim::{MAX_COUNTER, fill, invalid, revisions};
 use crate::core::Core;
 use crate::registry::Session;
 use crate::store::{SessionEnd, StoreError};
@@ -19,21 +19,37 @@ pub(super) async fn update(core: Arc<Core>, session: Arc<Session>, update: Asset
     }
 }
 
-async fn try_update(core: &Core, session: &Arc<Session>, update: &AssetUpdate) -> Result<(), StoreError> {
-    let states = update.upserted.iter().flatten();
+async fn try_update(
+    core: &Core,
+    session: &Arc<Session>,
+    update: &AssetUpdate,
+) -> Result<(), StoreError> {
+    let honest = |state: &&AssetState| state.last_revision <= MAX_COUNTER;
+    let states = update.upserted.iter().flatten().filter(honest);
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
     let revisions = revisions(core, states, session.agent_id).await?;
-    let granted = core.registry.update(session, &claims, &update.removed, |mut grants| {
-        fill(&mut grants, &revisions);
-        grants.extend(update.upserted.iter().filter_map(|claim| invalid(claim.as_ref().err()?)));
-        let message = HeadendMessage::Grants {
-            epoch: session.epoch,
-            grants,
-        };
-        if session.outbound.try_send(Box::new(pb::HeadendMessage::from(message))).is_err() {
-            tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
-        }
-    });
+    let granted = core
+        .registry
+        .update(session, &claims, &update.removed, |mut grants| {
+            fill(&mut grants, &revisions);
+            grants.extend(
+                update
+                    .upserted
+                    .iter()
+                    .filter_map(|claim| invalid(claim.as_ref().err()?)),
+            );
+            let message = HeadendMessage::Grants {
+                epoch: session.epoch,
+                grants,
+            };
+            if session
+                .outbound
+                .try_send(Box::new(pb::HeadendMessage::from(message)))
+                .is_err()
+            {
+                tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
+            }
+        });
     match granted {
         Some(granted) if !granted.is_empty() => {
             core.dispatcher.replay(session, &granted, None).await

@@ -1,42 +1,70 @@
-//! The listener loop: connections with keep-alive and limits, and an end that comes.
+//! Listeners: connections with keep-alive and limits, and an end that comes.
 
+mod connection;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::error::ServeError;
-use crate::peer::{ConnectionHandle, PeerAddr};
 use crate::service::HeadendService;
 
-/// gRPC A8: a ping after 10 s of silence, lost after 10 s more. TCP alone sees no black hole.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// gRPC A18.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// A client that connects and says nothing is never timed out by the HTTP server.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(10);
-/// An agent needs one stream; tonic and hyper alone would allow 200.
-const STREAMS_PER_CONNECTION: u32 = 8;
-const STREAM_WINDOW: u32 = 128 << 10;
-const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Room for all agents that come back at once after an outage.
 const BACKLOG: i32 = 4_096;
-/// Connections that may be open at once; more wait in the backlog.
+/// Connections of one listener that may be open at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 19_000;
+/// What ends a cut connection takes no longer than this.
+const CUT: Duration = Duration::from_secs(1);
+
+/// The time limits of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// HTTP/2: silence until a ping (gRPC A8). TCP alone sees no black hole.
+    pub(crate) keep_alive_interval: Duration,
+    /// HTTP/2: a ping without an answer for so long means that the peer is gone (gRPC A8).
+    pub(crate) keep_alive_timeout: Duration,
+    /// Until it is known which version of HTTP is spoken; the HTTP server has no limit for that.
+    pub(crate) opening: Duration,
+    /// HTTP/1: until the head of a request is whole, from the end of the one before.
+    pub(crate) head: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(10),
+            opening: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Binds a listener with a backlog for a whole fleet.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = || -> std::io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let listener = || -> io::Result<TcpListener> {
+        // Registering a socket outside a runtime would panic.
+        Handle::try_current().map_err(io::Error::other)?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // On Windows the same option lets another process take the port.
+        #[cfg(unix)]
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -46,103 +74,123 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     listener().map_err(|source| ServeError::Bind { address, source })
 }
 
-/// Takes connections until `drain`; those that live then end by themselves or by `cut`.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    service: HeadendService,
-    connections: TaskTracker,
-    drain: CancellationToken,
-    cut: CancellationToken,
-) {
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = drain.cancelled() => return,
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = drain.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (service, drain, cut) = (service.clone(), drain.clone(), cut.clone());
-                connections.spawn(async move {
-                    connection(stream, peer, service, drain, cut).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Mostly out of file descriptors: the next attempt would fail as fast.
-                tracing::warn!(%error, "can't accept a connection; pausing for a second");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+/// Listeners at work. Dropped, it cuts their connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    tasks: TaskTracker,
+    cut: DropGuard,
+}
+
+impl Server {
+    /// Takes connections until `drain`; those that live then end by themselves or are cut.
+    pub(crate) fn start(
+        listeners: Vec<(TcpListener, HeadendService)>,
+        settings: Settings,
+        drain: &CancellationToken,
+    ) -> Self {
+        let tasks = TaskTracker::new();
+        let cut = CancellationToken::new();
+        let settings = Arc::new(settings);
+        for (listener, service) in listeners {
+            let acceptor = Acceptor {
+                service,
+                settings: Arc::clone(&settings),
+                tasks: tasks.clone(),
+                drain: drain.clone(),
+                cut: cut.clone(),
+            };
+            tasks.spawn(acceptor.run(listener));
+        }
+        Self {
+            tasks,
+            cut: cut.drop_guard(),
+        }
+    }
+
+    /// Waits for the connections, which must have been told to drain, and cuts what is left.
+    pub(crate) async fn finish(self, until: Instant) {
+        self.tasks.close();
+        if timeout_at(until, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            left = self.tasks.len(),
+            "connections did not end in time; cutting them"
+        );
+        drop(self.cut);
+        if timeout(CUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "requests are still at work; leaving them"
+            );
         }
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// Where connections come from.
+trait Listen: Send + Sync + 'static {
+    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).await
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Acceptor {
     service: HeadendService,
+    settings: Arc<Settings>,
+    tasks: TaskTracker,
     drain: CancellationToken,
     cut: CancellationToken,
-) {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%peer, %error, "can't set socket options");
-    }
-    let spoke = tokio::time::timeout(FIRST_BYTE, stream.readable()).await;
-    if !matches!(spoke, Ok(Ok(()))) {
-        tracing::debug!(%peer, "a connection that said nothing");
-        return;
-    }
-    let handle = ConnectionHandle::default();
-    let inserted = handle.clone();
-    let service = service.map_request(move |mut request: http::Request<_>| {
-        request.extensions_mut().insert(PeerAddr(peer));
-        request.extensions_mut().insert(inserted.clone());
-        request
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(16 << 10);
-    let io = TokioIo::new(stream);
-    let connection = builder.serve_connection(io, TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, error = %*error, "connection ended");
+}
+
+impl Acceptor {
+    async fn run(self, listener: impl Listen) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let ended = async {
+            tokio::select! {
+                () = self.drain.cancelled() => {}
+                () = self.cut.cancelled() => {}
+            }
+        };
+        let accepting = async {
+            loop {
+                // Never closed, so there is always a place in the end.
+                let place = Arc::clone(&places).acquire_owned().await;
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        let acceptor = self.clone();
+                        self.tasks.spawn(async move {
+                            acceptor.connection(stream, peer).await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) if is_of_the_peer(&error) => {
+                        tracing::debug!(%error, "a connection ended before it was accepted");
+                    }
+                    Err(error) => {
+                        // Mostly out of file descriptors: the next attempt would fail as fast.
+                        tracing::warn!(%error, "can't accept a connection; pausing for a second");
+                        sleep(Duration::from_secs(1)).await;
+                    }
                 }
-                return;
             }
-            () = drain.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = handle.is_cut() => return,
-            () = cut.cancelled() => return,
+        };
+        tokio::select! {
+            () = ended => {}
+            () = accepting => {}
         }
     }
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(USER_TIMEOUT))
+/// Whether accepting failed by what the peer did, which says nothing about the next one.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::ConnectionAborted | K::ConnectionRefused | K::ConnectionReset
+    )
 }

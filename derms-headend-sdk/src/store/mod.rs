@@ -1,8 +1,7 @@
 //! What a headend must remember, behind one trait.
 //!
 //! [`MemoryStore`] is always built. A store of your own implements [`Store`] and runs through
-//! [`conformance`](crate::store::conformance) (feature `conformance`), which checks every sentence
-//! that is written here.
+//! `conformance::check` (feature `conformance`), which checks the sentences that are written here.
 
 mod memory;
 mod order;
@@ -10,6 +9,8 @@ mod query;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
 
 use std::fmt::Debug;
 
@@ -23,17 +24,23 @@ use derms_proto::{
 pub use memory::MemoryStore;
 pub use order::{
     Advance, Carrier, Commit, Idempotency, NewOrder, Order, ReportAppend, ReportFate, Reported,
-    StoredReport, status_of,
+    StoredReport, status_of, summarise,
 };
 pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
+
+/// Counters that an agent tells of (its last epoch, its last revisions) count for no more than
+/// this, 2⁵³: no honest one comes near it, JSON holds it exactly, and above it there is room to
+/// count on in a signed 64-bit column.
+pub const MAX_COUNTER: u64 = 1 << 53;
 
 /// The memory of a headend.
 ///
 /// # Flow
-/// 1. At the start, [`open_orders`](Self::open_orders) and
-///    [`latest_telemetry`](Self::latest_telemetry) are read once.
+/// 1. At the start, [`latest_telemetry`](Self::latest_telemetry) and
+///    [`open_orders`](Self::open_orders) are read once, and
+///    [`abandon_sessions`](Self::abandon_sessions) ends what an earlier life left open.
 /// 2. A session begins with [`open_session`](Self::open_session), which gives its epoch, and ends
-///    with [`close_session`](Self::close_session).
+///    with [`close_session`](Self::close_session) and [`mark_in_doubt`](Self::mark_in_doubt).
 /// 3. Telemetry arrives in [`append_telemetry`](Self::append_telemetry), reports in
 ///    [`append_reports`](Self::append_reports); only after they return `Ok` is the agent told that
 ///    it may forget them.
@@ -41,18 +48,32 @@ pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
 ///    [`advance`](Self::advance).
 ///
 /// # Guarantees
-/// No call is made while a lock is held, and none from the task that reads an agent's stream: a
-/// slow store delays acknowledgements, never presence or live values. A call that failed with
-/// [`StoreError::Unavailable`] is repeated with the same arguments.
+/// - A store serves one headend at a time.
+/// - No call is made while a lock is held, and none from the task that reads an agent's stream: a
+///   slow store delays acknowledgements, never presence or live values.
+/// - Calls that write for many are given many in one call, so that one transaction does.
+/// - After [`StoreError::Unavailable`] the same call may come again, or may not.
 ///
 /// # What you must ensure
 /// - `Ok` means durable, as far as [`is_durable`](Self::is_durable) says.
 /// - Each call is atomic: all of it or nothing of it, also for those that run at the same time.
+///   In SQL: one transaction a call; a call that takes the rows of several assets, orders or logs
+///   takes them in the order of their ids, or two calls can wait for each other.
 /// - Epochs strictly increase per agent, revisions strictly increase per asset, whatever happens.
-/// - A repeated call changes nothing: entries are known by (agent, log, seq), sessions by (agent,
-///   epoch), commits by their idempotency key.
-/// - Lists are newest first, in pages of at most the limit, and a cursor stays valid while new
-///   entries arrive.
+/// - A repeated call changes nothing: entries of logs are known by their numbers, sessions by
+///   (agent, epoch), orders by their id and by their idempotency key, heartbeats by (asset, agent,
+///   epoch, time of receipt).
+/// - Numbers of a log below its cursor are settled: stored, refused or lost. What comes with such a
+///   number is left out. So the cursor alone, read and moved in the transaction, keeps entries from
+///   being stored twice; no unique index over the history is needed.
+/// - An order is in doubt as long as it has been sent and has not ended, and the session that
+///   carried it, or told of it last, is over: its epoch is not above the newest one of its agent
+///   that was given to [`mark_in_doubt`](Self::mark_in_doubt). [`Order`] has this rule, and those
+///   of the life cycle, in one place for all stores.
+/// - Lists are newest first; those of one time are in an order that never changes. Pages have at
+///   most the limit, and the last one has no cursor. A cursor is a place in its list, not a count:
+///   it stays valid while newer entries arrive and old ones go.
+/// - Measurements are placed by [`time_of`], so that a wrong clock at the edge hides nothing.
 ///
 /// # Cancellation
 /// A call may be dropped at an await point; then it counts as not made or as made in full.
@@ -68,12 +89,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Begins a session and gives its epoch: above every epoch that this agent was ever given and
-    /// above `at_least`. `session.epoch` is ignored.
-    async fn open_session(
-        &self,
-        session: &SessionRecord,
-        at_least: u64,
-    ) -> Result<u64, StoreError>;
+    /// above `at_least`, which counts for [`MAX_COUNTER`] at most. `session.epoch` is ignored.
+    async fn open_session(&self, session: &SessionRecord, at_least: u64)
+    -> Result<u64, StoreError>;
 
     /// Ends a session. An unknown or ended one is left as it is.
     async fn close_session(
@@ -82,6 +100,10 @@ pub trait Store: Debug + Send + Sync + 'static {
         epoch: u64,
         end: &SessionEnd,
     ) -> Result<(), StoreError>;
+
+    /// Ends every session that has not ended, and marks what they carried in doubt; answers the
+    /// orders that are newly so.
+    async fn abandon_sessions(&self, end: &SessionEnd) -> Result<Vec<Order>, StoreError>;
 
     /// Sessions by time of connection.
     async fn sessions(&self, query: &HistoryQuery) -> Result<Page<SessionRecord>, StoreError>;
@@ -94,16 +116,18 @@ pub trait Store: Debug + Send + Sync + 'static {
         log: LogId,
     ) -> Result<Option<u64>, StoreError>;
 
-    /// Stores parts of telemetry logs; what is stored already is left as it is.
+    /// Stores parts of telemetry logs, one after the other; one log may come more than once. Of a
+    /// gap that begins below the cursor, the rest is stored.
     async fn append_telemetry(&self, appends: &[TelemetryAppend]) -> Result<(), StoreError>;
 
-    /// The newest measurement of every asset, by time of measurement.
+    /// The newest measurement of every asset.
     async fn latest_telemetry(&self) -> Result<Vec<Telemetry>, StoreError>;
 
-    /// Measurements of one asset by time of measurement.
+    /// Measurements of one asset.
     async fn telemetry(&self, query: &TelemetryQuery) -> Result<Page<Telemetry>, StoreError>;
 
-    /// The same in buckets of `step` seconds, aligned to 1970; empty buckets are left out.
+    /// The same in buckets of `step_s` seconds, aligned to 1970. Measurements outside the range
+    /// are not counted, empty buckets are left out.
     async fn telemetry_buckets(
         &self,
         query: &TelemetryQuery,
@@ -113,36 +137,59 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Declared gaps of an agent's telemetry, oldest first.
     async fn gaps(&self, agent: AgentId) -> Result<Vec<(LogId, Gap)>, StoreError>;
 
-    /// Stores a part of a report log and moves the orders it speaks of, in one step. Answers the
-    /// fate of each entry; entries that are stored already are left out.
-    async fn append_reports(&self, append: &ReportAppend) -> Result<Vec<ReportFate>, StoreError>;
+    /// Stores parts of report logs, one after the other, and moves the orders they speak of.
+    /// Answers, for each part, the fate of its entries; entries that are stored already are left
+    /// out.
+    async fn append_reports(
+        &self,
+        appends: &[ReportAppend],
+    ) -> Result<Vec<Vec<ReportFate>>, StoreError>;
 
-    /// Commits an order in one step: its idempotency key, the next revision of each asset, and
-    /// every older order of these assets that is still `pending` becomes `superseded`.
+    /// Commits an order: its idempotency key, the next revision of each asset, and every older
+    /// order of these assets that is still `pending` becomes `superseded`. One that was sent is
+    /// left as it is: its agent tells its fate.
+    ///
+    /// A key is kept at least as long as its order.
     async fn commit(&self, order: &NewOrder) -> Result<Commit, StoreError>;
 
-    /// Moves an order on, if its life cycle allows that from where it stands; `None` if not.
-    async fn advance(&self, advance: &Advance) -> Result<Option<Order>, StoreError>;
+    /// What [`commit`](Self::commit) would find for this key: `Repeated` or `Conflict`; `None` for
+    /// a key that is free.
+    async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError>;
 
-    /// Marks every order in doubt that this session carried and that has not ended; answers them.
+    /// Moves orders on, each if [`Order::advance`] allows it. Answers each as it stands then;
+    /// `None` for one that was not moved or is not known.
+    async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError>;
+
+    /// The session of this epoch, and all older ones of its agent, are over: what they carried is
+    /// in doubt from now on. Answers the orders that are newly so.
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError>;
 
-    /// Takes the doubt off an order whose agent has just said that it is in force.
-    async fn confirm(&self, id: DispatchId) -> Result<Option<Order>, StoreError>;
+    /// The agent has said in its session of this epoch that these orders are in force. Answers
+    /// those whose doubt is gone by that. Orders of other assets or agents are left as they are.
+    async fn confirm(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        in_force: &[(AssetId, DispatchId)],
+    ) -> Result<Vec<Order>, StoreError>;
 
-    /// One order, with its children.
+    /// One order, with its children. A site order has the [`summary`](derms_proto::DispatchStatus::summary) of
+    /// its children as status, and is in doubt if one of them is.
     async fn dispatch(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError>;
 
-    /// Orders by time of commit, without the children of site orders.
+    /// Orders by time of commit. Those of one asset include its shares of site orders; else the
+    /// shares stand under their site order alone.
     async fn dispatches(&self, query: &DispatchQuery) -> Result<Page<Dispatch>, StoreError>;
 
-    /// The orders of these assets that have not ended, newest revision first; `None` = of all.
+    /// The orders of these assets that have not ended, newest revision of an asset first; `None` =
+    /// of all.
     async fn open_orders(&self, assets: Option<&[AssetId]>) -> Result<Vec<Order>, StoreError>;
 
     /// The highest revision ever given for each of these assets, in their order; 0 if none.
     async fn revisions(&self, assets: &[AssetId]) -> Result<Vec<u64>, StoreError>;
 
-    /// Moves the counter of an asset so that the next revision is above `at_least`.
+    /// Moves the counter of an asset so that the next revision is above `at_least`, which counts
+    /// for [`MAX_COUNTER`] at most. A counter never goes back.
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError>;
 
     /// Stores heartbeats.
@@ -154,6 +201,13 @@ pub trait Store: Debug + Send + Sync + 'static {
         asset: AssetId,
         query: &HistoryQuery,
     ) -> Result<Page<Heartbeat>, StoreError>;
+}
+
+/// The time by which a measurement is placed: when it was measured, or, when the clock at the edge
+/// was ahead, when it was received.
+#[must_use]
+pub fn time_of(telemetry: &Telemetry) -> Timestamp {
+    telemetry.measured_at.min(telemetry.received_at)
 }
 
 /// How a session ended.

@@ -2,16 +2,24 @@
 
 use derms_proto::link::{ReportEntry, SetpointPhase, SetpointReport};
 use derms_proto::{
-    Actor, AgentId, Dispatch, DispatchId, DispatchStatus, InstanceId, LogId, ReasonCode,
+    Actor, AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, InstanceId, LogId, ReasonCode,
     Timestamp, Transition,
 };
 
+/// An order that is sent again and again, for its agent never answers, keeps this many steps; then
+/// the newest sending takes the place of the one before.
+const MOST_STEPS: usize = 64;
+
 /// An order for one asset, with what only the headend needs to know.
+///
+/// Its methods are the rules by which an order changes, for all stores. Where they ask for
+/// `ended_epoch`, it is the newest epoch of the carrier's agent that was marked as over with
+/// [`Store::mark_in_doubt`](super::Store::mark_in_doubt); 0 if none was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
     /// As served; without children.
     pub dispatch: Dispatch,
-    /// The session that carried it last.
+    /// The session that carried it, or told of it, last; `None` while it is `pending`.
     pub carrier: Option<Carrier>,
 }
 
@@ -31,7 +39,8 @@ pub struct Carrier {
 /// A new order, checked and split, without revisions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewOrder {
-    /// For an asset: the order, `pending`. For a site: the parent, with its `pending` children.
+    /// For an asset: the order, `pending`. For a site: the parent, with at least one child, all
+    /// `pending`, in the order of their assets' ids.
     pub dispatch: Dispatch,
     /// The client's key.
     pub idempotency: Option<Idempotency>,
@@ -57,7 +66,7 @@ pub enum Commit {
         /// The orders it took the place of.
         superseded: Vec<Dispatch>,
     },
-    /// The same key and order as before: nothing was done.
+    /// The same key and order as before, or an order with this id: nothing was done.
     Repeated(Box<Dispatch>),
     /// The same key with another order: nothing was done.
     Conflict,
@@ -85,6 +94,8 @@ pub struct Advance {
 pub struct ReportAppend {
     /// The agent.
     pub agent: AgentId,
+    /// The epoch of the session that brought it.
+    pub epoch: u64,
     /// The log.
     pub log: LogId,
     /// Entries with their numbers, in order.
@@ -119,7 +130,8 @@ pub enum ReportFate {
         /// The status that was reported.
         reported: DispatchStatus,
     },
-    /// No such order here (a headend without its memory): stored without effect.
+    /// No such order of this agent and asset here (a headend without its memory, or an agent that
+    /// speaks of what is not its own): stored without effect.
     UnknownDispatch(DispatchId),
     /// An event.
     Event(ReportEntry),
@@ -135,6 +147,8 @@ pub enum Reported {
     Repeated,
     /// The life cycle does not allow it: nothing changed.
     Contradiction(DispatchStatus),
+    /// It is not the order of this asset, or another agent has it: nothing changed.
+    Foreign,
 }
 
 /// The status that a step at the agent means.
@@ -152,21 +166,70 @@ pub fn status_of(phase: SetpointPhase) -> DispatchStatus {
     }
 }
 
+/// Gives a site order the status and the doubt of its children.
+pub fn summarise(parent: &mut Dispatch) {
+    if let Some(status) = DispatchStatus::summary(parent.children.iter().map(|c| c.status)) {
+        parent.status = status;
+    }
+    parent.in_doubt = parent.children.iter().any(|child| child.in_doubt);
+}
+
 impl Order {
-    /// Applies a step of the headend. `false`: the life cycle does not allow it, nothing changed.
+    /// A new order with the next revision of its asset, as a store first keeps it.
     #[must_use]
-    pub fn advance(&mut self, advance: &Advance) -> bool {
-        if !self
-            .dispatch
-            .status
-            .may_become(advance.status, Actor::Headend)
-        {
+    pub fn committed(mut dispatch: Dispatch, revision: u64) -> Self {
+        dispatch.revision = Some(revision);
+        dispatch.transitions = vec![Transition {
+            status: dispatch.status,
+            at: dispatch.created_at,
+            reported_at: None,
+            reason: None,
+            text: None,
+            applied_mw: None,
+            epoch: None,
+        }];
+        Self {
+            dispatch,
+            carrier: None,
+        }
+    }
+
+    /// Steps back for a newer order of its asset. `false`: it was sent, so its agent tells its
+    /// fate, or it has ended; nothing changed.
+    #[must_use]
+    pub fn supersede(&mut self, newer: DispatchId, at: Timestamp) -> bool {
+        // The life cycle allows it from `pending` alone.
+        let step = Advance {
+            id: self.dispatch.id,
+            status: DispatchStatus::Superseded,
+            at,
+            reason: Some(ReasonCode::NewerOrder),
+            text: Some(format!("dispatch {newer} took its place")),
+            carrier: None,
+        };
+        self.advance(&step, 0)
+    }
+
+    /// Applies a step of the headend. `false`: the life cycle does not allow it, nothing changed.
+    ///
+    /// What was sent is sent again by a later session alone, so of two attempts in one session
+    /// only the first goes through.
+    #[must_use]
+    pub fn advance(&mut self, advance: &Advance, ended_epoch: u64) -> bool {
+        let known = self.dispatch.status;
+        if !known.may_become(advance.status, Actor::Headend) {
             return false;
         }
-        if let Some(carrier) = advance.carrier {
+        if advance.status == DispatchStatus::Sent {
+            let Some(carrier) = advance.carrier else {
+                return false;
+            };
+            let held = self.carrier.filter(|held| held.agent == carrier.agent);
+            if held.is_some_and(|held| held.epoch >= carrier.epoch) {
+                return false;
+            }
             self.carrier = Some(carrier);
         }
-        self.dispatch.in_doubt = false;
         self.step(Transition {
             status: advance.status,
             at: advance.at,
@@ -176,39 +239,90 @@ impl Order {
             applied_mw: None,
             epoch: advance.carrier.map(|carrier| carrier.epoch),
         });
+        let _ = self.doubt(ended_epoch);
         true
     }
 
-    /// Applies what its agent said at `at`, received at `now`: idempotent and monotone.
+    /// Applies what its agent said: idempotent and monotone.
     #[must_use]
-    pub fn report(&mut self, report: &SetpointReport, at: Timestamp, now: Timestamp) -> Reported {
+    pub fn report(
+        &mut self,
+        append: &ReportAppend,
+        entry: &ReportEntry,
+        report: &SetpointReport,
+        ended_epoch: u64,
+    ) -> Reported {
+        let foreign = self.carrier.is_some_and(|held| held.agent != append.agent);
+        if foreign || self.dispatch.asset_id != Some(entry.asset_id) {
+            return Reported::Foreign;
+        }
         let status = status_of(report.phase);
         let known = self.dispatch.status;
-        if known == status {
-            self.dispatch.in_doubt = false;
-            return Reported::Repeated;
-        }
-        if !known.may_become(status, Actor::Agent) {
+        let reported = if known == status {
+            Reported::Repeated
+        } else if known.may_become(status, Actor::Agent) {
+            self.step(Transition {
+                status,
+                at: append.at,
+                reported_at: Some(entry.at),
+                reason: report.reason,
+                text: report.text.clone(),
+                applied_mw: report.applied,
+                epoch: None,
+            });
+            Reported::Applied
+        } else {
             // A step that the order has behind it, told again, is no contradiction.
-            let passed = self.dispatch.transitions.iter().any(|step| step.status == status);
+            let passed = self
+                .dispatch
+                .transitions
+                .iter()
+                .any(|step| step.status == status);
             let late = status == DispatchStatus::Received && known != DispatchStatus::Pending;
-            return if passed || late {
-                Reported::Repeated
-            } else {
-                Reported::Contradiction(status)
-            };
+            if !(passed || late) {
+                return Reported::Contradiction(status);
+            }
+            Reported::Repeated
+        };
+        self.heard(append.epoch);
+        let _ = self.doubt(ended_epoch);
+        reported
+    }
+
+    /// Its agent has said, in the session of this epoch, that it is in force. `true`: that took
+    /// the doubt off it.
+    #[must_use]
+    pub fn confirm(
+        &mut self,
+        agent: AgentId,
+        asset: AssetId,
+        epoch: u64,
+        ended_epoch: u64,
+    ) -> bool {
+        let held = self.carrier.is_some_and(|held| held.agent == agent);
+        if !held || self.dispatch.asset_id != Some(asset) {
+            return false;
         }
-        self.dispatch.in_doubt = false;
-        self.step(Transition {
-            status,
-            at: now,
-            reported_at: Some(at),
-            reason: report.reason,
-            text: report.text.clone(),
-            applied_mw: report.applied,
-            epoch: None,
-        });
-        Reported::Applied
+        self.heard(epoch);
+        self.doubt(ended_epoch) && !self.dispatch.in_doubt
+    }
+
+    /// Sets or clears the doubt: it has been sent and has not ended, and the session that carried
+    /// it, or told of it last, is over. `true`: that changed it.
+    pub fn doubt(&mut self, ended_epoch: u64) -> bool {
+        let status = self.dispatch.status;
+        let open = status != DispatchStatus::Pending && !status.is_terminal();
+        let over = self
+            .carrier
+            .is_some_and(|carrier| carrier.epoch <= ended_epoch);
+        let doubt = open && over;
+        std::mem::replace(&mut self.dispatch.in_doubt, doubt) != doubt
+    }
+
+    fn heard(&mut self, epoch: u64) {
+        if let Some(carrier) = &mut self.carrier {
+            carrier.epoch = carrier.epoch.max(epoch);
+        }
     }
 
     fn step(&mut self, transition: Transition) {
@@ -216,9 +330,14 @@ impl Order {
         dispatch.status = transition.status;
         dispatch.reason = transition.reason;
         dispatch.text.clone_from(&transition.text);
-        if transition.applied_mw.is_some() {
+        // What the device said when the order started; an end tells what followed it.
+        if transition.status == DispatchStatus::Active {
             dispatch.applied_mw = transition.applied_mw;
         }
-        dispatch.transitions.push(transition);
+        let full = dispatch.transitions.len() >= MOST_STEPS;
+        match dispatch.transitions.last_mut() {
+            Some(last) if full && last.status == transition.status => *last = transition,
+            _ => dispatch.transitions.push(transition),
+        }
     }
 }

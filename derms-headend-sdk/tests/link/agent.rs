@@ -34,13 +34,18 @@ impl Agent {
     pub(crate) async fn dial(address: SocketAddr) -> Self {
         let (outbound, frames) = mpsc::channel(1_024);
         let body = StreamBody::new(ReceiverStream::new(frames));
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
         let request = http::Request::post(format!("http://{address}/derms.v1.AgentLink/Stream"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(body)
             .unwrap();
-        let response = tokio::time::timeout(PATIENCE, client.request(request)).await.unwrap().unwrap();
+        let response = tokio::time::timeout(PATIENCE, client.request(request))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(response.status(), 200);
         Self {
             outbound: Some(outbound),
@@ -52,7 +57,9 @@ impl Agent {
     /// Dials, registers for one asset and gives the answer.
     pub(crate) async fn registered(address: SocketAddr, asset: AssetId) -> (Self, Registered) {
         let mut agent = Self::dial(address).await;
-        agent.send(AgentMessage::Register(register(asset.into(), &[asset]))).await;
+        agent
+            .send(AgentMessage::Register(register(asset.into(), &[asset])))
+            .await;
         match agent.receive().await {
             Some(HeadendMessage::Registered(registered)) => (agent, registered),
             other => panic!("no Registered but {other:?}"),
@@ -60,7 +67,8 @@ impl Agent {
     }
 
     pub(crate) async fn send(&self, message: AgentMessage) {
-        self.send_payload(&pb::AgentMessage::from(message).encode_to_vec()).await;
+        self.send_payload(&pb::AgentMessage::from(message).encode_to_vec())
+            .await;
     }
 
     /// Any bytes as the payload of a gRPC message.
@@ -87,7 +95,9 @@ impl Agent {
 
     /// The next message; `None` at the end of the stream.
     pub(crate) async fn receive(&mut self) -> Option<HeadendMessage> {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("the headend said nothing")
+        tokio::time::timeout(PATIENCE, self.next())
+            .await
+            .expect("the headend said nothing")
     }
 
     async fn next(&mut self) -> Option<HeadendMessage> {
@@ -130,12 +140,19 @@ impl Agent {
     }
 
     pub(crate) async fn closed_with(&mut self) -> CloseReason {
-        self.close().await.expect("the stream ended without Close").reason
+        self.close()
+            .await
+            .expect("the stream ended without Close")
+            .reason
     }
 }
 
 pub(crate) fn log_of(kind: LogKind) -> LogId {
-    LogId::new(uuid::Uuid::from_u128(if kind == LogKind::Telemetry { 11 } else { 12 }))
+    LogId::new(uuid::Uuid::from_u128(if kind == LogKind::Telemetry {
+        11
+    } else {
+        12
+    }))
 }
 
 pub(crate) fn register(agent: AgentId, assets: &[AssetId]) -> Register {

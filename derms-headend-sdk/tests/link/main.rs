@@ -1,4 +1,5 @@
 //! The agent link on a socket: what good agents get, and what bad ones can't break.
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod agent;
 
@@ -13,8 +14,8 @@ use derms_headend_sdk::proto::link::{
     ReportEntry, SetpointOrder, SetpointPhase, SetpointReport,
 };
 use derms_headend_sdk::proto::{
-    AgentId, Asset, AssetId, AssetKind, CloseReason, DispatchStatus, Fleet, InstanceId, NewDispatch,
-    Power, Site, SiteId, Timestamp, pb,
+    AgentId, Asset, AssetId, AssetKind, CloseReason, DispatchStatus, Fleet, InstanceId,
+    NewDispatch, Power, Site, SiteId, Timestamp, pb,
 };
 use prost::Message as _;
 use tokio::sync::oneshot;
@@ -37,7 +38,14 @@ fn fleet() -> Fleet {
     };
     let asset = |n| {
         let (min, max) = (Power::from_mw(-1.0), Power::from_mw(1.0));
-        Asset::new(asset_id(n), format!("A{n}"), site.id, AssetKind::Battery, min, max)
+        Asset::new(
+            asset_id(n),
+            format!("A{n}"),
+            site.id,
+            AssetKind::Battery,
+            min,
+            max,
+        )
     };
     let elsewhere = Site {
         id: SiteId::new(Uuid::from_u128(2)),
@@ -68,7 +76,9 @@ impl Running {
         let serving = headend.clone();
         let served = spawn(async move {
             let service = serving.service();
-            serving.serve(vec![(listener, service)], async { drop(stopped.await) }).await;
+            serving
+                .serve(vec![(listener, service)], async { drop(stopped.await) })
+                .await;
         });
         Self {
             headend,
@@ -97,7 +107,9 @@ struct Witness {
 
 impl Witness {
     async fn still_works(&mut self) {
-        self.agent.send(telemetry(asset_id(2), self.next, &[0.5])).await;
+        self.agent
+            .send(telemetry(asset_id(2), self.next, &[0.5]))
+            .await;
         assert_eq!(ack(&mut self.agent).await.up_to_seq, self.next);
         self.next += 1;
     }
@@ -152,21 +164,40 @@ async fn an_order_reaches_the_agent_and_its_reports_are_told_truthfully() {
     assert_eq!(registered.grants[0].status, GrantStatus::Granted);
     assert!(registered.epoch > 0);
 
-    let wish = NewDispatch::asset(asset_id(0), Power::from_mw(0.7)).lasting(Duration::from_secs(20));
+    let wish =
+        NewDispatch::asset(asset_id(0), Power::from_mw(0.7)).lasting(Duration::from_secs(20));
     let sent = running.headend.dispatch(&wish, None).await.unwrap();
     assert_eq!(sent.status, DispatchStatus::Sent);
     let order = setpoint(&mut agent).await;
-    assert_eq!((order.dispatch_id, order.epoch), (sent.id, registered.epoch));
+    assert_eq!(
+        (order.dispatch_id, order.epoch),
+        (sent.id, registered.epoch)
+    );
     assert_eq!(order.duration, Some(Duration::from_secs(20)));
 
-    agent.send(report(&order, 1, &[SetpointPhase::Received, SetpointPhase::Started])).await;
+    agent
+        .send(report(
+            &order,
+            1,
+            &[SetpointPhase::Received, SetpointPhase::Started],
+        ))
+        .await;
     assert_eq!(ack(&mut agent).await.up_to_seq, 2);
-    let active = running.headend.get_dispatch(sent.id).await.unwrap().unwrap();
+    let active = running
+        .headend
+        .get_dispatch(sent.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(active.status, DispatchStatus::Active);
     assert_eq!(active.applied_mw, Some(Power::from_mw(0.7)));
     let steps: Vec<_> = active.transitions.iter().map(|step| step.status).collect();
-    let expected =
-        [DispatchStatus::Pending, DispatchStatus::Sent, DispatchStatus::Received, DispatchStatus::Active];
+    let expected = [
+        DispatchStatus::Pending,
+        DispatchStatus::Sent,
+        DispatchStatus::Received,
+        DispatchStatus::Active,
+    ];
     assert_eq!(steps, expected);
 }
 
@@ -193,13 +224,26 @@ async fn after_a_reconnect_commands_arrive_and_an_unanswered_order_comes_again_a
 
     let (mut agent, registered) = Agent::registered(running.address, asset_id(0)).await;
     let again = setpoint(&mut agent).await;
-    assert_eq!((again.dispatch_id, again.revision), (first.dispatch_id, first.revision));
+    assert_eq!(
+        (again.dispatch_id, again.revision),
+        (first.dispatch_id, first.revision)
+    );
     assert_eq!(again.epoch, registered.epoch);
     assert!(again.epoch > first.epoch);
-    agent.send(report(&again, 1, &[SetpointPhase::Received])).await;
+    agent
+        .send(report(&again, 1, &[SetpointPhase::Received]))
+        .await;
     ack(&mut agent).await;
-    let known = running.headend.get_dispatch(sent.id).await.unwrap().unwrap();
-    assert_eq!((known.status, known.in_doubt), (DispatchStatus::Received, false));
+    let known = running
+        .headend
+        .get_dispatch(sent.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (known.status, known.in_doubt),
+        (DispatchStatus::Received, false)
+    );
 }
 
 #[tokio::test]
@@ -222,7 +266,12 @@ async fn two_live_processes_with_one_identity_are_told_apart_after_three_takeove
         incumbents.push(Agent::registered(running.address, asset_id(0)).await.0);
     }
     let mut newcomer = Agent::dial(running.address).await;
-    newcomer.send(AgentMessage::Register(register(asset_id(0).into(), &[asset_id(0)]))).await;
+    newcomer
+        .send(AgentMessage::Register(register(
+            asset_id(0).into(),
+            &[asset_id(0)],
+        )))
+        .await;
     let incumbent = incumbents.last_mut().unwrap();
     let nonce = incumbent
         .find(|message| match message {
@@ -245,7 +294,9 @@ async fn a_foreign_or_unknown_asset_is_refused_and_the_others_are_served() {
     let mut agent = Agent::dial(running.address).await;
     let unknown = AssetId::new(Uuid::from_u128(77));
     let claims = [asset_id(0), asset_id(9), unknown];
-    agent.send(AgentMessage::Register(register(site_id().into(), &claims))).await;
+    agent
+        .send(AgentMessage::Register(register(site_id().into(), &claims)))
+        .await;
     let grants = agent
         .find(|message| match message {
             HeadendMessage::Registered(registered) => Some(registered.grants),
@@ -253,13 +304,20 @@ async fn a_foreign_or_unknown_asset_is_refused_and_the_others_are_served() {
         })
         .await;
     let statuses: Vec<_> = grants.iter().map(|grant| grant.status).collect();
-    let expected = [GrantStatus::Granted, GrantStatus::Forbidden, GrantStatus::UnknownAsset];
+    let expected = [
+        GrantStatus::Granted,
+        GrantStatus::Forbidden,
+        GrantStatus::UnknownAsset,
+    ];
     assert_eq!(statuses, expected);
 
     agent.send(telemetry(asset_id(9), 1, &[0.3])).await;
     let ack = ack(&mut agent).await;
     assert_eq!(ack.up_to_seq, 1, "a refused sample must not block the log");
-    assert_eq!((ack.refused[0].seq, ack.refused[0].code), (1, RefusalCode::NotGranted));
+    assert_eq!(
+        (ack.refused[0].seq, ack.refused[0].code),
+        (1, RefusalCode::NotGranted)
+    );
 }
 
 #[tokio::test]
@@ -267,10 +325,39 @@ async fn an_agent_that_may_serve_nothing_is_told_so() {
     let running = Running::start().await;
     let mut agent = Agent::dial(running.address).await;
     let stranger = AgentId::new(Uuid::from_u128(77));
-    agent.send(AgentMessage::Register(register(stranger, &[asset_id(0)]))).await;
+    agent
+        .send(AgentMessage::Register(register(stranger, &[asset_id(0)])))
+        .await;
     let close = agent.close().await.unwrap();
     assert_eq!(close.reason, CloseReason::Forbidden);
-    assert!(close.text.contains("agent_id"), "no remedy in: {}", close.text);
+    assert!(
+        close.text.contains("agent_id"),
+        "no remedy in: {}",
+        close.text
+    );
+}
+
+#[tokio::test]
+async fn a_lie_about_a_counter_does_not_use_it_up() {
+    let running = Running::start().await;
+    for lie in [u64::MAX, (1 << 53) + 1] {
+        let mut agent = Agent::dial(running.address).await;
+        let mut epoch = register(asset_id(0).into(), &[asset_id(0)]);
+        epoch.last_epoch = lie;
+        agent.send(AgentMessage::Register(epoch)).await;
+        assert_eq!(agent.closed_with().await, CloseReason::ProtocolError);
+
+        let mut agent = Agent::dial(running.address).await;
+        let mut revision = register(asset_id(0).into(), &[asset_id(0)]);
+        for state in revision.assets.iter_mut().flatten() {
+            state.last_revision = lie;
+        }
+        agent.send(AgentMessage::Register(revision)).await;
+        assert_eq!(agent.closed_with().await, CloseReason::ProtocolError);
+    }
+    let (_, registered) = Agent::registered(running.address, asset_id(0)).await;
+    assert!(registered.epoch < 100);
+    assert_eq!(registered.grants[0].last_revision, 0);
 }
 
 #[tokio::test]
@@ -280,20 +367,27 @@ async fn what_is_broken_ends_its_own_session_with_a_reason_and_nobody_else_notic
 
     // Register twice.
     let (mut agent, _) = Agent::registered(running.address, asset_id(0)).await;
-    agent.send(AgentMessage::Register(register(asset_id(0).into(), &[]))).await;
+    agent
+        .send(AgentMessage::Register(register(asset_id(0).into(), &[])))
+        .await;
     assert_eq!(agent.closed_with().await, CloseReason::ProtocolError);
     witness.still_works().await;
 
     // An id that is no UUID.
     let mut agent = Agent::dial(running.address).await;
-    let mut message = pb::AgentMessage::from(AgentMessage::Register(register(asset_id(0).into(), &[])));
+    let mut message =
+        pb::AgentMessage::from(AgentMessage::Register(register(asset_id(0).into(), &[])));
     if let Some(pb::agent_message::Body::Register(register)) = &mut message.body {
         "BESS-1".clone_into(&mut register.agent_id);
     }
     agent.send_payload(&message.encode_to_vec()).await;
     let close = agent.close().await.unwrap();
     assert_eq!(close.reason, CloseReason::ProtocolError);
-    assert!(close.text.contains("agent_id"), "the field is not named in: {}", close.text);
+    assert!(
+        close.text.contains("agent_id"),
+        "the field is not named in: {}",
+        close.text
+    );
     witness.still_works().await;
 
     // A payload that is no protobuf, before and after Register.
@@ -314,7 +408,9 @@ async fn what_is_broken_ends_its_own_session_with_a_reason_and_nobody_else_notic
 
     // Bytes that are not even gRPC.
     let (mut agent, _) = Agent::registered(running.address, asset_id(0)).await;
-    agent.send_raw(Bytes::from_static(b"\x07GET / HTTP/1.1\r\n\r\n")).await;
+    agent
+        .send_raw(Bytes::from_static(b"\x07GET / HTTP/1.1\r\n\r\n"))
+        .await;
     agent.hang_up();
     agent.close().await;
     witness.still_works().await;
@@ -343,7 +439,10 @@ async fn shutdown_with_open_streams_ends_and_tells_each_agent_when_to_come_back(
         assert!(close.retry_after.is_some());
     }
     let ended = tokio::time::timeout(Duration::from_secs(5), running.served).await;
-    assert!(ended.is_ok(), "the headend still serves after its streams have ended");
+    assert!(
+        ended.is_ok(),
+        "the headend still serves after its streams have ended"
+    );
 }
 
 #[tokio::test]
@@ -353,7 +452,13 @@ async fn a_session_of_a_wiped_agent_settles_what_the_earlier_one_had() {
     let wish = NewDispatch::asset(asset_id(0), Power::from_mw(0.7));
     let sent = running.headend.dispatch(&wish, None).await.unwrap();
     let order = setpoint(&mut agent).await;
-    agent.send(report(&order, 1, &[SetpointPhase::Received, SetpointPhase::Started])).await;
+    agent
+        .send(report(
+            &order,
+            1,
+            &[SetpointPhase::Received, SetpointPhase::Started],
+        ))
+        .await;
     ack(&mut agent).await;
     agent.hang_up();
     agent.close().await;
@@ -367,12 +472,21 @@ async fn a_session_of_a_wiped_agent_settles_what_the_earlier_one_had() {
     wiped.send(AgentMessage::Register(register)).await;
     wiped.receive().await;
     let settled = loop {
-        let known = running.headend.get_dispatch(sent.id).await.unwrap().unwrap();
+        let known = running
+            .headend
+            .get_dispatch(sent.id)
+            .await
+            .unwrap()
+            .unwrap();
         changes.push(known.status);
         if known.status.is_terminal() {
             break known;
         }
-        assert!(changes.len() < 100_000, "never settled: {:?}", changes.last());
+        assert!(
+            changes.len() < 100_000,
+            "never settled: {:?}",
+            changes.last()
+        );
         tokio::task::yield_now().await;
     };
     assert_eq!(settled.status, DispatchStatus::Failed);

@@ -113,7 +113,8 @@ pub struct LogHead {
     pub kind: i32,
     #[prost(string, tag = "2")]
     pub log_id: ::prost::alloc::string::String,
-    /// The oldest entry still held. Equal to next_seq when the log is empty.
+    /// The oldest number that is not acknowledged: of an entry still held, or inside a gap that is
+    /// to be declared. Equal to next_seq when there is nothing to say.
     #[prost(uint64, tag = "3")]
     pub first_seq: u64,
     /// The number the next entry will get; numbers start at 1.
@@ -140,6 +141,7 @@ pub struct Control {
     pub dispatch_id: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "3")]
     pub revision: ::core::option::Option<u64>,
+    /// The power the device has accepted; absent while it has not.
     #[prost(double, optional, tag = "4")]
     pub mw: ::core::option::Option<f64>,
     /// What is left of the lease.

@@ -1,6 +1,7 @@
 //! The device: one command at a time, and where it must be while no order is in force.
 
 use derms_proto::link::{FollowUp, SetpointPhase};
+use derms_proto::wire::MAX_TEXT_BYTES;
 use derms_proto::{ControlSource, Power, ReasonCode};
 
 use super::{AssetMachine, Ctx, Ending, Started, retry_delay};
@@ -117,6 +118,10 @@ impl AssetMachine {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.token == token) else {
             return;
         };
+        let result = result.map(sane).map_err(|fault| DeviceFault {
+            text: bounded(fault.text),
+            ..fault
+        });
         match in_flight.job {
             Job::Start => self.start_answered(result, ctx),
             Job::Settle { generation } => {
@@ -253,6 +258,7 @@ impl AssetMachine {
     /// The agent stops and can end no lease any more: whatever is in force ends, and the device
     /// goes to its default.
     pub(in crate::session) fn stop(&mut self, ctx: &mut Ctx<'_>) {
+        self.stopping = true;
         let interrupted = |mut report: derms_proto::link::SetpointReport| {
             report.phase = SetpointPhase::Failed;
             report.reason = Some(ReasonCode::Interrupted);
@@ -291,4 +297,20 @@ impl AssetMachine {
             self.finish_ending(ending, ctx);
         }
     }
+}
+
+/// What a device says goes into reports: a number or nothing, and short enough for a message.
+fn sane(applied: Applied) -> Applied {
+    Applied {
+        power: applied.power.filter(|power| power.is_finite()),
+        text: applied.text.map(bounded),
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.shrink_to_fit();
+    }
+    text
 }

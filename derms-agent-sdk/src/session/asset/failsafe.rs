@@ -20,7 +20,8 @@ impl AssetMachine {
     }
 
     /// When it trips; `None` while it can't: it is in force, a lease runs (its end is followed by
-    /// what follows it), or the device is at the very default that it would go to.
+    /// what follows it), the device is at the very default that it would go to, another agent
+    /// serves the asset (and has its failsafe), or the agent stops.
     pub(super) fn failsafe_due(&self) -> Option<MonoTime> {
         let leased = self.in_force.as_ref().is_some_and(|in_force| {
             in_force
@@ -29,7 +30,9 @@ impl AssetMachine {
         });
         let at_default = self.in_force.is_none() && self.rest.target == Target::Default;
         let idle = at_default && self.asset.failsafe.policy == FailsafePolicy::Default;
-        (!self.failsafe && !leased && !idle).then(|| self.heard + self.asset.failsafe.after())
+        let others = self.in_force.is_none() && self.is_served_elsewhere();
+        let can = !self.failsafe && !self.stopping && !leased && !idle && !others;
+        can.then(|| self.heard + self.asset.failsafe.after())
     }
 
     pub(super) fn trip_failsafe(&mut self, ctx: &mut Ctx<'_>) {

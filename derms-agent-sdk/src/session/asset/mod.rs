@@ -48,6 +48,8 @@ pub(super) struct AssetMachine {
     /// The first default was tried: orders may start.
     ready: bool,
     failsafe: bool,
+    /// The agent stops: the default is the last word.
+    stopping: bool,
     availability: Availability,
     read_errors: u64,
     read_failing: bool,
@@ -137,7 +139,7 @@ impl Ctx<'_> {
 
     fn append(&mut self, asset_id: AssetId, report: Report) {
         let entry = ReportEntry {
-            at: self.clock.label(self.now),
+            at: self.clock.label(self.now.mono),
             asset_id,
             report,
         };
@@ -164,6 +166,7 @@ impl AssetMachine {
             in_flight: None,
             ready: false,
             failsafe: false,
+            stopping: false,
             availability: Availability::default(),
             read_errors: 0,
             read_failing: false,
@@ -242,7 +245,8 @@ impl AssetMachine {
         }
     }
 
-    /// What the asset is doing. An order counts from when the device has said yes.
+    /// What the asset is doing. An order counts from when the device has said yes; what has not
+    /// been confirmed is no power.
     fn control(&self, now: MonoTime) -> Control {
         if let Some((order, started)) = self.started() {
             return Control {
@@ -253,13 +257,14 @@ impl AssetMachine {
                 remaining: started.ends_at.map(|end| end.saturating_since(now)),
             };
         }
+        let power = match self.rest.target {
+            Target::Default => Some(self.asset.default_mw),
+            Target::Power(power) => Some(power),
+            Target::Hold(power) => power,
+        };
         Control {
             source: self.rest.source,
-            power: match self.rest.target {
-                Target::Default => Some(self.asset.default_mw),
-                Target::Power(power) => Some(power),
-                Target::Hold(power) => power,
-            },
+            power: power.filter(|_| self.rest.is_settled() && self.in_flight.is_none()),
             ..Control::default()
         }
     }

@@ -341,7 +341,10 @@ impl AssetMachine {
     }
 
     fn remember(&mut self, revision: u64, report: SetpointReport) {
-        self.outcomes.retain(|(of, _)| *of != revision);
+        // Of this very order: a headend that lost its counter may give a revision twice.
+        let id = report.dispatch_id;
+        self.outcomes
+            .retain(|(of, old)| (*of, old.dispatch_id) != (revision, id));
         if self.outcomes.len() == OUTCOMES {
             self.outcomes.pop_front();
         }

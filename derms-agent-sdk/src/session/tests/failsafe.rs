@@ -177,3 +177,47 @@ fn an_idle_asset_at_its_default_has_nothing_to_do_in_the_default_failsafe() {
     assert_eq!(bench.told(), []);
     assert_eq!(bench.source(), ControlSource::Default);
 }
+
+#[test]
+fn an_agent_that_stops_leaves_the_device_at_its_default_and_not_in_the_failsafe() {
+    let mut bench = with_policy(FailsafePolicy::Value(Power::from_mw(-3.0)));
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    lose_link(&mut bench);
+    bench.pass(88.0);
+    bench.told();
+    bench.obliging = false;
+    bench.feed(Input::Shutdown);
+    bench.pass(3.0);
+    assert_eq!(
+        bench.answer(Ok(Applied::default())),
+        Command::Default(Power::from_mw(1.0))
+    );
+    assert_eq!(bench.told(), []);
+    assert!(bench.stopped);
+}
+
+#[test]
+fn a_standby_does_not_touch_a_device_that_another_agent_serves() {
+    let mut bench = with_policy(FailsafePolicy::Value(Power::from_mw(-3.0)));
+    let mut grant = |status| {
+        let grant = Grant {
+            asset_id: asset_id(1),
+            status,
+            last_revision: 0,
+            text: None,
+        };
+        bench.receive(HeadendMessage::Grants {
+            epoch: 1,
+            grants: vec![grant],
+        });
+        bench.pass_in_session(200.0);
+        bench.told()
+    };
+    assert_eq!(grant(GrantStatus::ServedElsewhere), []);
+    assert_eq!(
+        grant(GrantStatus::Forbidden),
+        [Some(-3.0)],
+        "nobody is known to serve it"
+    );
+}

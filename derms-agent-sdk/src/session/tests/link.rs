@@ -260,3 +260,59 @@ fn an_epoch_that_went_back_is_told_and_served() {
     bench.setpoint(order);
     assert_eq!(bench.steps().len(), 2);
 }
+
+#[test]
+fn a_heartbeat_says_how_long_the_agent_has_been_up() {
+    let mut bench = Bench::new(vec![asset(1)]);
+    bench.pass(100.0);
+    bench.connect();
+    bench.sent.clear();
+    let before = bench.now;
+    bench.pass_in_session(61.0);
+    let uptimes: Vec<_> = bench
+        .sent
+        .iter()
+        .filter_map(|message| match message {
+            AgentMessage::Heartbeat(heartbeat) => heartbeat.uptime,
+            _ => None,
+        })
+        .collect();
+    let start = Duration::from_secs(1_000);
+    let expected = [30, 60].map(|after| before + Duration::from_secs(after) - start);
+    assert_eq!(uptimes, expected);
+}
+
+#[test]
+fn heartbeats_come_often_enough_to_keep_the_clock_sure() {
+    let mut bench = Bench::new(vec![asset(1)]);
+    bench.dial();
+    bench.epoch = 1;
+    let registered = Registered {
+        heartbeat_interval: Duration::from_secs(3_600),
+        liveness_timeout: Duration::from_secs(3_600),
+        ..bench.registered(1)
+    };
+    bench.receive(HeadendMessage::Registered(registered));
+    bench.sent.clear();
+    bench.pass(89.0);
+    let beats = bench.sent.iter();
+    assert!(
+        beats
+            .filter(|m| matches!(m, AgentMessage::Heartbeat(_)))
+            .count()
+            >= 1
+    );
+}
+
+#[test]
+fn a_link_that_ends_while_the_agent_stops_promises_no_other() {
+    let mut bench = Bench::active();
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    bench.obliging = false;
+    bench.feed(Input::Shutdown);
+    bench.cut();
+    assert!(
+        bench.has_event(|event| matches!(event, AgentEvent::Disconnected { retry_in: None, .. }))
+    );
+}

@@ -1,4 +1,4 @@
-use derms_proto::link::{GapReason, RefusalCode, RefusedEntry};
+use derms_proto::link::{Gap, GapReason, RefusalCode, RefusedEntry};
 
 use super::*;
 
@@ -50,8 +50,7 @@ fn before_any_exchange_the_wall_clock_is_the_label() {
     let mut bench = Bench::new(vec![asset(1)]);
     let wall = at(bench.now).wall;
     bench.read(1.0);
-    bench.connect();
-    let batch = bench.telemetry().remove(0);
+    let (batch, _) = bench.session.telemetry.batch(1, 1, 1 << 20).unwrap();
     assert_eq!(batch.samples[0].as_ref().unwrap().measured_at, wall);
 }
 
@@ -66,7 +65,7 @@ fn what_was_not_measured_stays_absent_and_what_is_no_number_is_no_sample() {
         result: Err("no answer".into()),
     };
     bench.feed(error);
-    assert_eq!(bench.seqs(), []);
+    assert!(bench.seqs().is_empty());
     let snapshot = bench.session.snapshot(at(bench.now));
     assert_eq!(snapshot.assets[0].read_errors, 2);
     assert_eq!(
@@ -202,7 +201,7 @@ fn a_refused_sample_does_not_block_the_log() {
     bench.cut();
     keep(&mut bench, 3);
     bench.connect();
-    assert_eq!(bench.seqs(), []);
+    assert!(bench.seqs().is_empty());
 }
 
 #[test]
@@ -391,4 +390,142 @@ fn an_hour_without_a_headend_costs_nothing_but_room() {
     bench.connect();
     bench.pass(5.0);
     assert_eq!(bench.seqs(), (1..=900).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_dropped_before_the_headend_knew_the_log_is_inside_what_register_announces() {
+    let mut bench = Bench::with(vec![asset(1)], 1_000, 8_192);
+    for _ in 0..50 {
+        bench.read(1.0);
+    }
+    // Without a cursor of its own a headend takes the log from there on.
+    let register = bench.connect();
+    let gap = bench.telemetry().remove(0).gaps[0];
+    assert_eq!(register.logs[0].first_seq, gap.first_seq);
+}
+
+#[test]
+fn an_ack_of_what_was_written_but_never_sent_ends_the_session_and_loses_nothing() {
+    for cursor_or_ack in [true, false] {
+        let mut bench = Bench::active();
+        bench.read(1.0);
+        if cursor_or_ack {
+            bench.cut();
+            bench.read(2.0);
+            keep(&mut bench, 3);
+            bench.connect();
+        } else {
+            // Waits for others while the first is on its way.
+            bench.read(2.0);
+            bench.ack(TELEMETRY, 2, false);
+        }
+        assert_eq!(bench.closed_with(), Some(CloseReason::ProtocolError));
+        assert_eq!(bench.session.telemetry.depth(), 2);
+    }
+    let mut bench = Bench::active();
+    let order = bench.leased(1, 5.0, 1);
+    bench.setpoint(order);
+    bench.cut();
+    bench.pass(1.5);
+    let log_id = bench.session.reports.log_id();
+    bench.cursors = vec![LogCursor {
+        kind: LogKind::Report,
+        log_id,
+        next_seq: 4,
+    }];
+    let depth = bench.session.reports.depth();
+    assert_eq!(depth, 3, "completed was never sent");
+    bench.connect();
+    assert_eq!(bench.closed_with(), Some(CloseReason::ProtocolError));
+    assert_eq!(bench.session.reports.depth(), depth);
+}
+
+#[test]
+fn a_headend_that_lost_what_it_had_acknowledged_is_told_of_the_gap_and_goes_on() {
+    let mut bench = Bench::active();
+    bench.sent.clear();
+    for _ in 0..6 {
+        bench.read(1.0);
+        bench.pass(0.3);
+    }
+    bench.ack(TELEMETRY, 4, false);
+    bench.seqs();
+    // Its store was restored from an older copy.
+    keep(&mut bench, 3);
+    bench.cut();
+    bench.connect();
+    let batch = bench.telemetry().remove(0);
+    let gap = Gap {
+        first_seq: 3,
+        last_seq: 4,
+        reason: GapReason::Unknown,
+    };
+    assert_eq!((batch.gaps, batch.first_seq), (vec![gap], 5));
+    bench.ack(TELEMETRY, 6, false);
+    assert_eq!(bench.closed_with(), None);
+    assert_eq!(bench.session.telemetry.depth(), 0);
+}
+
+#[test]
+fn what_was_read_before_the_first_session_gets_the_time_of_the_headend_when_it_is_known() {
+    let mut bench = Bench::new(vec![asset(1)]);
+    let measured = bench.server_now();
+    bench.read(1.0);
+    bench.pass(100.0);
+    // Somebody has set the wall clock meanwhile.
+    bench.wall_is_ahead = Duration::from_secs(7_000);
+    bench.read_of(
+        asset_id(1),
+        Reading::of_power(Power::ZERO).aged(Duration::from_secs(60)),
+    );
+    let second = bench.server_now().saturating_sub(Duration::from_secs(60));
+    bench.connect();
+    let samples = bench.telemetry().remove(0).samples;
+    let times: Vec<_> = samples
+        .into_iter()
+        .map(|sample| sample.unwrap().measured_at)
+        .collect();
+    assert_eq!(times, [measured, second]);
+}
+
+#[test]
+fn a_report_never_outgrows_a_message_whatever_the_device_says() {
+    let mut bench = Bench::active();
+    bench.told();
+    bench.obliging = false;
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    bench.store(true);
+    bench.answer(Err(DeviceFault {
+        reason: ReasonCode::DeviceError,
+        text: "<html>".repeat(100_000),
+    }));
+    let (batch, _) = bench.session.reports.batch(1, 256, 1 << 20).unwrap();
+    let longest = batch.entries.into_iter().flatten().map(|entry| {
+        let derms_proto::link::Report::Setpoint(report) = entry.report else {
+            return 0;
+        };
+        report.text.map_or(0, |text| text.len())
+    });
+    let longest = longest.max().unwrap();
+    assert!((1_000..=1_024).contains(&longest), "{longest} bytes");
+}
+
+#[test]
+fn a_pause_of_the_backfill_holds_for_a_log_that_falls_behind_later() {
+    let mut bench = Bench::active();
+    bench.receive(HeadendMessage::Throttle {
+        backfill_batches_per_s: 0,
+        hold: Duration::from_secs(40),
+    });
+    for _ in 0..12 {
+        bench.read(1.0);
+        bench.pass(0.3);
+    }
+    bench.sent.clear();
+    for _ in 0..600 {
+        bench.read(1.0);
+    }
+    bench.ack(TELEMETRY, 12, false);
+    assert_eq!(bench.telemetry().len(), 0, "paused");
 }

@@ -36,6 +36,8 @@ struct Bench {
     revoked: Vec<AssetId>,
     /// Whether devices say yes, and storage stores, by themselves.
     obliging: bool,
+    /// By how much the wall clock was set since the start.
+    wall_is_ahead: Duration,
     sent: VecDeque<AgentMessage>,
     commands: VecDeque<(AssetId, u64, Command)>,
     persists: VecDeque<(AssetId, u64)>,
@@ -112,6 +114,7 @@ impl Bench {
             },
             revoked: Vec::new(),
             obliging: true,
+            wall_is_ahead: Duration::ZERO,
             sent: VecDeque::new(),
             commands: VecDeque::new(),
             persists: VecDeque::new(),
@@ -130,7 +133,7 @@ impl Bench {
     }
 
     fn feed(&mut self, input: Input) {
-        self.session.handle(input, at(self.now));
+        self.session.handle(input, self.clocks());
         while let Some(output) = self.session.next_output() {
             match output {
                 Output::Connect => self.connects += 1,
@@ -157,7 +160,7 @@ impl Bench {
                             token,
                             result: Ok(Applied::default()),
                         };
-                        self.session.handle(input, at(self.now));
+                        self.session.handle(input, self.clocks());
                     }
                 }
             }
@@ -280,6 +283,14 @@ impl Bench {
         self.feed(Input::Ended(End::Lost { text: "cut".into() }));
     }
 
+    fn clocks(&self) -> Now {
+        let now = at(self.now);
+        Now {
+            wall: now.wall.saturating_add(self.wall_is_ahead),
+            ..now
+        }
+    }
+
     fn server_now(&self) -> Timestamp {
         let since = i64::try_from(self.now.as_micros()).unwrap();
         Timestamp::from_unix_micros(SERVER_EPOCH + since)
@@ -335,12 +346,20 @@ impl Bench {
         }));
     }
 
+    /// Acknowledges every report, as the windows let them go.
+    fn ack_reports(&mut self) {
+        while self.session.reports.depth() > 0 {
+            let live = self.session.live.as_ref().expect("in session");
+            self.ack(LogKind::Report, live.reports.next() - 1, false);
+        }
+    }
+
     fn read(&mut self, mw: f64) {
         self.read_of(asset_id(1), Reading::of_power(Power::from_mw(mw)));
     }
 
     fn read_of(&mut self, asset_id: AssetId, reading: Reading) {
-        let at = at(self.now);
+        let at = self.clocks();
         self.feed(Input::Read {
             asset_id,
             at,

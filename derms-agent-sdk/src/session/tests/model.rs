@@ -8,6 +8,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What a headend still knows of the logs when the agent comes back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Memory {
+    Kept,
+    /// It restarted without a store.
+    Gone,
+    /// Its telemetry was restored from an older copy.
+    Older,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     /// `jump` is added to the highest revision so far: not above 0 is an order that is late or
@@ -29,6 +39,7 @@ enum Act {
     Cut,
     Connect {
         latency: u64,
+        memory: Memory,
     },
     Grant(bool),
     Read,
@@ -38,6 +49,14 @@ enum Act {
         heard: bool,
         rewind: bool,
     },
+}
+
+fn memory() -> impl Strategy<Value = Memory> {
+    prop_oneof![
+        3 => Just(Memory::Kept),
+        1 => Just(Memory::Gone),
+        1 => Just(Memory::Older),
+    ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -52,7 +71,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (40.0..200.0).prop_map(Act::Pass),
         3 => Just(Act::Life),
         1 => Just(Act::Cut),
-        3 => (0_u64..4_000).prop_map(|latency| Act::Connect { latency }),
+        3 => (0_u64..4_000, memory()).prop_map(|(latency, memory)| Act::Connect { latency, memory }),
         1 => prop::bool::weighted(0.7).prop_map(Act::Grant),
         6 => Just(Act::Read),
         3 => (0.0..=1.0, any::<bool>(), prop::bool::weighted(0.2))
@@ -85,7 +104,8 @@ impl Kept {
                 gap.first_seq <= self.expected,
                 "a hole before the gap {gap:?}"
             );
-            self.lost.extend(gap.first_seq..=gap.last_seq);
+            // As a headend does: of a gap, too, only what is new counts.
+            self.lost.extend(self.expected..=gap.last_seq);
             self.expected = self.expected.max(gap.last_seq + 1);
         }
         if count > 0 {
@@ -176,7 +196,7 @@ impl World {
             Act::Pass(seconds) => self.bench.pass(seconds),
             Act::Life if active => self.bench.receive(HeadendMessage::Unknown),
             Act::Cut => self.bench.cut(),
-            Act::Connect { latency } if !active => self.connect(latency),
+            Act::Connect { latency, memory } if !active => self.connect(latency, memory),
             Act::Grant(granted) if active => self.grant(granted),
             Act::Read => self.bench.read(1.0),
             Act::Ack {
@@ -210,23 +230,36 @@ impl World {
         self.bench.setpoint(order);
     }
 
-    fn connect(&mut self, latency: u64) {
+    fn connect(&mut self, latency: u64, memory: Memory) {
         self.observe();
-        let log = |kind, log_id, kept: &mut Kept| {
-            kept.expected = kept.durable + 1;
-            LogCursor {
-                kind,
-                log_id,
-                next_seq: kept.expected,
-            }
+        if memory == Memory::Older {
+            self.telemetry.durable /= 2;
+        }
+        let telemetry = (LogKind::Telemetry, self.bench.session.telemetry.log_id());
+        let reports = (LogKind::Report, self.bench.session.reports.log_id());
+        let cursor = |(kind, log_id), kept: &Kept| LogCursor {
+            kind,
+            log_id,
+            next_seq: kept.durable + 1,
         };
-        let telemetry = self.bench.session.telemetry.log_id();
-        let reports = self.bench.session.reports.log_id();
-        self.bench.cursors = vec![
-            log(LogKind::Telemetry, telemetry, &mut self.telemetry),
-            log(LogKind::Report, reports, &mut self.reports),
-        ];
-        self.bench.dial();
+        self.bench.cursors = match memory {
+            Memory::Gone => Vec::new(),
+            _ => vec![
+                cursor(telemetry, &self.telemetry),
+                cursor(reports, &self.reports),
+            ],
+        };
+        let register = self.bench.dial();
+        for (head, kept) in register
+            .logs
+            .iter()
+            .zip([&mut self.telemetry, &mut self.reports])
+        {
+            if memory == Memory::Gone {
+                kept.durable = head.first_seq - 1;
+            }
+            kept.expected = kept.durable + 1;
+        }
         // The headend read its clock anywhere between the two messages.
         let before = Duration::from_millis(latency / 3);
         self.bench.now += before;
@@ -403,7 +436,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..40 {
             if !self.bench.session.link.is_active() {
-                self.connect(10);
+                self.connect(10, Memory::Kept);
             }
             self.observe();
             self.act(Act::Store(true));

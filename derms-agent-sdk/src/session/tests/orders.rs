@@ -170,7 +170,7 @@ fn each_check_refuses_with_its_reason_and_the_device_hears_nothing() {
         bench.steps();
         let mut again = bench.order(1, 5.0);
         again.dispatch_id = order.dispatch_id;
-        bench.ack(LogKind::Report, bench.session.reports.next_seq() - 1, false);
+        bench.ack_reports();
         bench.setpoint(again);
         assert_eq!(bench.steps(), [(1, phase, Some(reason))], "{what}, again");
         assert_eq!(bench.told(), [], "{what}, again");
@@ -253,7 +253,7 @@ fn the_last_sixteen_outcomes_are_remembered_and_older_ones_never_start_again() {
     for order in &orders {
         bench.setpoint(order.clone());
     }
-    bench.ack(LogKind::Report, bench.session.reports.next_seq() - 1, false);
+    bench.ack_reports();
     bench.steps();
     bench.told();
     bench.setpoint(orders[18].clone());
@@ -374,4 +374,64 @@ fn orders_of_one_asset_touch_no_other() {
         .map(|(asset_id, ..)| *asset_id)
         .collect();
     assert_eq!(told, [asset_id(2)]);
+}
+
+#[test]
+fn what_the_device_says_it_applied_is_a_number_or_not_said() {
+    let mut bench = Bench::active();
+    bench.told();
+    bench.obliging = false;
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    bench.store(true);
+    bench.answer(Ok(Applied::exactly(Power::from_mw(f64::NAN))));
+    assert_eq!(bench.steps(), [(1, Received, None), (1, Started, None)]);
+    let (batch, _) = bench.session.reports.batch(2, 1, 1 << 20).unwrap();
+    let derms_proto::link::Report::Setpoint(report) = batch.entries[0].clone().unwrap().report
+    else {
+        panic!("not of a setpoint");
+    };
+    assert_eq!((report.phase, report.applied), (Started, None));
+}
+
+#[test]
+fn an_outcome_is_kept_when_another_order_comes_under_the_same_revision() {
+    let mut bench = Bench::active();
+    let first = bench.leased(1, 5.0, 20);
+    bench.setpoint(first.clone());
+    bench.pass(21.0);
+    bench.ack(LogKind::Report, 3, false);
+    // A headend that lost its counter.
+    let other = SetpointOrder {
+        dispatch_id: dispatch(77),
+        ..bench.order(1, 6.0)
+    };
+    bench.setpoint(other);
+    bench.steps();
+    bench.setpoint(first);
+    assert_eq!(bench.steps(), [(1, SetpointPhase::Completed, None)]);
+}
+
+#[test]
+fn the_power_is_not_claimed_before_the_device_has_confirmed_it() {
+    let mut bench = Bench::at_rest(vec![asset(1)], 8 << 20, 8_192);
+    bench.obliging = false;
+    let register = bench.connect();
+    let power = |bench: &Bench| {
+        bench.session.snapshot(at(bench.now)).assets[0]
+            .control
+            .power
+    };
+    assert_eq!(register.assets[0].as_ref().unwrap().control.power, None);
+    bench.answer(Ok(Applied::default()));
+    assert_eq!(power(&bench), Some(Power::from_mw(1.0)));
+    let order = bench.leased(1, 5.0, 20);
+    bench.setpoint(order);
+    bench.store(true);
+    assert_eq!(power(&bench), None, "somewhere between");
+    bench.answer(Ok(Applied::default()));
+    assert_eq!(power(&bench), Some(Power::from_mw(5.0)));
+    bench.pass(21.0);
+    assert_eq!(power(&bench), None, "the device has not yet obeyed");
+    assert_eq!(bench.source(), ControlSource::Default);
 }

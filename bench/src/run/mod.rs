@@ -1,0 +1,238 @@
+//! Runs the servers in turn, several rounds of each, and judges the medians.
+
+mod edge;
+mod process;
+mod table;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::words::{self, Result};
+use table::Row;
+use trial::{Figures, Server};
+
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A few agents for a second: shows that the benchmark works, and judges nothing.
+    #[arg(long)]
+    quick: bool,
+    /// How often everything is measured; medians count.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds of each phase.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// The `edge_agent` program whose memory is measured; left out if not given.
+    #[arg(long)]
+    edge_agent: Option<PathBuf>,
+    /// Let servers and load go before all other work of the machine (`chrt --fifo`; for root).
+    #[arg(long)]
+    realtime: bool,
+    /// Leave out the smaller numbers of agents.
+    #[arg(long)]
+    no_scale: bool,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone)]
+struct Scale {
+    agents: u32,
+    smaller: Vec<u32>,
+    rate: u32,
+    seconds: f64,
+    orders: u32,
+    stuck: u32,
+    quick: bool,
+    realtime: bool,
+}
+
+impl Scale {
+    fn settle(&self, time: Duration) -> Duration {
+        if self.quick { time / 20 } else { time }
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let mut scale = if options.quick {
+        Scale {
+            agents: 200,
+            smaller: vec![10],
+            rate: 1_000,
+            seconds: 1.0,
+            orders: 20,
+            stuck: 100,
+            quick: true,
+            realtime: options.realtime,
+        }
+    } else {
+        Scale {
+            agents: 10_000,
+            smaller: vec![100, 1_000],
+            rate: 25_000,
+            seconds: options.seconds,
+            orders: 100,
+            stuck: 500,
+            quick: false,
+            realtime: options.realtime,
+        }
+    };
+    if options.no_scale {
+        scale.smaller.clear();
+    }
+    let rounds = if options.quick { 1 } else { options.rounds };
+    let mut whole = Pair::default();
+    let mut smaller = vec![Pair::default(); scale.smaller.len()];
+    for round in 1..=rounds {
+        words::complain(&format!(
+            "round {round} of {rounds}: {} agents",
+            scale.agents
+        ));
+        whole.measure(&scale, scale.agents, true)?;
+        for (agents, pair) in scale.smaller.iter().zip(&mut smaller) {
+            words::complain(&format!("round {round} of {rounds}: {agents} agents"));
+            pair.measure(&scale, *agents, false)?;
+        }
+    }
+    let mut rows = rows(&scale, &whole, &smaller);
+    if let Some(agent) = &options.edge_agent {
+        let (single, gateway) = edge::memory(agent, options.quick)?;
+        rows.push(Row::alone(
+            "process of one simulated asset",
+            "MiB",
+            None,
+            single / 1024.0,
+            12.0,
+        ));
+        rows.push(Row::alone(
+            "process of a gateway of 256",
+            "MiB",
+            None,
+            gateway / 1024.0,
+            24.0,
+        ));
+    }
+    let hold = table::print(&rows, !options.quick);
+    Ok(if hold || options.quick {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The rounds of both servers with one number of agents.
+#[derive(Debug, Clone, Default)]
+struct Pair {
+    bare: Vec<Figures>,
+    headend: Vec<Figures>,
+}
+
+impl Pair {
+    fn measure(&mut self, scale: &Scale, agents: u32, whole: bool) -> Result<()> {
+        for server in [Server::Bare, Server::Headend] {
+            let figures = trial::run(server, scale, agents, whole)?;
+            words::complain(&format!(
+                "  {server:?}: {:.2} CPU s per million, age {:?}, ack {:?}, load late {:?}",
+                figures.cpu_per_million, figures.age, figures.steady.ack, figures.steady.late,
+            ));
+            if whole {
+                words::complain(&format!(
+                    "    {:.1} KiB, apply {:?}, answer {:?}, ack beside a stuck one {:?}, storm {:.2} s",
+                    figures.idle_kib,
+                    figures.ordered.apply,
+                    figures.ordered.answer,
+                    figures.stuck.ack,
+                    figures.storm_s,
+                ));
+            }
+            match server {
+                Server::Bare => self.bare.push(figures),
+                Server::Headend => self.headend.push(figures),
+            }
+        }
+        Ok(())
+    }
+
+    /// Medians of one figure.
+    fn of(&self, figure: impl Fn(&Figures) -> f64) -> (f64, f64) {
+        let median = |rounds: &[Figures]| {
+            let mut values: Vec<f64> = rounds.iter().map(&figure).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        (median(&self.bare), median(&self.headend))
+    }
+
+    fn beside(
+        &self,
+        name: &str,
+        unit: &str,
+        most: Option<f64>,
+        figure: impl Fn(&Figures) -> f64,
+    ) -> Row {
+        let (bare, headend) = self.of(figure);
+        Row::beside(name, unit, bare, headend, most)
+    }
+
+    fn alone(&self, name: &str, unit: &str, most: f64, figure: impl Fn(&Figures) -> f64) -> Row {
+        let (bare, headend) = self.of(figure);
+        Row::alone(name, unit, Some(bare), headend, most)
+    }
+}
+
+fn rows(scale: &Scale, whole: &Pair, smaller: &[Pair]) -> Vec<Row> {
+    let ms = |us: u64| us as f64 / 1e3;
+    let cost = |figures: &Figures| figures.cpu_per_million;
+    let mut rows = vec![
+        whole.beside("processor per million messages", "s", Some(1.25), cost),
+        whole.beside("age of telemetry p50", "ms", None, |f| ms(f.age.p50)),
+        whole.beside("age of telemetry p99", "ms", Some(2.0), |f| ms(f.age.p99)),
+        whole.beside("acknowledgement p50", "ms", None, |f| ms(f.steady.ack.p50)),
+        whole.beside("acknowledgement p99", "ms", None, |f| ms(f.steady.ack.p99)),
+        whole.alone("messages dropped", "worst round", 0.0, |f| {
+            f.dropped() as f64
+        }),
+        whole.alone("order to apply p50", "ms", 1.0, |f| ms(f.ordered.apply.p50)),
+        whole.alone("order to apply p99", "ms", 10.0, |f| {
+            ms(f.ordered.apply.p99)
+        }),
+        whole.beside("order to its answer p99", "ms", None, |f| {
+            ms(f.ordered.answer.p99)
+        }),
+        whole.beside("all agents back", "s", Some(1.5), |f| f.storm_s),
+        whole.alone("memory per idle agent", "KiB", 30.0, |f| f.idle_kib),
+    ];
+    let (bare, headend) = whole.of(|f| ms(f.stuck.ack.p99) / ms(f.steady.ack.p99));
+    rows.push(Row::alone(
+        "p99 beside a stuck agent",
+        "of that without",
+        Some(bare),
+        headend,
+        1.2,
+    ));
+    for (agents, pair) in scale.smaller.iter().zip(smaller) {
+        rows.push(pair.beside(
+            &format!("processor per million with {agents}"),
+            "s",
+            None,
+            cost,
+        ));
+        let (bare_few, headend_few) = pair.of(cost);
+        let (bare, headend) = whole.of(cost);
+        let name = format!("growth of it from {agents} to {}", scale.agents);
+        rows.push(Row::alone(
+            &name,
+            "times",
+            Some(bare / bare_few),
+            headend / headend_few,
+            1.2,
+        ));
+    }
+    rows
+}

@@ -1,0 +1,135 @@
+//! What the director and the other parts say to each other.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What a part of the benchmark ends with.
+pub(crate) type Result<T = ExitCode> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The first line of a server.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    /// Where agents connect.
+    pub(crate) agents: SocketAddr,
+    /// Where orders are given: REST, or the control port of the bare server.
+    pub(crate) orders: SocketAddr,
+}
+
+/// Asks a server how old telemetry was when it could be seen there.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct AskAges {
+    /// Measured at or after this, microseconds since 1970.
+    pub(crate) since_us: i64,
+    /// Agents 0 up to this number.
+    pub(crate) agents: u32,
+}
+
+/// An order to the load.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// Connect and register, at most `at_once` at the same time.
+    Connect {
+        listening: Listening,
+        rest: bool,
+        agents: u32,
+        at_once: u32,
+    },
+    /// Send telemetry, evenly over all agents and over time.
+    Send(Send),
+    /// Cut all connections and come back, all at once.
+    Storm { at_once: u32 },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Send {
+    /// Messages per second, all agents together.
+    pub(crate) rate: u32,
+    pub(crate) seconds: f64,
+    /// Orders per second; one is under way at a time.
+    pub(crate) orders: u32,
+    /// Agent 0 reads nothing, but sends this often each second.
+    pub(crate) stuck: u32,
+}
+
+/// What came of a task.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) seconds: f64,
+    pub(crate) began_us: i64,
+    pub(crate) sent: u64,
+    pub(crate) acked: u64,
+    /// Not sent: the agent's window of unacknowledged batches was full.
+    pub(crate) held: u64,
+    /// Batches that the server asked for again.
+    pub(crate) rewound: u64,
+    /// Connections that ended without being asked to.
+    pub(crate) lost: u64,
+    /// How late the load itself was.
+    pub(crate) late: Spread,
+    /// From sending to the acknowledgement.
+    pub(crate) ack: Spread,
+    /// From giving an order to the agent that has it.
+    pub(crate) apply: Spread,
+    /// From giving an order to the answer that it is in force.
+    pub(crate) answer: Spread,
+}
+
+/// How a quantity is spread; microseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Spread {
+    pub(crate) count: u64,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+/// Gathers times up to a minute, to three digits.
+#[derive(Debug)]
+pub(crate) struct Times(Histogram<u64>);
+
+impl Times {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Histogram::new_with_bounds(1, 60_000_000, 3)?))
+    }
+
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.0
+            .saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.reset();
+    }
+
+    pub(crate) fn spread(&self) -> Spread {
+        Spread {
+            count: self.0.len(),
+            p50: self.0.value_at_quantile(0.5),
+            p99: self.0.value_at_quantile(0.99),
+            max: self.0.max(),
+        }
+    }
+}
+
+/// Writes one line of JSON.
+pub(crate) fn tell(what: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_string(what)?;
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes a line for people; with nobody to read it, the exit code remains.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,111 @@
+//! One `edge_agent` process per asset, or per site.
+
+use derms_program::Failure;
+use tokio::process::Command;
+
+use crate::children::{Children, Role, spawn};
+use crate::config::Config;
+use crate::siblings::Siblings;
+
+/// What would make an agent serve something else than it is told to here.
+const NOT_PASSED_ON: [&str; 15] = [
+    "AGENT_ID",
+    "ASSET_ID",
+    "ASSET_NAME",
+    "ASSET_TYPE",
+    "ASSET_MAX_MW",
+    "ASSET_MIN_MW",
+    "ASSET_CAPACITY_MWHR",
+    "ASSET_EFFICIENCY",
+    "ASSET_RAMP_RATE_MW_PER_MIN",
+    "ASSET_MIN_SOC_PCT",
+    "ASSET_MAX_SOC_PCT",
+    "ASSET_DEFAULT_MW",
+    "ASSET_FAILSAFE",
+    "ASSET_FAILSAFE_AFTER_S",
+    "GATEWAY_SITE_ID",
+];
+
+/// An agent that is to be started: its name for people, and what it serves.
+type Agent = (String, [String; 2]);
+
+/// Starts them all; those that were started are in `children` even when one fails.
+pub(crate) fn start(
+    config: &Config,
+    siblings: &Siblings,
+    headend: &str,
+    children: &mut Children,
+) -> Result<usize, Failure> {
+    let agents = plan(config);
+    for (name, serves) in &agents {
+        let mut command = Command::new(siblings.path("edge_agent"));
+        command
+            .arg("--assets")
+            .arg(&config.assets)
+            .args(serves)
+            .args(["--headend", headend])
+            .args([
+                "--log-format",
+                config.log_format.as_str(),
+                "--exit-with-parent",
+            ]);
+        for variable in NOT_PASSED_ON {
+            command.env_remove(variable);
+        }
+        let child = spawn(&mut command)
+            .map_err(|error| Failure::start(format!("can't start the agent of {name}: {error}")))?;
+        children.add(Role::Agent, name.clone(), child);
+    }
+    Ok(agents.len())
+}
+
+fn plan(config: &Config) -> Vec<Agent> {
+    let fleet = &config.fleet;
+    if config.gateway {
+        fleet
+            .sites()
+            .iter()
+            .filter(|site| fleet.assets_of(site.id).next().is_some())
+            .map(|site| {
+                (
+                    site.name.clone(),
+                    ["--site-id".to_owned(), site.id.to_string()],
+                )
+            })
+            .collect()
+    } else {
+        fleet
+            .assets()
+            .iter()
+            .map(|asset| {
+                (
+                    asset.name.clone(),
+                    ["--asset-id".to_owned(), asset.id.to_string()],
+                )
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn names(args: &[&str]) -> Vec<String> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets.yaml");
+        let args = ["agent_launcher", "--assets", file]
+            .into_iter()
+            .chain(args.iter().copied());
+        let config = Config::parse(args.map(OsString::from)).unwrap();
+        plan(&config).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn each_asset_has_an_agent_and_with_gateway_each_site() {
+        assert_eq!(names(&[]).len(), 11);
+        assert_eq!(names(&[])[0], "BESS-1");
+        assert_eq!(names(&["--gateway"]), ["Jersey", "Newark", "Trenton"]);
+    }
+}

@@ -1,0 +1,116 @@
+//! The life of a fleet: start, watch, stop.
+
+use std::time::Duration;
+
+use derms_client::Client;
+use derms_program::{Failure, Signals, say};
+
+use crate::children::{Children, Exit, Role};
+use crate::config::{Config, HeadendConfig};
+use crate::siblings::Siblings;
+use crate::{agents, connected, headend, report};
+
+/// Runs until a signal comes or everything has ended; what was started has ended after it.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let mut children = Children::default();
+    let (rest, grpc) = tokio::select! {
+        started = start(config, &mut children) => started?,
+        // What was started is killed when it is dropped.
+        () = signals.next() => return Ok(()),
+    };
+    let result = serve(config, &mut children, &mut signals, &rest, &grpc).await;
+    if !children.is_empty() {
+        say("stopping; Ctrl-C again kills what is left\n");
+        children.stop(signals.next()).await;
+        say("all stopped\n");
+    }
+    result
+}
+
+/// Makes the programs, starts the headend if there is to be one, then the agents.
+/// Gives where REST is and where agents go.
+async fn start(config: &Config, children: &mut Children) -> Result<(String, String), Failure> {
+    let (siblings, rest, grpc) = match &config.headend {
+        HeadendConfig::Start {
+            http_addr,
+            grpc_addr,
+        } => {
+            let siblings = Siblings::prepare(&["der_headend", "edge_agent"]).await?;
+            let headend = headend::start(config, &siblings, *http_addr, *grpc_addr).await?;
+            children.add(Role::Headend, "der_headend".to_owned(), headend.child);
+            (siblings, headend.rest, headend.grpc)
+        }
+        HeadendConfig::Running { grpc, rest } => {
+            let siblings = Siblings::prepare(&["edge_agent"]).await?;
+            (siblings, rest.to_string(), grpc.to_string())
+        }
+    };
+    let started = agents::start(config, &siblings, &grpc, children)?;
+    say(&report::text(&config.fleet, &rest, &grpc));
+    say(&format!(
+        "{started} agents started; Ctrl-C stops everything\n"
+    ));
+    Ok((rest, grpc))
+}
+
+/// Until a signal comes, or everything has ended.
+async fn serve(
+    config: &Config,
+    children: &mut Children,
+    signals: &mut Signals,
+    rest: &str,
+    grpc: &str,
+) -> Result<(), Failure> {
+    let client = rest
+        .parse()
+        .ok()
+        .and_then(|base| {
+            Client::builder(base)
+                .timeout(Duration::from_secs(5))
+                .build()
+                .ok()
+        })
+        .ok_or_else(|| Failure::start(format!("{rest} is no address of a REST service")))?;
+    let assets = config.fleet.assets();
+    let mut connected = std::pin::pin!(connected::all(&client, assets));
+    let mut all_connected = false;
+    loop {
+        tokio::select! {
+            () = signals.next() => return Ok(()),
+            took = &mut connected, if !all_connected => {
+                all_connected = true;
+                let seconds = took.as_secs_f64();
+                say(&format!("all {} assets connected after {seconds:.1} s\n", assets.len()));
+            }
+            exit = children.next() => match exit {
+                Some(exit) => ended(&exit, grpc),
+                None => return Err(Failure::start("everything that was started has ended")),
+            },
+        }
+    }
+}
+
+/// A child has ended that nobody has told to.
+fn ended(exit: &Exit, grpc: &str) {
+    let status = match &exit.status {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let Exit { name, pid, .. } = exit;
+    match exit.role {
+        Role::Agent => tracing::error!(
+            name,
+            pid,
+            status,
+            "an agent has ended; it is not started again"
+        ),
+        Role::Headend => tracing::error!(
+            name,
+            pid,
+            status,
+            grpc,
+            "the headend has ended; it is not started again, and the agents keep dialling it"
+        ),
+    }
+}

@@ -1,0 +1,223 @@
+//! Flags and environment, as the user writes them.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, ValueEnum};
+use derms_agent_sdk::proto::{AgentId, AssetId, FailsafePolicy, Power, SiteId};
+use derms_program::{LogArgs, headend_uri};
+use http::Uri;
+
+/// An agent that serves SIMULATED devices: one asset, or all assets of a site.
+///
+/// It dials the headend, sends telemetry and obeys setpoints until it is told to stop. Real
+/// devices are served by a program of the vendor's own, built on the crate `derms-agent-sdk`.
+///
+/// Three ways to say what it serves:
+///   edge_agent --asset-id ID                                        one asset of the fleet file
+///   edge_agent --site-id ID                                         a gateway: all assets of the site
+///   edge_agent --asset-id ID --site-id ID --max-mw 5 --min-mw=-5    one asset, without a file
+///
+/// Flags come first, the environment second, the default third. Power is in MW: positive =
+/// discharge, generation, export; negative = charge, consumption, import.
+///
+/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start failed, 64 bad configuration.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edge_agent",
+    version,
+    verbatim_doc_comment,
+    next_line_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Args {
+    /// Where the headend takes agents; `host:port` is accepted too
+    #[arg(long, env = "HEADEND_GRPC", value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = headend_uri)]
+    pub(crate) headend: Uri,
+
+    /// The fleet file. Default: assets.yaml, unless the asset is described by flags
+    #[arg(long, env = "ASSETS_PATH", value_name = "FILE")]
+    pub(crate) assets: Option<PathBuf>,
+
+    /// Serve this asset
+    #[arg(long, env = "ASSET_ID", value_name = "UUID")]
+    pub(crate) asset_id: Option<AssetId>,
+
+    /// Serve all assets of this site; with --asset-id: the site of that asset
+    #[arg(long, env = "GATEWAY_SITE_ID", value_name = "UUID")]
+    pub(crate) site_id: Option<SiteId>,
+
+    /// Who it says it is. Default: the id of the asset, or of the site as a gateway
+    #[arg(long, env = "AGENT_ID", value_name = "UUID")]
+    pub(crate) agent_id: Option<AgentId>,
+
+    /// Chooses the values of the simulation, together with the asset's id
+    #[arg(long, env = "SIM_SEED", value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    /// Stop when stdin is closed: a launcher that dies takes its agents with it
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_parent: bool,
+
+    #[command(flatten)]
+    pub(crate) asset: AssetArgs,
+}
+
+/// What the fleet file would say of the asset; the same words, units and defaults.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Asset without a fleet file")]
+pub(crate) struct AssetArgs {
+    /// Its name. Default: its id
+    #[arg(long, env = "ASSET_NAME", value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+
+    /// battery, pv, wind, ev_charger, meter, genset or other. Default: other
+    #[arg(long = "type", env = "ASSET_TYPE", value_name = "TYPE")]
+    pub(crate) kind: Option<KindArg>,
+
+    /// Highest order, MW
+    #[arg(
+        long,
+        env = "ASSET_MAX_MW",
+        value_name = "MW",
+        allow_negative_numbers = true
+    )]
+    pub(crate) max_mw: Option<f64>,
+
+    /// Lowest order, MW
+    #[arg(
+        long,
+        env = "ASSET_MIN_MW",
+        value_name = "MW",
+        allow_negative_numbers = true
+    )]
+    pub(crate) min_mw: Option<f64>,
+
+    /// Energy it stores, MWh. Default: 0
+    #[arg(
+        long,
+        env = "ASSET_CAPACITY_MWHR",
+        value_name = "MWH",
+        allow_negative_numbers = true
+    )]
+    pub(crate) capacity_mwhr: Option<f64>,
+
+    /// Round-trip efficiency, above 0 to 1. Default: 1
+    #[arg(
+        long,
+        env = "ASSET_EFFICIENCY",
+        value_name = "SHARE",
+        allow_negative_numbers = true
+    )]
+    pub(crate) efficiency: Option<f64>,
+
+    /// Largest change of power, MW per minute. Default: no limit
+    #[arg(
+        long,
+        env = "ASSET_RAMP_RATE_MW_PER_MIN",
+        value_name = "MW_PER_MIN",
+        allow_negative_numbers = true
+    )]
+    pub(crate) ramp_rate_mw_per_min: Option<f64>,
+
+    /// Lowest state of charge, percent. Default: 0
+    #[arg(
+        long,
+        env = "ASSET_MIN_SOC_PCT",
+        value_name = "PERCENT",
+        allow_negative_numbers = true
+    )]
+    pub(crate) min_soc_pct: Option<f64>,
+
+    /// Highest state of charge, percent. Default: 100
+    #[arg(
+        long,
+        env = "ASSET_MAX_SOC_PCT",
+        value_name = "PERCENT",
+        allow_negative_numbers = true
+    )]
+    pub(crate) max_soc_pct: Option<f64>,
+
+    /// Power while no order is in force, MW. Default: 0; for pv and wind --max-mw
+    #[arg(
+        long,
+        env = "ASSET_DEFAULT_MW",
+        value_name = "MW",
+        allow_negative_numbers = true
+    )]
+    pub(crate) default_mw: Option<f64>,
+
+    /// What it does when the link is lost for too long: default, hold, or a power in MW.
+    /// Default: default
+    #[arg(long, env = "ASSET_FAILSAFE", value_name = "POLICY", allow_negative_numbers = true, value_parser = failsafe)]
+    pub(crate) failsafe: Option<FailsafePolicy>,
+
+    /// Seconds without a word from the headend until then. Default: 90
+    #[arg(long, env = "ASSET_FAILSAFE_AFTER_S", value_name = "SECONDS")]
+    pub(crate) failsafe_after_s: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum KindArg {
+    Battery,
+    Pv,
+    Wind,
+    EvCharger,
+    Meter,
+    Genset,
+    Other,
+}
+
+impl AssetArgs {
+    /// The first flag that was given, by its name.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        [
+            ("--max-mw", self.max_mw.is_some()),
+            ("--min-mw", self.min_mw.is_some()),
+            ("--name", self.name.is_some()),
+            ("--type", self.kind.is_some()),
+            ("--capacity-mwhr", self.capacity_mwhr.is_some()),
+            ("--efficiency", self.efficiency.is_some()),
+            (
+                "--ramp-rate-mw-per-min",
+                self.ramp_rate_mw_per_min.is_some(),
+            ),
+            ("--min-soc-pct", self.min_soc_pct.is_some()),
+            ("--max-soc-pct", self.max_soc_pct.is_some()),
+            ("--default-mw", self.default_mw.is_some()),
+            ("--failsafe", self.failsafe.is_some()),
+            ("--failsafe-after-s", self.failsafe_after_s.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
+}
+
+fn failsafe(text: &str) -> Result<FailsafePolicy, String> {
+    match text {
+        "default" => Ok(FailsafePolicy::Default),
+        "hold" => Ok(FailsafePolicy::Hold),
+        power => power
+            .parse()
+            .map(|mw| FailsafePolicy::Value(Power::from_mw(mw)))
+            .map_err(|_| "write default, hold, or a power in MW".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failsafe_is_a_word_or_a_power() {
+        assert_eq!(failsafe("hold"), Ok(FailsafePolicy::Hold));
+        assert_eq!(
+            failsafe("-2.5"),
+            Ok(FailsafePolicy::Value(Power::from_mw(-2.5)))
+        );
+        assert!(failsafe("stop").is_err());
+    }
+}

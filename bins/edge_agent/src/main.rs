@@ -1,0 +1,50 @@
+//! An agent that serves simulated devices: one asset, or all assets of a site.
+
+mod args;
+mod config;
+
+use std::process::ExitCode;
+
+use derms_agent_sdk::{AgentRuntime, sim};
+use derms_program::{Failure, Stop, chain};
+
+use crate::config::Config;
+
+fn main() -> ExitCode {
+    derms_program::exit(env!("CARGO_PKG_NAME"), start())
+}
+
+fn start() -> Result<(), Stop> {
+    let config = Config::parse(std::env::args_os())?;
+    derms_program::start_log(config.log_format)?;
+    // Everything runs on this thread, so each line of the log tells which agent it is of.
+    let _name = tracing::info_span!("agent", name = config.name).entered();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::start(format!("can't start: {error}")))?;
+    Ok(runtime.block_on(run(config))?)
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    let (agent, headend, assets) = (config.agent_id, config.headend, config.assets.len());
+    let mut builder = AgentRuntime::builder(headend.clone())
+        .agent_id(agent)
+        .software(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .shutdown_on_signal();
+    for asset in config.assets {
+        let device = sim::for_asset(&asset, config.seed);
+        builder = builder.adapter(asset, device);
+    }
+    if config.exit_with_parent {
+        builder = builder.shutdown_on(derms_program::parent_gone());
+    }
+    let runtime = builder
+        .build()
+        .map_err(|error| Failure::configuration(chain(&error)))?;
+    tracing::info!(%agent, %headend, assets, "serving simulated devices");
+    runtime
+        .run()
+        .await
+        .map_err(|error| Failure::start(chain(&error)))
+}

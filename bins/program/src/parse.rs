@@ -1,0 +1,169 @@
+//! From arguments to a checked configuration, and from a result to an exit code.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+
+use crate::Failure;
+
+/// Why a program does not go on.
+#[derive(Debug)]
+pub enum Stop {
+    /// `--help` or `--version`: this text.
+    Text(String),
+    /// It failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Reads the arguments (the program's name first) and the environment.
+///
+/// # Errors
+/// `--help` or `--version` was asked for, or a mistake was made: one line that names the flag and
+/// its variable.
+pub fn parse<A: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<A, Stop> {
+    A::try_parse_from(args).map_err(|error| {
+        if error.use_stderr() {
+            Stop::Failed(Failure::configuration(message::<A>(&error)))
+        } else {
+            Stop::Text(error.to_string())
+        }
+    })
+}
+
+/// What clap says, without its usage, and with the variable of a flag whose value is wrong: it may
+/// be the one that was set.
+fn message<A: Parser>(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .collect();
+    let text = lines.join("\n");
+    let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return text;
+    };
+    let mut command = A::command();
+    // An argument that is not built can't be shown.
+    command.build();
+    let variable = command
+        .get_arguments()
+        .find(|arg| arg.to_string() == *flag)
+        .and_then(|arg| arg.get_env());
+    match variable {
+        Some(variable) => {
+            let quoted = format!("'{flag}'");
+            let named = format!("{quoted} ({})", variable.display());
+            text.replacen(&quoted, &named, 1)
+        }
+        None => text,
+    }
+}
+
+/// Ends a program: prints what there is to say, to stdout or as one line to stderr, and gives the
+/// exit code.
+pub fn exit(program: &str, result: Result<(), Stop>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Text(text)) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(Stop::Failed(failure)) => {
+            // With stderr gone there is nobody to tell; the exit code remains.
+            let _ = writeln!(std::io::stderr(), "{program}: {}", failure.line());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Tells the user, on stdout; the log goes to stderr.
+pub fn say(text: &str) {
+    let mut stdout = std::io::stdout();
+    // A reader that went away is no reason to stop.
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows that it is help.
+    #[derive(Debug, Parser)]
+    #[command(name = "program", version)]
+    struct Args {
+        /// How many
+        #[arg(long, env = "DERMS_PROGRAM_TEST_COUNT", default_value_t = 1)]
+        count: u8,
+
+        /// Whether
+        #[arg(long)]
+        really: bool,
+    }
+
+    fn args(args: &[&str]) -> Result<Args, Stop> {
+        let all = std::iter::once(&"program").chain(args);
+        parse(all.map(OsString::from))
+    }
+
+    fn bad(flags: &[&str]) -> String {
+        match args(flags) {
+            Err(Stop::Failed(failure)) => {
+                assert_eq!(failure.code(), 64);
+                failure.line().to_owned()
+            }
+            other => panic!("{flags:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_one_line_with_the_flag_and_its_variable() {
+        let line = bad(&["--count", "many"]);
+        assert!(
+            line.contains("'--count <COUNT>' (DERMS_PROGRAM_TEST_COUNT)"),
+            "{line}"
+        );
+        assert!(line.contains("'many'") && !line.contains("Usage"), "{line}");
+    }
+
+    #[test]
+    fn a_flag_that_does_not_exist_is_one_line_with_the_one_that_was_meant() {
+        let line = bad(&["--realy"]);
+        assert!(
+            line.contains("'--realy'") && line.contains("'--really'"),
+            "{line}"
+        );
+        assert!(!line.contains('\n') && !line.contains("--help"), "{line}");
+    }
+
+    #[test]
+    fn help_and_version_are_text_and_no_failure() {
+        for (flag, words) in [
+            ("--help", "Shows that it is help"),
+            ("--version", "program "),
+        ] {
+            match args(&[flag]) {
+                Err(Stop::Text(text)) => assert!(text.contains(words), "{text}"),
+                other => panic!("{flag} gave {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_taken() {
+        let args = args(&["--count", "3", "--really"]).unwrap();
+        assert_eq!((args.count, args.really), (3, true));
+    }
+}

@@ -1,0 +1,211 @@
+//! From the store to an agent: what is sent, and in which session again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::link::{FollowUp, HeadendMessage, Register, SetpointOrder};
+use derms_proto::{
+    AssetId, ControlSource, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp, pb,
+};
+use tokio::sync::mpsc;
+
+use super::{Dispatcher, Timer};
+use crate::registry::{Outbound, Session};
+use crate::store::{Advance, Order, StoreError};
+
+/// Orders whose sending is recorded in one call. They hold places in the queues of their sessions
+/// until the store has answered; acknowledgements need some too.
+const AT_ONCE: usize = 64;
+
+impl Dispatcher {
+    /// Writes orders to sessions: the attempt is stored first, so that what may have reached an
+    /// agent is never taken for unsent.
+    pub(super) async fn deliver(&self, orders: &[(Order, Arc<Session>)]) -> Result<(), StoreError> {
+        for orders in orders.chunks(AT_ONCE) {
+            let now = self.clock.now();
+            let mut attempts = Vec::with_capacity(orders.len());
+            let mut steps = Vec::with_capacity(orders.len());
+            for (order, session) in orders {
+                let dispatch = &order.dispatch;
+                if order.carrier.is_none() && now >= dispatch.expires_at {
+                    // Too late to start: its timer tells so.
+                    continue;
+                }
+                let Ok(place) = session.outbound.try_reserve() else {
+                    session.mailbox.starve();
+                    continue;
+                };
+                steps.push(Advance {
+                    id: dispatch.id,
+                    status: DispatchStatus::Sent,
+                    at: now,
+                    reason: None,
+                    text: None,
+                    carrier: Some(session.carrier()),
+                });
+                attempts.push((session, place));
+            }
+            if steps.is_empty() {
+                continue;
+            }
+            let moved = match self.store.advance(&steps).await {
+                Ok(moved) => moved,
+                Err(error) => {
+                    let mut unsure = self.unsure.lock();
+                    for (step, (session, _)) in steps.iter().zip(attempts) {
+                        unsure.insert(step.id, (session.agent_id, session.epoch));
+                    }
+                    return Err(error);
+                }
+            };
+            for (moved, (session, place)) in moved.into_iter().zip(attempts) {
+                // `None`: superseded, expired, cancelled or sent meanwhile.
+                if let Some(order) = moved {
+                    self.unsure.lock().remove(&order.dispatch.id);
+                    self.timers.clear(order.dispatch.id).await;
+                    self.tell(order.dispatch.clone());
+                    self.write(&order.dispatch, session, place).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an order whose sending in this session is stored.
+    async fn write(
+        &self,
+        dispatch: &Dispatch,
+        session: &Session,
+        place: mpsc::Permit<'_, Outbound>,
+    ) {
+        if !self.registry.is_current(session) {
+            // The new session's replay finds it as sent, and sends it again there.
+            return;
+        }
+        let (Some(asset_id), Some(revision)) = (dispatch.asset_id, dispatch.revision) else {
+            return;
+        };
+        let start_window = self.clock.now().saturating_add(self.config.start_window);
+        let message = HeadendMessage::Setpoint(SetpointOrder {
+            asset_id,
+            dispatch_id: dispatch.id,
+            revision,
+            epoch: session.epoch,
+            power: dispatch.mw,
+            duration: lease(dispatch),
+            start_deadline: dispatch.expires_at.min(start_window),
+            ramp_mw_per_min: None,
+            then: FollowUp::Default,
+        });
+        place.send(Box::new(pb::HeadendMessage::from(message)));
+        tracing::info!(dispatch = %dispatch.id, asset = %asset_id, agent = %session.agent_id, "dispatch sent");
+        let timer = Timer::Unanswered(dispatch.id, session.epoch);
+        self.timers.set(timer, self.config.ping_after).await;
+    }
+
+    /// Agrees with a session that has just begun (or has been given more assets, or has room
+    /// again), and sends what waits for it.
+    ///
+    /// Orders that an earlier life of the agent had are settled first. What they are is told by
+    /// the report log: as long as it lives, the agent will tell their fate itself.
+    pub(crate) async fn replay(
+        &self,
+        session: &Arc<Session>,
+        assets: &[AssetId],
+        register: Option<&Register>,
+    ) -> Result<(), StoreError> {
+        if let Some(register) = register {
+            let in_force = in_force(register);
+            let (agent, epoch) = (session.agent_id, session.epoch);
+            for order in self.store.confirm(agent, epoch, &in_force).await? {
+                self.tell(order.dispatch);
+            }
+        }
+        let now = self.clock.now();
+        let (mut lost, mut waiting, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
+        // Newest first: an older one that the agent never had is then refused as stale, and told.
+        for order in self.store.open_orders(Some(assets)).await? {
+            let sent = order.dispatch.status == DispatchStatus::Sent;
+            match order.carrier {
+                None => waiting.push((order, Arc::clone(session))),
+                // Only the agent that had it can tell; it may come back.
+                Some(carrier) if carrier.agent != session.agent_id => {}
+                // This session is over, and the one that has it knows better.
+                Some(carrier) if carrier.epoch > session.epoch => {}
+                Some(carrier) if carrier.report_log != session.report_log => {
+                    lost.push(give_up(&order.dispatch, now));
+                }
+                Some(carrier) if sent && carrier.epoch < session.epoch => {
+                    waiting.push((order, Arc::clone(session)));
+                }
+                Some(_) if sent => unwritten.push(order.dispatch),
+                Some(_) => {}
+            }
+        }
+        if !lost.is_empty() {
+            self.advance(&lost).await?;
+        }
+        self.write_unsure(&unwritten, session).await;
+        self.deliver(&waiting).await
+    }
+
+    /// Writes what is stored as sent in this session, but was not written since the store had said
+    /// that it failed.
+    async fn write_unsure(&self, sent: &[Dispatch], session: &Session) {
+        for dispatch in sent {
+            if !self.unsure.lock().contains_key(&dispatch.id) {
+                continue;
+            }
+            let Ok(place) = session.outbound.try_reserve() else {
+                session.mailbox.starve();
+                return;
+            };
+            // Of two replays at the same time, one writes it.
+            if self.unsure.lock().remove(&dispatch.id).is_some() {
+                self.write(dispatch, session, place).await;
+            }
+        }
+    }
+}
+
+/// The orders that an agent says are in force.
+fn in_force(register: &Register) -> Vec<(AssetId, DispatchId)> {
+    let states = register.assets.iter().flatten();
+    let in_force = states.filter(|state| state.control.source == ControlSource::Setpoint);
+    in_force
+        .filter_map(|state| Some((state.asset_id, state.control.dispatch_id?)))
+        .collect()
+}
+
+/// Settles an order whose agent lost its report log: what it had accepted was interrupted, and
+/// whether it had accepted what was only sent can't be known.
+fn give_up(dispatch: &Dispatch, now: Timestamp) -> Advance {
+    let (status, reason, text) = if dispatch.status == DispatchStatus::Sent {
+        (
+            DispatchStatus::Indeterminate,
+            ReasonCode::ReportLogLost,
+            "the agent restarted without its memory before it answered",
+        )
+    } else {
+        (
+            DispatchStatus::Failed,
+            ReasonCode::Interrupted,
+            "the agent restarted without its memory and began at the default",
+        )
+    };
+    tracing::warn!(dispatch = %dispatch.id, ?status, "{text}");
+    Advance {
+        id: dispatch.id,
+        status,
+        at: now,
+        reason: Some(reason),
+        text: Some(text.to_owned()),
+        carrier: None,
+    }
+}
+
+pub(super) fn lease(dispatch: &Dispatch) -> Option<Duration> {
+    dispatch
+        .duration_s
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}

@@ -1,0 +1,166 @@
+//! What becomes of an order: told by its agent, by its session's end, or by time.
+
+use derms_proto::link::{Report, Severity};
+use derms_proto::{AgentId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp};
+
+use super::delivery::lease;
+use super::{Dispatcher, Timer};
+use crate::store::{Advance, ReportFate, StoreError};
+
+impl Dispatcher {
+    /// A session has ended: what it carried is in doubt until its agent speaks again.
+    pub(crate) async fn session_ended(&self, agent: AgentId, epoch: u64) -> Result<(), StoreError> {
+        let over = |of: &(AgentId, u64)| of.0 == agent && of.1 <= epoch;
+        self.unsure.lock().retain(|_, of| !over(of));
+        for order in self.store.mark_in_doubt(agent, epoch).await? {
+            self.tell(order.dispatch);
+        }
+        Ok(())
+    }
+
+    /// Reports were stored.
+    pub(crate) fn reported(&self, agent: AgentId, fates: Vec<ReportFate>) {
+        for fate in fates {
+            match fate {
+                ReportFate::Applied(order) => {
+                    let dispatch = order.dispatch;
+                    tracing::info!(
+                        dispatch = %dispatch.id, %agent, status = ?dispatch.status,
+                        reason = dispatch.reason.map(tracing::field::debug), "dispatch moved on"
+                    );
+                    self.tell(dispatch);
+                }
+                ReportFate::Repeated(order) => self.tell(order.dispatch),
+                ReportFate::Contradiction { order, reported } => tracing::error!(
+                    dispatch = %order.dispatch.id, %agent, known = ?order.dispatch.status, ?reported,
+                    "a report contradicts what is known; it was stored without effect"
+                ),
+                ReportFate::UnknownDispatch(id) => tracing::warn!(
+                    dispatch = %id, %agent, "a report of a dispatch that is none of this agent's here"
+                ),
+                ReportFate::Event(entry) => {
+                    if let Report::Event(event) = &entry.report {
+                        let (code, text, asset) = (&event.code, &event.text, entry.asset_id);
+                        if event.severity >= Severity::Warning {
+                            tracing::warn!(%agent, %asset, severity = ?event.severity, code, text, "event");
+                        } else {
+                            tracing::info!(%agent, %asset, severity = ?event.severity, code, text, "event");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the timer of an order that waits. What was sent has none: [`sweep`](Self::sweep)
+    /// looks after it.
+    pub(super) async fn watch(&self, dispatch: &Dispatch) {
+        if dispatch.status == DispatchStatus::Pending {
+            let ttl = dispatch.expires_at.saturating_since(self.clock.now());
+            self.timers.set(Timer::Expire(dispatch.id), ttl).await;
+        }
+    }
+
+    pub(super) async fn due(&self, timer: Timer) -> Result<(), StoreError> {
+        match timer {
+            Timer::Expire(id) => self.advance(&[expiry(id, self.clock.now())]).await,
+            Timer::Withdraw(id) => {
+                let step = Advance {
+                    id,
+                    status: DispatchStatus::Cancelled,
+                    at: self.clock.now(),
+                    reason: None,
+                    text: Some(
+                        "the store failed while it was committed, as its caller was told".into(),
+                    ),
+                    carrier: None,
+                };
+                self.advance(&[step]).await
+            }
+            Timer::Unanswered(id, epoch) => {
+                let Some(dispatch) = self.store.dispatch(id).await? else {
+                    return Ok(());
+                };
+                let now = self.clock.now();
+                let session = dispatch
+                    .asset_id
+                    .and_then(|asset| self.registry.serving(asset, now));
+                if let Some(session) = session
+                    && session.epoch == epoch
+                    && dispatch.status == DispatchStatus::Sent
+                {
+                    tracing::warn!(dispatch = %id, agent = %session.agent_id, "no answer to a sent dispatch; asking whether the agent lives");
+                    session.mailbox.probe();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks at all open orders: gives up those that were sent and have been quiet for too long,
+    /// and ends those that wait longer than they may, should their timers have failed.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut steps = Vec::new();
+        for order in self.store.open_orders(None).await? {
+            let dispatch = &order.dispatch;
+            if dispatch.status == DispatchStatus::Pending {
+                if now >= dispatch.expires_at {
+                    steps.push(expiry(dispatch.id, now));
+                }
+            } else if self.quiet_for_too_long(dispatch, now) {
+                tracing::error!(dispatch = %dispatch.id, "no report within the time limit; its fate can't be known");
+                steps.push(Advance {
+                    id: dispatch.id,
+                    status: DispatchStatus::Indeterminate,
+                    at: now,
+                    reason: Some(ReasonCode::NoReport),
+                    text: Some("no report within the time limit".to_owned()),
+                    carrier: None,
+                });
+            }
+        }
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.advance(&steps).await
+    }
+
+    fn quiet_for_too_long(&self, dispatch: &Dispatch, now: Timestamp) -> bool {
+        let limit = match dispatch.status {
+            // A running lease owes no report before its end, and one without an end never.
+            DispatchStatus::Active => match lease(dispatch) {
+                Some(lease) => self.config.report_timeout.saturating_add(lease),
+                None => return false,
+            },
+            _ => self.config.report_timeout,
+        };
+        let steps = &dispatch.transitions;
+        // Being sent again is no word of the agent, but it may be about to give one.
+        let asked = steps
+            .last()
+            .is_some_and(|step| now.saturating_since(step.at) < self.config.start_window);
+        let told = steps.iter().rev().find(|step| step.reported_at.is_some());
+        let sent = || {
+            steps
+                .iter()
+                .find(|step| step.status == DispatchStatus::Sent)
+        };
+        let since = told
+            .or_else(sent)
+            .map_or(dispatch.created_at, |step| step.at);
+        !asked && now.saturating_since(since) >= limit
+    }
+}
+
+/// Allowed from `pending` alone: what was sent is the agent's to tell.
+fn expiry(id: DispatchId, now: Timestamp) -> Advance {
+    Advance {
+        id,
+        status: DispatchStatus::Expired,
+        at: now,
+        reason: Some(ReasonCode::TtlElapsed),
+        text: Some("no agent took it within its time to live".to_owned()),
+        carrier: None,
+    }
+}

@@ -1,0 +1,233 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use derms_proto::Fleet;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::Headend;
+
+/// So short that a test need not wait; what a test is not about gets a minute.
+const SHORT: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(60);
+/// Between what must end after [`SHORT`] and what would go on for [`LONG`].
+const SOON: Duration = Duration::from_secs(10);
+
+const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn long() -> Settings {
+    Settings {
+        keep_alive_interval: LONG,
+        keep_alive_timeout: LONG,
+        opening: LONG,
+        head: LONG,
+    }
+}
+
+async fn headend() -> Headend {
+    let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+    Headend::builder(fleet).build().await.unwrap()
+}
+
+/// A connection to a headend that serves as long as the set lives.
+async fn connect(settings: Settings) -> (TcpStream, JoinSet<()>) {
+    let headend = headend().await;
+    let listener = Headend::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let listeners = vec![(listener, headend.service())];
+        headend
+            .serve_with(settings, listeners, std::future::pending())
+            .await;
+    });
+    (TcpStream::connect(address).await.unwrap(), tasks)
+}
+
+/// Reads until the other side ends the connection.
+async fn ended(stream: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let end = timeout(SOON, stream.read_to_end(&mut read)).await;
+    // A reset is an end too.
+    let _ = end.expect("the connection is still open");
+    read
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed() {
+    let (mut client, _serving) = connect(Settings {
+        opening: SHORT,
+        ..long()
+    })
+    .await;
+    assert!(ended(&mut client).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_stops_within_the_preface_is_closed() {
+    let (mut client, _serving) = connect(Settings {
+        opening: SHORT,
+        ..long()
+    })
+    .await;
+    client.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    ended(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_cut_off() {
+    let (mut client, _serving) = connect(Settings {
+        head: SHORT,
+        ..long()
+    })
+    .await;
+    client
+        .write_all(b"GET /healthz HTTP/1.1\r\nx: ")
+        .await
+        .unwrap();
+    let (mut read, mut write) = client.split();
+    let drip = async {
+        let mut beat = tokio::time::interval(SHORT / 10);
+        // Ends with an error when the other side has closed.
+        while write.write_all(b"x").await.is_ok() {
+            beat.tick().await;
+        }
+    };
+    let mut answer = Vec::new();
+    let end = async {
+        tokio::select! {
+            () = drip => {}
+            _ = read.read_to_end(&mut answer) => {}
+        }
+    };
+    timeout(SOON, end)
+        .await
+        .expect("the connection is still open");
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_its_next_request_is_closed_in_time() {
+    let (mut client, _serving) = connect(Settings {
+        head: SHORT,
+        ..long()
+    })
+    .await;
+    client
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = String::from_utf8(ended(&mut client).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let (mut client, _serving) = connect(long()).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nx: {}", "x".repeat(100 << 10));
+    // The rest may not be taken any more.
+    let _ = client.write_all(head.as_bytes()).await;
+    ended(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_black_holed_client_is_cut() {
+    let settings = Settings {
+        keep_alive_interval: SHORT,
+        keep_alive_timeout: SHORT,
+        ..long()
+    };
+    let (mut client, _serving) = connect(settings).await;
+    client.write_all(PREFACE_AND_SETTINGS).await.unwrap();
+    let started = Instant::now();
+    // It reads, but it never answers a ping.
+    ended(&mut client).await;
+    assert!(started.elapsed() >= SHORT, "it was given time to answer");
+}
+
+#[tokio::test]
+async fn a_quiet_client_that_answers_pings_stays() {
+    let settings = Settings {
+        keep_alive_interval: SHORT / 4,
+        keep_alive_timeout: SHORT,
+        ..long()
+    };
+    let (mut client, _serving) = connect(settings).await;
+    client.write_all(PREFACE_AND_SETTINGS).await.unwrap();
+    let mut pings = 0;
+    // Longer than one interval and one timeout together.
+    while pings < 8 {
+        let mut head = [0; 9];
+        timeout(SOON, client.read_exact(&mut head))
+            .await
+            .unwrap()
+            .expect("it stays open");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        client.read_exact(&mut payload).await.unwrap();
+        let (kind, flags) = (head[3], head[4]);
+        if (kind, flags) == (6, 0) {
+            pings += 1;
+            head[4] = 1;
+            client
+                .write_all(&[&head[..], &payload].concat())
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// A listener whose first calls fail.
+struct Failing {
+    errors: Mutex<VecDeque<io::Error>>,
+    listener: TcpListener,
+}
+
+impl Listen for Failing {
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let error = self.errors.lock().unwrap().pop_front();
+        match error {
+            Some(error) => Err(error),
+            None => Listen::accept(&self.listener).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn accepting_goes_on_after_errors() {
+    const EMFILE: i32 = 24;
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let aborted = io::Error::from(io::ErrorKind::ConnectionAborted);
+    let errors = Mutex::new([aborted, io::Error::from_raw_os_error(EMFILE)].into());
+    let acceptor = Acceptor {
+        service: headend().await.service(),
+        settings: Arc::new(Settings {
+            head: SHORT,
+            ..long()
+        }),
+        tasks: TaskTracker::new(),
+        drain: CancellationToken::new(),
+        cut: CancellationToken::new(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(acceptor.run(Failing { errors, listener }));
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(ended(&mut client).await.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn binding_outside_a_runtime_is_an_error() {
+    let error = Headend::bind("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    assert!(
+        std::error::Error::source(&error)
+            .unwrap()
+            .to_string()
+            .contains("reactor"),
+        "{error:?}"
+    );
+}

@@ -1,0 +1,467 @@
+//! A store with one fault at a time: it shows that the contract tests can fail, and what the
+//! headend does when its store does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use derms_proto::link::{Gap, LogKind, Report, ReportEntry, SetpointPhase, SetpointReport};
+use derms_proto::{
+    AgentId, AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat, LogId, Page,
+    SessionRecord, Telemetry, TelemetryBucket, Timestamp,
+};
+use parking_lot::Mutex;
+
+use super::{
+    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
+    ReportAppend, ReportFate, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
+    TelemetryQuery,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// What the contract tests must find.
+    EpochsRepeat,
+    EndsTwice,
+    NothingAbandoned,
+    SamplesTwice,
+    GapsLost,
+    LatestByReceipt,
+    CursorCounts,
+    AnyCursor,
+    OldestFirst,
+    LooseBuckets,
+    KeyApart,
+    RevisionsRepeat,
+    SentSuperseded,
+    SentExpires,
+    SentTwice,
+    ChildrenLost,
+    RaiseForgotten,
+    ReportsTwice,
+    ContradictionsHidden,
+    AnyAgentReports,
+    AllInDoubt,
+    NoneInDoubt,
+    /// What the headend must bear.
+    CommitFails,
+    CommitFailsAfter,
+    SentFails,
+    SentFailsAfter,
+    AdvanceFails,
+}
+
+/// All clones are the same store.
+#[derive(Debug, Clone)]
+pub(crate) struct FaultyStore {
+    pub(crate) inner: Arc<MemoryStore>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    fault: Fault,
+    keys: Vec<(Idempotency, DispatchId)>,
+    most_steps: usize,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(fault: Fault) -> Self {
+        let state = State {
+            fault,
+            keys: Vec::new(),
+            most_steps: 0,
+        };
+        Self {
+            inner: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    pub(crate) fn set(&self, fault: Fault) {
+        self.state.lock().fault = fault;
+    }
+
+    /// Most steps that were asked for in one call.
+    pub(crate) fn most_steps(&self) -> usize {
+        self.state.lock().most_steps
+    }
+
+    fn note(&self, steps: usize) {
+        let most = &mut self.state.lock().most_steps;
+        *most = steps.max(*most);
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.state.lock().fault == fault
+    }
+
+    /// The order's own agent says this of it, in a log made up for it.
+    async fn say(&self, order: &Order, phase: SetpointPhase) -> Result<(), StoreError> {
+        let (Some(carrier), Some(asset_id)) = (order.carrier, order.dispatch.asset_id) else {
+            return Ok(());
+        };
+        let report = Report::Setpoint(SetpointReport {
+            dispatch_id: order.dispatch.id,
+            revision: 0,
+            phase,
+            reason: None,
+            text: None,
+            applied: None,
+        });
+        let entry = ReportEntry {
+            at: Timestamp::UNIX_EPOCH,
+            asset_id,
+            report,
+        };
+        let append = ReportAppend {
+            agent: carrier.agent,
+            epoch: carrier.epoch,
+            log: LogId::generate(),
+            entries: vec![StoredReport { seq: 1, entry }],
+            next_seq: 2,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        self.inner.append_reports(&[append]).await.map(drop)
+    }
+
+    async fn order(&self, id: DispatchId) -> Result<Option<Order>, StoreError> {
+        let open = self.inner.open_orders(None).await?;
+        Ok(open.into_iter().find(|order| order.dispatch.id == id))
+    }
+
+    /// The check and the commit in two transactions.
+    async fn commit_apart(&self, order: &NewOrder) -> Result<Commit, StoreError> {
+        let Some(idempotency) = &order.idempotency else {
+            return self.inner.commit(order).await;
+        };
+        let same = |known: &&(Idempotency, DispatchId)| known.0.key == idempotency.key;
+        let known = self.state.lock().keys.iter().find(same).cloned();
+        tokio::task::yield_now().await;
+        if let Some((known, id)) = known {
+            let dispatch = self.inner.dispatch(id).await?;
+            return Ok(match dispatch {
+                Some(dispatch) if known == *idempotency => Commit::Repeated(Box::new(dispatch)),
+                _ => Commit::Conflict,
+            });
+        }
+        let bare = NewOrder {
+            idempotency: None,
+            ..order.clone()
+        };
+        let commit = self.inner.commit(&bare).await?;
+        self.state
+            .lock()
+            .keys
+            .push((idempotency.clone(), order.dispatch.id));
+        Ok(commit)
+    }
+}
+
+fn unavailable<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable {
+        context: "on request".to_owned(),
+        source: None,
+    })
+}
+
+fn is_send(steps: &[Advance]) -> bool {
+    steps.iter().any(|step| step.status == DispatchStatus::Sent)
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn is_durable(&self) -> bool {
+        self.inner.is_durable()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+
+    async fn open_session(
+        &self,
+        session: &SessionRecord,
+        at_least: u64,
+    ) -> Result<u64, StoreError> {
+        let epoch = self.inner.open_session(session, at_least).await?;
+        Ok(if self.has(Fault::EpochsRepeat) {
+            at_least.saturating_add(1)
+        } else {
+            epoch
+        })
+    }
+
+    async fn close_session(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        end: &SessionEnd,
+    ) -> Result<(), StoreError> {
+        self.inner.close_session(agent, epoch, end).await
+    }
+
+    async fn abandon_sessions(&self, end: &SessionEnd) -> Result<Vec<Order>, StoreError> {
+        if self.has(Fault::NothingAbandoned) {
+            return Ok(Vec::new());
+        }
+        self.inner.abandon_sessions(end).await
+    }
+
+    async fn sessions(&self, query: &HistoryQuery) -> Result<Page<SessionRecord>, StoreError> {
+        let mut page = self.inner.sessions(query).await?;
+        if self.has(Fault::EndsTwice) {
+            for record in page
+                .items
+                .iter_mut()
+                .filter(|r| r.disconnected_at.is_some())
+            {
+                record.text = Some("the last word".to_owned());
+            }
+        }
+        Ok(page)
+    }
+
+    async fn log_cursor(
+        &self,
+        agent: AgentId,
+        kind: LogKind,
+        log: LogId,
+    ) -> Result<Option<u64>, StoreError> {
+        self.inner.log_cursor(agent, kind, log).await
+    }
+
+    async fn append_telemetry(&self, appends: &[TelemetryAppend]) -> Result<(), StoreError> {
+        let mut appends = appends.to_vec();
+        if self.has(Fault::GapsLost) {
+            appends.iter_mut().for_each(|append| append.gaps.clear());
+        }
+        self.inner.append_telemetry(&appends).await?;
+        if self.has(Fault::SamplesTwice) {
+            // What was settled before comes in again, as if nothing were known of the log.
+            for append in &mut appends {
+                append.log = LogId::generate();
+            }
+            self.inner.append_telemetry(&appends).await?;
+        }
+        Ok(())
+    }
+
+    async fn latest_telemetry(&self) -> Result<Vec<Telemetry>, StoreError> {
+        let mut latest = self.inner.latest_telemetry().await?;
+        if self.has(Fault::LatestByReceipt) {
+            for telemetry in &mut latest {
+                let query = TelemetryQuery::new(telemetry.asset_id, HistoryQuery::default());
+                let all = self.inner.telemetry(&query).await?.items;
+                let newest = all
+                    .into_iter()
+                    .max_by_key(|telemetry| telemetry.received_at);
+                *telemetry = newest.unwrap_or_else(|| telemetry.clone());
+            }
+        }
+        Ok(latest)
+    }
+
+    async fn telemetry(&self, query: &TelemetryQuery) -> Result<Page<Telemetry>, StoreError> {
+        let mut query = query.clone();
+        if self.has(Fault::CursorCounts) {
+            let (limit, cursor) = (query.page.limit, query.page.cursor.take());
+            let passed = cursor.map_or(Ok(0), |cursor| {
+                cursor
+                    .as_str()
+                    .parse()
+                    .map_err(|_| StoreError::InvalidCursor)
+            })?;
+            query.page.limit = usize::MAX;
+            let all = self.inner.telemetry(&query).await?.items;
+            let more = all.len() > passed + limit;
+            return Ok(Page {
+                items: all.into_iter().skip(passed).take(limit).collect(),
+                next_cursor: more.then(|| Cursor::new((passed + limit).to_string())),
+            });
+        }
+        let page = self.inner.telemetry(&query).await;
+        if self.has(Fault::AnyCursor) && matches!(page, Err(StoreError::InvalidCursor)) {
+            query.page.cursor = None;
+            return self.inner.telemetry(&query).await;
+        }
+        let mut page = page?;
+        if self.has(Fault::OldestFirst) {
+            page.items.reverse();
+        }
+        Ok(page)
+    }
+
+    async fn telemetry_buckets(
+        &self,
+        query: &TelemetryQuery,
+        step_s: u64,
+    ) -> Result<Page<TelemetryBucket>, StoreError> {
+        let mut page = self.inner.telemetry_buckets(query, step_s).await?;
+        if self.has(Fault::LooseBuckets) {
+            for bucket in &mut page.items {
+                bucket.from = bucket.from.max(query.page.from);
+            }
+        }
+        Ok(page)
+    }
+
+    async fn gaps(&self, agent: AgentId) -> Result<Vec<(LogId, Gap)>, StoreError> {
+        self.inner.gaps(agent).await
+    }
+
+    async fn append_reports(
+        &self,
+        appends: &[ReportAppend],
+    ) -> Result<Vec<Vec<ReportFate>>, StoreError> {
+        let mut appends = appends.to_vec();
+        if self.has(Fault::AnyAgentReports) {
+            let orders = self.inner.open_orders(None).await?;
+            for append in &mut appends {
+                let carrier = orders.iter().find_map(|order| order.carrier);
+                append.agent = carrier.map_or(append.agent, |carrier| carrier.agent);
+            }
+        }
+        if self.has(Fault::ReportsTwice) {
+            self.inner.append_reports(&appends).await?;
+            appends
+                .iter_mut()
+                .for_each(|append| append.log = LogId::generate());
+        }
+        let mut fates = self.inner.append_reports(&appends).await?;
+        if self.has(Fault::ContradictionsHidden) {
+            for fate in fates.iter_mut().flatten() {
+                if let ReportFate::Contradiction { order, .. } = fate {
+                    *fate = ReportFate::Repeated(order.clone());
+                }
+            }
+        }
+        Ok(fates)
+    }
+
+    async fn commit(&self, order: &NewOrder) -> Result<Commit, StoreError> {
+        // A real store takes its time: others run meanwhile.
+        tokio::task::yield_now().await;
+        if self.has(Fault::CommitFails) {
+            return unavailable();
+        }
+        if self.has(Fault::KeyApart) {
+            return self.commit_apart(order).await;
+        }
+        if self.has(Fault::SentSuperseded) {
+            for open in self.inner.open_orders(None).await? {
+                if open.dispatch.asset_id == order.dispatch.asset_id {
+                    self.say(&open, SetpointPhase::Superseded).await?;
+                }
+            }
+        }
+        let mut commit = self.inner.commit(order).await?;
+        if self.has(Fault::CommitFailsAfter) {
+            return unavailable();
+        }
+        if self.has(Fault::RevisionsRepeat)
+            && let Commit::New { dispatch, .. } = &mut commit
+        {
+            dispatch.revision = dispatch.revision.map(|_| 1);
+        }
+        Ok(commit)
+    }
+
+    async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
+        self.inner.committed(idempotency).await
+    }
+
+    async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {
+        tokio::task::yield_now().await;
+        self.note(steps.len());
+        let sending = is_send(steps);
+        if self.has(Fault::AdvanceFails) || (self.has(Fault::SentFails) && sending) {
+            return unavailable();
+        }
+        if self.has(Fault::SentExpires) {
+            for step in steps
+                .iter()
+                .filter(|step| step.status == DispatchStatus::Expired)
+            {
+                if let Some(order) = self.order(step.id).await? {
+                    self.say(&order, SetpointPhase::Expired).await?;
+                }
+            }
+        }
+        let mut moved = self.inner.advance(steps).await?;
+        if self.has(Fault::SentFailsAfter) && sending {
+            return unavailable();
+        }
+        if self.has(Fault::SentTwice) {
+            for (step, moved) in steps.iter().zip(&mut moved) {
+                if step.status == DispatchStatus::Sent && moved.is_none() {
+                    *moved = self.order(step.id).await?;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError> {
+        if self.has(Fault::NoneInDoubt) {
+            return Ok(Vec::new());
+        }
+        let epoch = if self.has(Fault::AllInDoubt) {
+            u64::MAX
+        } else {
+            epoch
+        };
+        self.inner.mark_in_doubt(agent, epoch).await
+    }
+
+    async fn confirm(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        in_force: &[(AssetId, DispatchId)],
+    ) -> Result<Vec<Order>, StoreError> {
+        self.inner.confirm(agent, epoch, in_force).await
+    }
+
+    async fn dispatch(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError> {
+        let mut dispatch = self.inner.dispatch(id).await?;
+        if self.has(Fault::ChildrenLost)
+            && let Some(dispatch) = &mut dispatch
+        {
+            dispatch.children.clear();
+        }
+        Ok(dispatch)
+    }
+
+    async fn dispatches(&self, query: &DispatchQuery) -> Result<Page<Dispatch>, StoreError> {
+        self.inner.dispatches(query).await
+    }
+
+    async fn open_orders(&self, assets: Option<&[AssetId]>) -> Result<Vec<Order>, StoreError> {
+        tokio::task::yield_now().await;
+        self.inner.open_orders(assets).await
+    }
+
+    async fn revisions(&self, assets: &[AssetId]) -> Result<Vec<u64>, StoreError> {
+        self.inner.revisions(assets).await
+    }
+
+    async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError> {
+        if self.has(Fault::RaiseForgotten) {
+            return Ok(());
+        }
+        self.inner.raise_revision(asset, at_least).await
+    }
+
+    async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {
+        self.inner.append_heartbeats(heartbeats).await
+    }
+
+    async fn heartbeats(
+        &self,
+        asset: AssetId,
+        query: &HistoryQuery,
+    ) -> Result<Page<Heartbeat>, StoreError> {
+        self.inner.heartbeats(asset, query).await
+    }
+}

@@ -1,0 +1,254 @@
+//! An agent that does what a test says, on the real wire messages.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use derms_headend_sdk::Headend;
+use derms_headend_sdk::proto::link::{
+    AgentHeartbeat, AgentMessage, AssetHealth, AssetState, Control, Grant, HeadendMessage, LogAck,
+    LogHead, LogKind, Rating, Register, Registered, Report, ReportBatch, ReportEntry, Sample,
+    SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
+};
+use derms_headend_sdk::proto::pb;
+use derms_headend_sdk::proto::pb::agent_link_client::AgentLinkClient;
+use derms_headend_sdk::proto::{
+    AgentId, AssetId, AssetKind, Availability, InstanceId, LogId, Measurements, Power, Timestamp,
+};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError as BoxError;
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    to: mpsc::Sender<pb::AgentMessage>,
+    from: Streaming<pb::HeadendMessage>,
+    logs: BTreeMap<u8, (LogId, u64)>,
+    pub(crate) registered: Registered,
+    assets: Vec<AssetId>,
+}
+
+impl Agent {
+    /// Connects as `agent` and claims `assets`.
+    pub(crate) async fn connect(headend: &Headend, agent: &str, assets: &[&str]) -> Self {
+        Self::connect_over(AgentLinkClient::new(headend.service()), agent, assets).await
+    }
+
+    /// The same over TCP.
+    pub(crate) async fn dial(address: SocketAddr, agent: &str, assets: &[&str]) -> Self {
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
+        let origin = format!("http://{address}").parse().unwrap();
+        Self::connect_over(AgentLinkClient::with_origin(client, origin), agent, assets).await
+    }
+
+    async fn connect_over<T>(mut client: AgentLinkClient<T>, agent: &str, assets: &[&str]) -> Self
+    where
+        T: GrpcService<tonic::body::Body, Error: Into<BoxError>>,
+        T::ResponseBody:
+            http_body::Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        let assets: Vec<AssetId> = assets.iter().map(|id| id.parse().unwrap()).collect();
+        let logs: BTreeMap<u8, (LogId, u64)> =
+            [(0, (LogId::generate(), 1)), (1, (LogId::generate(), 1))].into();
+        let (to, queue) = mpsc::channel(64);
+        let agent: AgentId = agent.parse().unwrap();
+        to.send(AgentMessage::Register(register(agent, &assets, &logs)).into())
+            .await
+            .unwrap();
+        let mut from = client
+            .stream(ReceiverStream::new(queue))
+            .await
+            .unwrap()
+            .into_inner();
+        let first = from
+            .message()
+            .await
+            .unwrap()
+            .expect("an answer to Register");
+        let HeadendMessage::Registered(registered) = first.try_into().unwrap() else {
+            panic!("not registered");
+        };
+        Self {
+            to,
+            from,
+            logs,
+            registered,
+            assets,
+        }
+    }
+
+    pub(crate) fn grants(&self) -> &[Grant] {
+        &self.registered.grants
+    }
+
+    async fn send(&self, message: AgentMessage) {
+        self.to.send(message.into()).await.unwrap();
+    }
+
+    /// The next message; `None` at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<HeadendMessage> {
+        let message = self.from.message().await.ok().flatten()?;
+        Some(message.try_into().unwrap())
+    }
+
+    /// Sends one measurement and waits until it is stored.
+    pub(crate) async fn measured(&mut self, asset: &str, at: Timestamp, values: Measurements) {
+        let (log_id, seq) = self.number(LogKind::Telemetry);
+        let sample = Sample {
+            asset_id: asset.parse().unwrap(),
+            measured_at: at,
+            measurements: values,
+        };
+        self.send(AgentMessage::Telemetry(TelemetryBatch {
+            log_id,
+            first_seq: seq,
+            samples: vec![Ok(sample)],
+            gaps: Vec::new(),
+        }))
+        .await;
+        self.acked(LogKind::Telemetry, seq).await;
+    }
+
+    pub(crate) async fn measured_mw(&mut self, asset: &str, at: Timestamp, mw: f64) {
+        let values = Measurements {
+            mw: Some(Power::from_mw(mw)),
+            ..Measurements::default()
+        };
+        self.measured(asset, at, values).await;
+    }
+
+    /// Waits for the next order.
+    pub(crate) async fn order(&mut self) -> SetpointOrder {
+        loop {
+            match self.next().await.expect("an order") {
+                HeadendMessage::Setpoint(order) => return order,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Reports a step of an order and waits until it is stored.
+    pub(crate) async fn report(&mut self, order: &SetpointOrder, phase: SetpointPhase) {
+        let (log_id, seq) = self.number(LogKind::Report);
+        let report = SetpointReport {
+            dispatch_id: order.dispatch_id,
+            revision: order.revision,
+            phase,
+            reason: None,
+            text: None,
+            applied: Some(order.power),
+        };
+        let entry = ReportEntry {
+            at: order.start_deadline,
+            asset_id: order.asset_id,
+            report: Report::Setpoint(report),
+        };
+        self.send(AgentMessage::Report(ReportBatch {
+            log_id,
+            first_seq: seq,
+            entries: vec![Ok(entry)],
+        }))
+        .await;
+        self.acked(LogKind::Report, seq).await;
+    }
+
+    /// Sends a heartbeat and waits for its answer: everything before it has been read then.
+    pub(crate) async fn heartbeat(&mut self) {
+        let health = |asset: &AssetId| AssetHealth {
+            asset_id: *asset,
+            availability: Availability::Available,
+            control: Control::default(),
+            read_errors: 3,
+        };
+        self.send(AgentMessage::Heartbeat(AgentHeartbeat {
+            agent_time: None,
+            monotonic: Duration::from_secs(7),
+            epoch: self.registered.epoch,
+            outbox_depth: 2,
+            dropped_samples: 1,
+            assets: self.assets.iter().map(health).collect(),
+            uptime: Some(Duration::from_secs(9)),
+        }))
+        .await;
+        while !matches!(
+            self.next().await.expect("an answer"),
+            HeadendMessage::HeartbeatAck { .. }
+        ) {}
+    }
+
+    async fn acked(&mut self, wanted: LogKind, seq: u64) {
+        loop {
+            match self.next().await.expect("an acknowledgement") {
+                HeadendMessage::LogAck(LogAck {
+                    kind,
+                    up_to_seq,
+                    refused,
+                    ..
+                }) if kind == wanted && up_to_seq >= seq => {
+                    assert!(refused.is_empty(), "{refused:?}");
+                    return;
+                }
+                _ => continue,
+            }
+        }
+    }
+
+    fn number(&mut self, kind: LogKind) -> (LogId, u64) {
+        let log = self
+            .logs
+            .get_mut(&u8::from(kind == LogKind::Report))
+            .unwrap();
+        log.1 += 1;
+        (log.0, log.1 - 1)
+    }
+}
+
+fn register(agent: AgentId, assets: &[AssetId], logs: &BTreeMap<u8, (LogId, u64)>) -> Register {
+    let claim = |asset: &AssetId| {
+        Ok(AssetState {
+            asset_id: *asset,
+            kind: AssetKind::Battery,
+            rating: Rating {
+                min: Power::from_mw(-60.0),
+                max: Power::from_mw(60.0),
+                capacity_mwh: None,
+                ramp_mw_per_min: None,
+            },
+            last_revision: 0,
+            control: Control::default(),
+            availability: Availability::Available,
+        })
+    };
+    let head = |(kind, (log_id, next_seq)): (&u8, &(LogId, u64))| LogHead {
+        kind: if *kind == 0 {
+            LogKind::Telemetry
+        } else {
+            LogKind::Report
+        },
+        log_id: *log_id,
+        first_seq: *next_seq,
+        next_seq: *next_seq,
+    };
+    Register {
+        agent_id: agent,
+        instance_id: InstanceId::generate(),
+        protocol_minor: 0,
+        capabilities: Vec::new(),
+        software: Software {
+            name: "scripted".into(),
+            version: "1.2".into(),
+        },
+        last_epoch: 0,
+        logs: logs.iter().map(head).collect(),
+        assets: assets.iter().map(claim).collect(),
+        durable: false,
+        agent_time: None,
+    }
+}

@@ -1,0 +1,17 @@
+//! The headend as an integrator meets it: mostly requests into its service, without a socket.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod agent;
+mod agents;
+mod bodies;
+mod dispatch;
+mod document;
+mod fleet;
+mod mounted;
+mod parameters;
+mod routing;
+mod sick_store;
+mod sockets;
+mod support;
+mod telemetry;
+mod trouble;

@@ -1,0 +1,97 @@
+//! A store that fails when told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use derms_headend_sdk::async_trait;
+use derms_headend_sdk::proto::link::{Gap, LogKind};
+use derms_headend_sdk::proto::{
+    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
+    TelemetryBucket,
+};
+use derms_headend_sdk::store::{
+    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
+    ReportAppend, ReportFate, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+};
+
+/// What no caller may ever read.
+pub(crate) const SECRET: &str = "postgres://derms:hunter2@db";
+
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Sickness {
+    None,
+    Unavailable,
+    Corrupt,
+    Panic,
+}
+
+/// All clones are the same store.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SickStore {
+    inner: Arc<MemoryStore>,
+    sickness: Arc<AtomicU8>,
+}
+
+impl SickStore {
+    pub(crate) fn set(&self, sickness: Sickness) {
+        self.sickness.store(sickness as u8, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        const UNAVAILABLE: u8 = Sickness::Unavailable as u8;
+        const CORRUPT: u8 = Sickness::Corrupt as u8;
+        const PANIC: u8 = Sickness::Panic as u8;
+        let context = SECRET.to_owned();
+        let source = Some(SECRET.into());
+        match self.sickness.load(Ordering::SeqCst) {
+            UNAVAILABLE => Err(StoreError::Unavailable { context, source }),
+            CORRUPT => Err(StoreError::Corrupt { context, source }),
+            PANIC => panic!("{SECRET}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! delegate {
+    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Store for SickStore {
+            fn is_durable(&self) -> bool {
+                self.inner.is_durable()
+            }
+
+            $(async fn $name(&self, $($arg: $kind),*) -> Result<$out, StoreError> {
+                self.check()?;
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+delegate! {
+    fn ping() -> ();
+    fn open_session(session: &SessionRecord, at_least: u64) -> u64;
+    fn close_session(agent: AgentId, epoch: u64, end: &SessionEnd) -> ();
+    fn abandon_sessions(end: &SessionEnd) -> Vec<Order>;
+    fn sessions(query: &HistoryQuery) -> Page<SessionRecord>;
+    fn log_cursor(agent: AgentId, kind: LogKind, log: LogId) -> Option<u64>;
+    fn append_telemetry(appends: &[TelemetryAppend]) -> ();
+    fn latest_telemetry() -> Vec<Telemetry>;
+    fn telemetry(query: &TelemetryQuery) -> Page<Telemetry>;
+    fn telemetry_buckets(query: &TelemetryQuery, step_s: u64) -> Page<TelemetryBucket>;
+    fn gaps(agent: AgentId) -> Vec<(LogId, Gap)>;
+    fn append_reports(appends: &[ReportAppend]) -> Vec<Vec<ReportFate>>;
+    fn commit(order: &NewOrder) -> Commit;
+    fn committed(idempotency: &Idempotency) -> Option<Commit>;
+    fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
+    fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;
+    fn confirm(agent: AgentId, epoch: u64, in_force: &[(AssetId, DispatchId)]) -> Vec<Order>;
+    fn dispatch(id: DispatchId) -> Option<Dispatch>;
+    fn dispatches(query: &DispatchQuery) -> Page<Dispatch>;
+    fn open_orders(assets: Option<&[AssetId]>) -> Vec<Order>;
+    fn revisions(assets: &[AssetId]) -> Vec<u64>;
+    fn raise_revision(asset: AssetId, at_least: u64) -> ();
+    fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
+    fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
+}

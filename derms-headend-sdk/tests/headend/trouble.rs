@@ -1,0 +1,86 @@
+//! A headend whose store fails.
+
+use derms_headend_sdk::proto::ProblemCode as Code;
+
+use crate::sick_store::{SECRET, SickStore, Sickness};
+use crate::support::{Answer, BESS_1, get, headend_with, post};
+
+const NEEDS_STORE: [&str; 6] = [
+    "/agents/history",
+    "/telemetry/7ba7b810-9dad-11d1-80b4-00c04fd430c8/history",
+    "/telemetry/7ba7b810-9dad-11d1-80b4-00c04fd430c8/history?step=60",
+    "/heartbeat/7ba7b810-9dad-11d1-80b4-00c04fd430c8/history",
+    "/dispatch/history",
+    "/dispatch/00000000-0000-4000-8000-000000000000",
+];
+
+fn order() -> String {
+    format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#)
+}
+
+#[track_caller]
+fn keeps_its_secret(answer: &Answer, code: Code) {
+    answer.problem(code);
+    let headers = format!("{:?}", answer.headers);
+    assert!(
+        !answer.text().contains("hunter2") && !headers.contains("hunter2"),
+        "{answer:?}"
+    );
+    assert!(!answer.text().contains(SECRET));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_store_is_told_without_its_inner_text() {
+    let store = SickStore::default();
+    let (headend, _) = headend_with(store.clone()).await;
+    for (sickness, code) in [
+        (Sickness::Unavailable, Code::StoreUnavailable),
+        (Sickness::Corrupt, Code::Internal),
+        (Sickness::Panic, Code::Internal),
+    ] {
+        store.set(sickness);
+        for path in NEEDS_STORE {
+            keeps_its_secret(&get(&headend, path).await, code);
+        }
+        keeps_its_secret(&get(&headend, "/readyz").await, code);
+        keeps_its_secret(&post(&headend, "/dispatch", order()).await, code);
+        // What needs no store goes on.
+        get(&headend, "/healthz").await.ok();
+        get(&headend, "/assets").await.ok();
+        get(&headend, "/telemetry").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_headend_is_ready_again_when_its_store_is_back() {
+    let store = SickStore::default();
+    let (headend, _) = headend_with(store.clone()).await;
+    assert_eq!(get(&headend, "/readyz").await.ok()["status"], "ready");
+    store.set(Sickness::Unavailable);
+    get(&headend, "/readyz")
+        .await
+        .problem(Code::StoreUnavailable);
+    post(&headend, "/dispatch", order())
+        .await
+        .problem(Code::StoreUnavailable);
+    store.set(Sickness::None);
+    get(&headend, "/readyz").await.ok();
+    let history = get(&headend, "/dispatch/history").await.ok();
+    assert_eq!(
+        history["items"].as_array().unwrap().len(),
+        0,
+        "nothing was done"
+    );
+}
+
+#[tokio::test]
+async fn a_headend_that_shuts_down_lives_but_takes_no_orders() {
+    let (headend, _) = headend_with(SickStore::default()).await;
+    headend.shutdown().await;
+    get(&headend, "/healthz").await.ok();
+    get(&headend, "/assets").await.ok();
+    get(&headend, "/readyz").await.problem(Code::Draining);
+    post(&headend, "/dispatch", order())
+        .await
+        .problem(Code::Draining);
+}

@@ -1,0 +1,32 @@
+//! What the tests of several sides share: the programs as processes, a link that can be cut, and
+//! waiting for a condition with an end.
+
+mod headend;
+mod process;
+mod proxy;
+mod tree;
+
+use std::time::Duration;
+
+pub use headend::{FREE, HeadendProcess, lasting_address};
+pub use process::{Output, Process, Program, build_programs, program, root};
+pub use proxy::Proxy;
+pub use tree::{Relative, children_of};
+
+/// Waits until `check` gives a value, looking every 20 ms.
+///
+/// # Panics
+/// Nothing came within `limit`; tells what was waited for.
+pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(
+            tokio::time::Instant::now() < end,
+            "waited {limit:?} in vain: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,292 @@
+//! The launcher, as an operator uses it: everything is a process.
+
+use std::time::Duration;
+
+use derms_client::{Client, DispatchOptions};
+use derms_proto::{AgentMode, AssetId, DispatchStatus, NewDispatch, Power};
+use derms_tests::{FREE, HeadendProcess, Process, Program, Relative, children_of, until};
+use rustix::process::Signal;
+
+const BESS_1: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
+const BESS_2: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";
+const ASSETS: usize = 11;
+const SITES: usize = 3;
+
+/// For what a loaded machine does at once.
+const SOON: Duration = Duration::from_secs(20);
+
+fn id(text: &str) -> AssetId {
+    text.parse().unwrap()
+}
+
+/// A launcher with all its assets connected.
+struct Demo {
+    launcher: Process,
+    client: Client,
+    /// Where agents go, as it was printed.
+    grpc: String,
+}
+
+impl Demo {
+    /// With a headend of its own, on free ports.
+    async fn start(args: &[&str]) -> Self {
+        let own = ["--with-headend", "--http-addr", FREE, "--grpc-addr", FREE];
+        Self::of(&[&own, args].concat()).await
+    }
+
+    async fn of(args: &[&str]) -> Self {
+        let mut launcher = Process::start("agent_launcher", args);
+        let mut after = async |word: &str| {
+            let line = launcher.says(&format!("  {word}  ")).await;
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        let (rest, docs, grpc) = (
+            after("REST").await,
+            after("docs").await,
+            after("gRPC").await,
+        );
+        assert_eq!(docs, format!("{rest}/docs"));
+        for path in [
+            "agents",
+            &format!("telemetry/{BESS_1}"),
+            "dispatch?wait_s=5",
+        ] {
+            launcher
+                .says("curl")
+                .await
+                .find(&format!("{rest}/{path}"))
+                .unwrap();
+        }
+        launcher
+            .says(&format!("all {ASSETS} assets connected"))
+            .await;
+        let client = Client::new(rest.parse().unwrap()).unwrap();
+        Self {
+            launcher,
+            client,
+            grpc,
+        }
+    }
+
+    /// What the launcher has started and runs.
+    fn children(&self) -> Vec<Relative> {
+        children_of(self.launcher.id())
+    }
+
+    /// Power and setpoint of the newest measurement, if there is one.
+    async fn state(&self, asset: AssetId) -> Option<(f64, Option<f64>)> {
+        let snapshot = self.client.telemetry(asset).await.ok()?;
+        let measured = snapshot.telemetry.measurements;
+        Some((measured.mw?.mw(), measured.setpoint_mw.map(Power::mw)))
+    }
+
+    async fn until_state(&self, asset: AssetId, wanted: (f64, Option<f64>)) {
+        until(
+            &format!("power and setpoint {wanted:?}"),
+            SOON,
+            async || {
+                let (mw, setpoint) = self.state(asset).await?;
+                ((mw - wanted.0).abs() < 0.01 && setpoint == wanted.1).then_some(())
+            },
+        )
+        .await;
+    }
+
+    async fn until_connected(&self, asset: AssetId, wanted: bool) {
+        until(&format!("connected = {wanted}"), SOON, async || {
+            (self.client.asset(asset).await.unwrap().connected == wanted).then_some(())
+        })
+        .await;
+    }
+
+    async fn until_measured_anew(&self, asset: AssetId) {
+        let before = self
+            .client
+            .telemetry(asset)
+            .await
+            .unwrap()
+            .telemetry
+            .measured_at;
+        until("a new measurement", SOON, async || {
+            let now = self
+                .client
+                .telemetry(asset)
+                .await
+                .unwrap()
+                .telemetry
+                .measured_at;
+            (now > before).then_some(())
+        })
+        .await;
+    }
+
+    /// An agent that is started by hand.
+    fn agent(&self, asset: &str) -> Process {
+        Process::start(
+            "edge_agent",
+            &["--asset-id", asset, "--headend", &self.grpc],
+        )
+    }
+
+    async fn interrupt(self) {
+        self.launcher.signal(Signal::INT);
+        let (code, said) = self.launcher.ended().await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("all stopped"), "{said}");
+    }
+}
+
+async fn until_all_ended(children: &[Relative]) {
+    until(&format!("the end of {children:?}"), SOON, async || {
+        children.iter().all(|child| !child.runs()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_command_runs_a_fleet_that_obeys_and_leaves_nothing_behind() {
+    let demo = Demo::start(&[]).await;
+    let agents = demo.client.agents().await.unwrap();
+    assert_eq!(agents.len(), ASSETS);
+    assert!(
+        agents
+            .iter()
+            .all(|agent| agent.connected && agent.mode == Some(AgentMode::Single))
+    );
+    assert_eq!(demo.client.assets().await.unwrap().len(), ASSETS);
+    let children = demo.children();
+    assert_eq!(children.len(), ASSETS + 1);
+
+    let asset = id(BESS_1);
+    demo.until_state(asset, (0.0, None)).await;
+    // Longer than the 4 s between two measurements, so that one shows it.
+    let order = NewDispatch::asset(asset, Power::from_mw(5.0)).lasting(Duration::from_secs(6));
+    let wait = DispatchOptions::new().wait(Duration::from_secs(5));
+    let sent = demo.client.dispatch_with(&order, wait).await.unwrap();
+    assert_eq!(sent.status, DispatchStatus::Active);
+    demo.until_state(asset, (5.0, Some(5.0))).await;
+    let done = tokio::time::timeout(SOON, demo.client.wait(sent.id)).await;
+    assert_eq!(done.unwrap().unwrap().status, DispatchStatus::Completed);
+    demo.until_state(asset, (0.0, None)).await;
+
+    demo.interrupt().await;
+    until_all_ended(&children).await;
+}
+
+#[tokio::test]
+async fn what_a_launcher_started_ends_when_the_launcher_is_killed() {
+    let demo = Demo::start(&[]).await;
+    let children = demo.children();
+    assert_eq!(children.len(), ASSETS + 1);
+    demo.launcher.signal(Signal::KILL);
+    let (code, _) = demo.launcher.ended().await;
+    assert_eq!(code, None);
+    until_all_ended(&children).await;
+}
+
+#[tokio::test]
+async fn a_crashed_agent_is_reported_and_its_orders_wait_or_expire() {
+    let mut demo = Demo::start(&[]).await;
+    let asset = id(BESS_2);
+    let children = demo.children();
+    let agent = children.iter().find(|child| child.has(BESS_2)).unwrap();
+    agent.signal(Signal::KILL);
+    let line = demo.launcher.says("an agent has ended").await;
+    assert!(
+        line.contains("BESS-2") && line.contains("SIGKILL"),
+        "{line}"
+    );
+    demo.until_connected(asset, false).await;
+
+    // An order waits for its agent, which the launcher does not start again.
+    let order = NewDispatch::asset(asset, Power::from_mw(-5.0)).lasting(Duration::from_secs(60));
+    let waiting = demo.client.dispatch(&order).await.unwrap();
+    assert_eq!(waiting.status, DispatchStatus::Pending);
+    assert_eq!(demo.children().len(), ASSETS);
+    let by_hand = demo.agent(BESS_2);
+    let active = demo.client.wait_until_active(waiting.id);
+    let active = tokio::time::timeout(SOON, active).await.unwrap().unwrap();
+    assert_eq!(active.status, DispatchStatus::Active, "{active:?}");
+    demo.until_state(asset, (-5.0, Some(-5.0))).await;
+    assert_eq!(by_hand.terminated().await, Some(0));
+    demo.until_connected(asset, false).await;
+
+    // An order whose agent stays away for too long is never applied.
+    let order = NewDispatch::asset(asset, Power::from_mw(7.0));
+    let short = order.waiting_at_most(Duration::from_secs(2));
+    let late = demo.client.dispatch(&short).await.unwrap();
+    assert_eq!(late.status, DispatchStatus::Pending);
+    let expired = tokio::time::timeout(SOON, demo.client.wait(late.id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(expired.status, DispatchStatus::Expired);
+    let again = demo.agent(BESS_2);
+    demo.until_connected(asset, true).await;
+    demo.until_measured_anew(asset).await;
+    demo.until_measured_anew(asset).await;
+    assert_eq!(demo.state(asset).await, Some((0.0, None)));
+    let after = demo.client.get_dispatch(late.id).await.unwrap();
+    assert_eq!(
+        (after.status, after.transitions.len()),
+        (DispatchStatus::Expired, 2),
+        "{after:?}"
+    );
+
+    assert_eq!(again.terminated().await, Some(0));
+    demo.interrupt().await;
+}
+
+#[tokio::test]
+async fn with_gateway_each_site_is_one_agent_of_a_headend_that_runs_already() {
+    let headend = HeadendProcess::start().await;
+    let demo = Demo::of(&[
+        "--gateway",
+        "--headend",
+        &headend.grpc,
+        "--http-addr",
+        &headend.http,
+    ])
+    .await;
+    assert_eq!(demo.children().len(), SITES);
+
+    let sites = demo.client.sites().await.unwrap();
+    let agents = demo.client.agents().await.unwrap();
+    assert_eq!((agents.len(), sites.len()), (SITES, SITES));
+    for site in sites {
+        let mut of_site = agents
+            .iter()
+            .filter(|agent| agent.site_id == Some(site.site.id));
+        let agent = of_site.next().unwrap();
+        assert_eq!(agent.mode, Some(AgentMode::Gateway));
+        assert!(
+            agent.peer.as_ref().unwrap().starts_with("127.0.0.1:"),
+            "{agent:?}"
+        );
+        let mut served: Vec<_> = agent.assets.iter().map(|asset| asset.id).collect();
+        let mut wanted: Vec<_> = site.assets.iter().map(|asset| asset.asset.id).collect();
+        served.sort();
+        wanted.sort();
+        assert_eq!(served, wanted);
+        assert!(of_site.next().is_none());
+    }
+    let children = demo.children();
+    demo.interrupt().await;
+    until_all_ended(&children).await;
+    assert_eq!(headend.process.terminated().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_launcher_tells_when_its_headend_can_not_listen_and_ends() {
+    let headend = HeadendProcess::start().await;
+    let taken = headend.http.as_str();
+    let args = ["--with-headend", "--http-addr", taken, "--grpc-addr", FREE];
+    let output = Program::new("agent_launcher").args(args).run().await;
+    assert_eq!(output.code, Some(1));
+    assert!(output.stderr.contains(taken), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("agent_launcher: der_headend ended"),
+        "{}",
+        output.stderr
+    );
+}

@@ -1,0 +1,99 @@
+use derms_tests::Program;
+
+use crate::PROGRAMS;
+
+/// Program, flag, variable, default.
+const FLAGS: [(&str, &str, &str, &str); 15] = [
+    ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
+    (
+        "der_headend",
+        "--http-addr",
+        "HEADEND_HTTP_ADDR",
+        "127.0.0.1:3001",
+    ),
+    (
+        "der_headend",
+        "--grpc-addr",
+        "HEADEND_GRPC_ADDR",
+        "127.0.0.1:50051",
+    ),
+    ("der_headend", "--database-url", "DATABASE_URL", "memory"),
+    ("der_headend", "--log-format", "LOG_FORMAT", "text"),
+    (
+        "edge_agent",
+        "--headend",
+        "HEADEND_GRPC",
+        "http://127.0.0.1:50051",
+    ),
+    ("edge_agent", "--asset-id", "ASSET_ID", ""),
+    ("edge_agent", "--site-id", "GATEWAY_SITE_ID", ""),
+    ("edge_agent", "--assets", "ASSETS_PATH", "assets.yaml"),
+    ("edge_agent", "--log-format", "LOG_FORMAT", "text"),
+    ("agent_launcher", "--assets", "ASSETS_PATH", "assets.yaml"),
+    (
+        "agent_launcher",
+        "--headend",
+        "HEADEND_GRPC",
+        "http://127.0.0.1:50051",
+    ),
+    ("agent_launcher", "--gateway", "", ""),
+    ("agent_launcher", "--with-headend", "", ""),
+    ("agent_launcher", "--log-format", "LOG_FORMAT", "text"),
+];
+
+/// What the help says of a flag: from its line to the next flag.
+fn section<'a>(help: &'a str, flag: &str) -> Option<&'a str> {
+    let start = help.find(&format!("\n      {flag}"))? + 1;
+    let rest = &help[start..];
+    let line = rest.find('\n')?;
+    let end = rest[line..]
+        .find("\n      --")
+        .map_or(rest.len(), |next| line + next);
+    let section = &rest[..end];
+    let name = section.split_whitespace().next()?;
+    (name == flag).then_some(section)
+}
+
+#[tokio::test]
+async fn help_names_every_flag_its_variable_and_its_default_and_nothing_of_the_environment() {
+    for program in PROGRAMS {
+        let asked = Program::new(program)
+            .args(["--help"])
+            .env("DATABASE_URL", "postgres://secret");
+        let output = asked.run().await;
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+        let help = output.stdout;
+        assert!(
+            !help.contains("secret"),
+            "a variable that may hold a password is shown:\n{help}"
+        );
+        assert!(
+            help.contains("RUST_LOG says how much (default: info)"),
+            "{help}"
+        );
+        assert!(help.contains("64"), "the exit codes are missing:\n{help}");
+        for (_, flag, variable, default) in FLAGS.iter().filter(|row| row.0 == program) {
+            let section = section(&help, flag);
+            let section = section.unwrap_or_else(|| panic!("{flag} is not in the help:\n{help}"));
+            for words in [&format!("[env: {variable}"), *default] {
+                let expected = !variable.is_empty() || !words.starts_with("[env");
+                assert!(
+                    !expected || section.contains(words),
+                    "no {words} in:\n{section}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_version_is_one_line_on_stdout() {
+    for program in PROGRAMS {
+        let output = Program::new(program).args(["--version"]).run().await;
+        let line = format!("{program} {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            (output.code, output.stdout, output.stderr),
+            (Some(0), line, String::new())
+        );
+    }
+}

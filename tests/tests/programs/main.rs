@@ -1,0 +1,12 @@
+//! The programs as processes: what they say, how they end, what they survive.
+
+mod configuration;
+mod help;
+mod life;
+mod restart;
+
+const BESS_1: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
+const BESS_2: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";
+const JERSEY: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+
+const PROGRAMS: [&str; 3] = ["der_headend", "edge_agent", "agent_launcher"];
