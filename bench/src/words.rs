@@ -1,5 +1,6 @@
 //! What the director and the other parts say to each other.
 
+use std::fmt;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -86,6 +87,12 @@ pub(crate) struct Spread {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{} µs", self.p50, self.p99, self.max)
+    }
 }
 
 /// Gathers times up to a minute, to three digits.

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A machine that builds beside the tests may take this long for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -133,18 +134,23 @@ impl Program {
         let child = self.command.spawn();
         let mut child = child.unwrap_or_else(|error| panic!("can't start {}: {error}", self.name));
         let (sender, lines) = mpsc::unbounded_channel();
+        let mut readers = Vec::new();
         // Both streams in one: the order between them is of no interest here.
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(forward(BufReader::new(stdout), sender.clone()));
+            readers.push(tokio::spawn(forward(
+                BufReader::new(stdout),
+                sender.clone(),
+            )));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(forward(BufReader::new(stderr), sender));
+            readers.push(tokio::spawn(forward(BufReader::new(stderr), sender)));
         }
         Process {
             stdin: child.stdin.take(),
             child,
             name: self.name,
             lines,
+            readers,
             seen: Vec::new(),
         }
     }
@@ -174,6 +180,7 @@ pub struct Process {
     stdin: Option<ChildStdin>,
     name: String,
     lines: mpsc::UnboundedReceiver<String>,
+    readers: Vec<JoinHandle<()>>,
     seen: Vec<String>,
 }
 
@@ -239,6 +246,14 @@ impl Process {
     /// Closes its stdin: what a program sees when whoever started it is gone.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// Closes the other end of its stdout and stderr: what a program sees when whoever reads its
+    /// log is gone.
+    pub fn stop_reading(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.abort();
+        }
     }
 
     /// Waits for its end; gives the exit code (`None`: ended by a signal) and all it and what it

@@ -134,6 +134,13 @@ impl Agent {
         match message.body {
             Some(headend_message::Body::Registered(registered)) => {
                 self.epoch = registered.epoch;
+                for cursor in registered.logs {
+                    if cursor.log_id == self.telemetry_log {
+                        self.next_seq = cursor.next_seq;
+                    } else if cursor.log_id == self.report_log {
+                        self.next_report = cursor.next_seq;
+                    }
+                }
                 Heard::Registered
             }
             Some(headend_message::Body::LogAck(ack))

@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::words::{self, Result};
 use table::Row;
-use trial::{Figures, Server};
+use trial::{Figures, Server, Side};
 
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
@@ -23,11 +23,11 @@ pub(crate) struct Options {
     /// A few agents for a second: shows that the benchmark works, and judges nothing.
     #[arg(long)]
     quick: bool,
-    /// How often everything is measured; medians count.
-    #[arg(long, default_value_t = 3)]
+    /// How often everything is measured, one server after the other; medians count.
+    #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Seconds of each phase.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// The `edge_agent` program whose memory is measured; left out if not given.
     #[arg(long)]
@@ -87,18 +87,10 @@ pub(crate) fn run(options: &Options) -> Result {
         scale.smaller.clear();
     }
     let rounds = if options.quick { 1 } else { options.rounds };
-    let mut whole = Pair::default();
-    let mut smaller = vec![Pair::default(); scale.smaller.len()];
-    for round in 1..=rounds {
-        words::complain(&format!(
-            "round {round} of {rounds}: {} agents",
-            scale.agents
-        ));
-        whole.measure(&scale, scale.agents, true)?;
-        for (agents, pair) in scale.smaller.iter().zip(&mut smaller) {
-            words::complain(&format!("round {round} of {rounds}: {agents} agents"));
-            pair.measure(&scale, *agents, false)?;
-        }
+    let whole = Pair::measure(&scale, scale.agents, rounds, true)?;
+    let mut smaller = Vec::new();
+    for agents in &scale.smaller {
+        smaller.push(Pair::measure(&scale, *agents, rounds, false)?);
     }
     let mut rows = rows(&scale, &whole, &smaller);
     if let Some(agent) = &options.edge_agent {
@@ -131,32 +123,40 @@ pub(crate) fn run(options: &Options) -> Result {
 struct Pair {
     bare: Vec<Figures>,
     headend: Vec<Figures>,
+    idle_kib: (f64, f64),
 }
 
 impl Pair {
-    fn measure(&mut self, scale: &Scale, agents: u32, whole: bool) -> Result<()> {
-        for server in [Server::Bare, Server::Headend] {
-            let figures = trial::run(server, scale, agents, whole)?;
-            words::complain(&format!(
-                "  {server:?}: {:.2} CPU s per million, age {:?}, ack {:?}, load late {:?}",
-                figures.cpu_per_million, figures.age, figures.steady.ack, figures.steady.late,
-            ));
-            if whole {
+    fn measure(scale: &Scale, agents: u32, rounds: u32, whole: bool) -> Result<Self> {
+        words::complain(&format!("{agents} agents connect to each server"));
+        let mut bare = Side::start(Server::Bare, scale, agents)?;
+        let mut headend = Side::start(Server::Headend, scale, agents)?;
+        let mut pair = Self {
+            idle_kib: (bare.idle_kib, headend.idle_kib),
+            ..Self::default()
+        };
+        for round in 1..=rounds {
+            for (side, name, into) in [
+                (&mut bare, "bare", &mut pair.bare),
+                (&mut headend, "headend", &mut pair.headend),
+            ] {
+                let figures = side.measure(scale, whole)?;
                 words::complain(&format!(
-                    "    {:.1} KiB, apply {:?}, answer {:?}, ack beside a stuck one {:?}, storm {:.2} s",
-                    figures.idle_kib,
+                    "round {round} of {rounds}, {name}: {:.1} s per million; {} sent, {} dropped; age {}, \
+                     acknowledgement {}, order to apply {}, beside a stuck agent {}, all back {:.2} s",
+                    figures.cpu_per_million,
+                    figures.steady.sent,
+                    figures.dropped(),
+                    figures.age,
+                    figures.steady.ack,
                     figures.ordered.apply,
-                    figures.ordered.answer,
                     figures.stuck.ack,
                     figures.storm_s,
                 ));
-            }
-            match server {
-                Server::Bare => self.bare.push(figures),
-                Server::Headend => self.headend.push(figures),
+                into.push(figures);
             }
         }
-        Ok(())
+        Ok(pair)
     }
 
     /// Medians of one figure.
@@ -206,7 +206,13 @@ fn rows(scale: &Scale, whole: &Pair, smaller: &[Pair]) -> Vec<Row> {
             ms(f.ordered.answer.p99)
         }),
         whole.beside("all agents back", "s", Some(1.5), |f| f.storm_s),
-        whole.alone("memory per idle agent", "KiB", 30.0, |f| f.idle_kib),
+        Row::alone(
+            "memory per idle agent",
+            "KiB",
+            Some(whole.idle_kib.0),
+            whole.idle_kib.1,
+            30.0,
+        ),
     ];
     let (bare, headend) = whole.of(|f| ms(f.stuck.ack.p99) / ms(f.steady.ack.p99));
     rows.push(Row::alone(

@@ -1,4 +1,5 @@
-//! One server with one number of agents, from empty to the storm.
+//! Both servers with one number of agents, side by side: what is measured of the one is measured
+//! of the other seconds later, so that a noisy machine is noisy for both.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use crate::words::{AskAges, Listening, Result, Send, Spread, Task, Told};
 const ASKED: u32 = 2_000;
 /// Until what a change left behind is gone.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Connections that begin at the same time, when it is not a storm.
+const CALM: u32 = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Server {
@@ -18,10 +21,9 @@ pub(super) enum Server {
     Headend,
 }
 
-/// What was measured.
+/// What was measured in one round.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
-    pub(super) idle_kib: f64,
     pub(super) cpu_per_million: f64,
     pub(super) age: Spread,
     pub(super) steady: Told,
@@ -38,69 +40,87 @@ impl Figures {
     }
 }
 
-/// Runs one; `whole` adds orders, a stuck agent and the storm to the cost of a message.
-pub(super) fn run(server: Server, scale: &Scale, agents: u32, whole: bool) -> Result<Figures> {
-    let count = agents.to_string();
-    let mut process = match server {
-        Server::Bare => Process::part(SERVER_CORE, scale.realtime, &["bare"])?,
-        Server::Headend => Process::part(SERVER_CORE, scale.realtime, &["headend", &count])?,
-    };
-    let listening: Listening = process.hear()?;
-    let mut load = Process::part(LOAD_CORE, scale.realtime, &["load"])?;
-    sleep(scale.settle(SETTLE));
-    let empty = process.rss_kib()?;
-    let connect = Task::Connect {
-        listening,
-        rest: server == Server::Headend,
-        agents,
-        at_once: 200,
-    };
-    let _: Told = load.ask(&connect)?;
-    sleep(scale.settle(SETTLE));
-    let idle_kib = (process.rss_kib()? - empty) / f64::from(agents);
+/// A server with its agents.
+#[derive(Debug)]
+pub(super) struct Side {
+    process: Process,
+    load: Process,
+    agents: u32,
+    pub(super) idle_kib: f64,
+}
 
-    let steady = Send {
-        rate: scale.rate,
-        seconds: scale.seconds,
-        orders: 0,
-        stuck: 0,
-    };
-    let warm = Send {
-        seconds: scale.seconds / 2.0,
-        ..steady
-    };
-    let _: Told = load.ask(&Task::Send(warm))?;
-    let _: Spread = process.ask(&AskAges {
-        since_us: 0,
-        agents: 0,
-    })?;
-    let before = process.cpu_seconds()?;
-    let told: Told = load.ask(&Task::Send(steady))?;
-    let cpu = process.cpu_seconds()? - before;
-    let ask = AskAges {
-        since_us: told.began_us,
-        agents: agents.min(ASKED),
-    };
-    let age = process.ask(&ask)?;
-    let mut figures = Figures {
-        idle_kib,
-        cpu_per_million: cpu / told.sent as f64 * 1e6,
-        age,
-        steady: told,
-        ..Figures::default()
-    };
-    if whole {
-        figures.ordered = load.ask(&Task::Send(Send {
-            orders: scale.orders,
-            ..steady
-        }))?;
-        figures.stuck = load.ask(&Task::Send(Send {
-            stuck: scale.stuck,
-            ..steady
-        }))?;
+impl Side {
+    /// Starts a server and connects all agents.
+    pub(super) fn start(server: Server, scale: &Scale, agents: u32) -> Result<Self> {
+        let count = agents.to_string();
+        let part: &[&str] = match server {
+            Server::Bare => &["bare"],
+            Server::Headend => &["headend", &count],
+        };
+        let mut process = Process::part(SERVER_CORE, scale.realtime, part)?;
+        let listening: Listening = process.hear()?;
+        let mut load = Process::part(LOAD_CORE, scale.realtime, &["load"])?;
         sleep(scale.settle(SETTLE));
-        let storm: Told = load.ask(&Task::Storm { at_once: agents })?;
-        figures.storm_s = storm.seconds;
+        let empty = process.rss_kib()?;
+        let connect = Task::Connect {
+            listening,
+            rest: server == Server::Headend,
+            agents,
+            at_once: CALM,
+        };
+        let _: Told = load.ask(&connect)?;
+        sleep(scale.settle(SETTLE));
+        let idle_kib = (process.rss_kib()? - empty) / f64::from(agents);
+        Ok(Self {
+            process,
+            load,
+            agents,
+            idle_kib,
+        })
     }
-    Ok(figures)
+
+    /// Measures once; `whole` adds orders, a stuck agent and the storm to the cost of a message.
+    pub(super) fn measure(&mut self, scale: &Scale, whole: bool) -> Result<Figures> {
+        let steady = Send {
+            rate: scale.rate,
+            seconds: scale.seconds,
+            orders: 0,
+            stuck: 0,
+        };
+        let warm = Send {
+            seconds: scale.seconds / 4.0,
+            ..steady
+        };
+        let _: Told = self.load.ask(&Task::Send(warm))?;
+        let nothing = AskAges {
+            since_us: 0,
+            agents: 0,
+        };
+        let _: Spread = self.process.ask(&nothing)?;
+        let before = self.process.cpu_seconds()?;
+        let told: Told = self.load.ask(&Task::Send(steady))?;
+        let cpu = self.process.cpu_seconds()? - before;
+        let ask = AskAges {
+            since_us: told.began_us,
+            agents: self.agents.min(ASKED),
+        };
+        let mut figures = Figures {
+            cpu_per_million: cpu / told.sent as f64 * 1e6,
+            age: self.process.ask(&ask)?,
+            steady: told,
+            ..Figures::default()
+        };
+        if whole {
+            let orders = scale.orders;
+            figures.ordered = self.load.ask(&Task::Send(Send { orders, ..steady }))?;
+            let stuck = scale.stuck;
+            figures.stuck = self.load.ask(&Task::Send(Send { stuck, ..steady }))?;
+            sleep(scale.settle(SETTLE));
+            let at_once = self.agents;
+            let storm: Told = self.load.ask(&Task::Storm { at_once })?;
+            figures.storm_s = storm.seconds;
+            sleep(scale.settle(SETTLE));
+        }
+        Ok(figures)
+    }
 }

@@ -46,6 +46,7 @@ impl LogFormat {
 }
 
 /// Starts to log, to stderr; `RUST_LOG` says how much, `info` if it is not set. Once per process.
+/// Lines that nobody reads any more are lost, and the program goes on.
 ///
 /// # Errors
 /// `RUST_LOG` can't be read. A word that is no level is refused too: it would be taken for a
@@ -55,7 +56,9 @@ pub fn start_log(format: LogFormat) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would tell of a failed write with `eprintln!`, which panics when nobody reads stderr.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

@@ -189,7 +189,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn revisions(&self, assets: &[AssetId]) -> Result<Vec<u64>, StoreError>;
 
     /// Moves the counter of an asset so that the next revision is above `at_least`, which counts
-    /// for [`MAX_COUNTER`] at most. A counter never goes back.
+    /// for [`MAX_COUNTER`] at most. A counter never goes back. An order of the asset that is still
+    /// `pending` with a revision up to `at_least` gets a new one in the same step: it was never
+    /// sent, so nobody has seen the old one, and its agent would refuse that as stale.
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError>;
 
     /// Stores heartbeats.

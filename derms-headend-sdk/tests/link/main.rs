@@ -213,6 +213,24 @@ async fn an_order_for_an_offline_asset_waits_and_is_delivered_once_it_registers(
 }
 
 #[tokio::test]
+async fn an_order_that_waits_is_not_stale_for_an_agent_that_remembers_more_than_the_headend() {
+    let running = Running::start().await;
+    let wish = NewDispatch::asset(asset_id(0), Power::from_mw(0.7));
+    let waiting = running.headend.dispatch(&wish, None).await.unwrap();
+    assert_eq!(waiting.revision, Some(1));
+    let mut agent = Agent::dial(running.address).await;
+    let mut register = register(asset_id(0).into(), &[asset_id(0)]);
+    for state in register.assets.iter_mut().flatten() {
+        state.last_revision = 9;
+    }
+    agent.send(AgentMessage::Register(register)).await;
+    let order = setpoint(&mut agent).await;
+    assert_eq!((order.dispatch_id, order.revision), (waiting.id, 10));
+    let next = running.headend.dispatch(&wish, None).await.unwrap();
+    assert_eq!(next.revision, Some(11));
+}
+
+#[tokio::test]
 async fn after_a_reconnect_commands_arrive_and_an_unanswered_order_comes_again_as_it_was() {
     let running = Running::start().await;
     let (mut agent, _) = Agent::registered(running.address, asset_id(0)).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use derms_tests::{FREE, HeadendProcess, Process, Program, lasting_address, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{BESS_1, BESS_2};
 
@@ -46,6 +46,21 @@ async fn an_agent_without_a_headend_says_one_line_an_attempt_and_stops_when_told
     agent.signal(Signal::TERM);
     let (code, said) = agent.ended().await;
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
+    // Every attempt fails, so every attempt is logged.
+    let listener = TcpListener::bind(FREE).await.unwrap();
+    let mut agent = agent(BESS_1, &listener.local_addr().unwrap().to_string());
+    drop(listener.accept().await.unwrap());
+    agent.says("will try again").await;
+    agent.stop_reading();
+    for _ in 0..2 {
+        let attempt = tokio::time::timeout(SOON, listener.accept()).await;
+        drop(attempt.expect("the agent tries on").unwrap());
+    }
+    assert_eq!(agent.terminated().await, Some(0));
 }
 
 #[tokio::test]

@@ -9,11 +9,17 @@ use super::probe::Probe;
 use super::{Response, Rule};
 use crate::{AdapterErrorKind, Setpoint};
 
+/// Why nothing is known of the power.
+const UNSEEN: &str = "its readings do not follow the orders";
+
 impl Probe<'_> {
     /// Orders the same power again and again.
     pub(super) async fn repeat(&mut self, follows: bool) {
         let point = self.between(0.5);
         let rule = Rule::RepeatChangesNothing;
+        if !follows {
+            self.notes.undecided(rule, UNSEEN);
+        }
         let Some(first) = self.apply(point, Rule::TakesTheWholeRange).await else {
             return;
         };
@@ -59,7 +65,7 @@ impl Probe<'_> {
             return;
         }
         if !follows {
-            self.notes.skip(rule, "its readings do not follow");
+            self.notes.skip(rule, UNSEEN);
             return;
         }
         let default = self.kit.asset.default_mw;
@@ -111,6 +117,9 @@ impl Probe<'_> {
 
     /// An order with a lease, its end, and the end again.
     pub(super) async fn lease_end(&mut self, follows: bool) {
+        if !follows {
+            self.notes.undecided(Rule::DefaultIsReached, UNSEEN);
+        }
         let default = self.kit.asset.default_mw;
         let lease = Duration::from_secs(1);
         let mut setpoint = Setpoint::new(self.far());

@@ -107,6 +107,7 @@ struct Note {
     tried: bool,
     found: Option<String>,
     again: usize,
+    undecided: bool,
     why: Option<String>,
 }
 
@@ -139,6 +140,12 @@ impl Notes {
         note.why.get_or_insert_with(|| why.to_owned());
     }
 
+    /// The rule was tried, but what was seen is not enough to say that it is kept.
+    pub(super) fn undecided(&mut self, rule: Rule, why: &str) {
+        self.skip(rule, why);
+        self.0.entry(rule).or_default().undecided = true;
+    }
+
     pub(super) fn report(mut self, title: String) -> Report {
         let rules = Rule::ALL.iter().map(|rule| Checked {
             rule: *rule,
@@ -161,7 +168,7 @@ impl Note {
                 },
                 remedy: rule.remedy(),
             },
-            None if self.tried => Outcome::Passed,
+            None if self.tried && !self.undecided => Outcome::Passed,
             None => Outcome::NotApplicable {
                 why: self.why.unwrap_or_else(|| "could not be tried".into()),
             },

@@ -96,9 +96,23 @@ async fn counters_rise(store: Arc<dyn Store>) -> Checked {
     same("the counter", &store.revisions(&[asset]).await?, &vec![40])?;
     let (order, _) = commit(&store, &new_order(asset, site, 0)).await?;
     same("the next revision", &order.revision, &Some(41))?;
-    store.raise_revision(asset, 41).await?;
-    let (order, _) = commit(&store, &new_order(asset, site, 1)).await?;
-    same("the one after", &order.revision, &Some(42))
+    // Nobody has seen the number of an order that waits, so it moves along, once.
+    for _ in 0..2 {
+        store.raise_revision(asset, 41).await?;
+        let waits = store.dispatch(order.id).await?.and_then(|d| d.revision);
+        same("the revision of the order that waits", &waits, &Some(42))?;
+    }
+    let (next, _) = commit(&store, &new_order(asset, site, 1)).await?;
+    same("the one after", &next.revision, &Some(43))?;
+    // What was sent keeps its number: its agent knows it by that.
+    let carrier = session(&store, new_agent()).await?;
+    ensure!(
+        send(&store, next.id, carrier).await?.is_some(),
+        "a pending order can't be sent"
+    );
+    store.raise_revision(asset, 60).await?;
+    let sent = store.dispatch(next.id).await?.and_then(|d| d.revision);
+    same("the revision of the order that was sent", &sent, &Some(43))
 }
 
 async fn pending_superseded(store: Arc<dyn Store>) -> Checked {

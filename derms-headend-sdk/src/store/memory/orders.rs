@@ -281,8 +281,18 @@ impl OrderTables {
     }
 
     pub(super) fn raise_revision(&mut self, asset: AssetId, at_least: u64) {
+        let at_least = at_least.min(MAX_COUNTER);
         let revision = self.revisions.entry(asset).or_default();
-        *revision = (*revision).max(at_least.min(MAX_COUNTER));
+        *revision = (*revision).max(at_least);
+        for id in self.open.get(&asset).into_iter().flatten() {
+            if let Some(order) = self.orders.get_mut(id)
+                && order.dispatch.status == DispatchStatus::Pending
+                && order.dispatch.revision.is_some_and(|old| old <= at_least)
+            {
+                *revision += 1;
+                order.dispatch.revision = Some(*revision);
+            }
+        }
     }
 
     /// Changes an order and keeps the indexes true. The change is told the newest epoch of the

@@ -34,11 +34,13 @@ pub(super) enum Fault {
     AnswersBeforeTheDevice,
     TogglesOnRepeat,
     AddsUp,
+    AnswersAnewOnRepeat,
     IgnoresRamp,
     ForgetsWithoutWriting,
     KeepsShowingTheSetpoint,
     RefusesSecondDefault,
     StaysBusyWhenDropped,
+    StaysBusyWhenDroppedLate,
     WritesAfterItWasDropped,
     LocksInTwoOrders,
     InventsValues,
@@ -169,7 +171,13 @@ impl Bench {
             _ => None,
         };
         let _line = self.line.lock().await;
-        if self.fault == Fault::StaysBusyWhenDropped {
+        if self.fault == Fault::StaysBusyWhenDroppedLate {
+            sleep(Duration::from_millis(1)).await;
+        }
+        if matches!(
+            self.fault,
+            Fault::StaysBusyWhenDropped | Fault::StaysBusyWhenDroppedLate
+        ) {
             if std::mem::replace(&mut self.state().busy, true) {
                 return Err(AdapterError::device("an exchange is under way"));
             }
@@ -198,6 +206,7 @@ impl Bench {
         let (target, answer) = match self.fault {
             Fault::TogglesOnRepeat if repeated => (0.0, mw),
             Fault::AddsUp if repeated => (state.target + 1.0, state.target + 1.0),
+            Fault::AnswersAnewOnRepeat if repeated => (mw, mw / 2.0),
             Fault::AnswersWhatWasAsked => (mw.clamp(-4.0, 4.0), mw),
             Fault::AnswersBeforeTheDevice if setpoint.is_some() => (state.target, mw),
             Fault::ForgetsWithoutWriting if setpoint.is_none() => (state.target, mw),

@@ -61,12 +61,15 @@ broken! {
     an_ok_before_the_device_acted_is_found: AnswersBeforeTheDevice => AnswerIsTrue,
     a_repeat_that_toggles_is_found: TogglesOnRepeat => RepeatChangesNothing,
     a_repeat_that_adds_up_is_found: AddsUp => RepeatChangesNothing,
+    another_answer_to_a_repeat_is_found: AnswersAnewOnRepeat => RepeatChangesNothing,
     an_ignored_ramp_is_found: IgnoresRamp => RampIsKept,
     a_default_that_is_never_written_is_found: ForgetsWithoutWriting => DefaultIsReached,
     a_setpoint_that_outlives_its_lease_is_found: KeepsShowingTheSetpoint => DefaultIsReached,
     a_refused_second_default_is_found: RefusesSecondDefault => DefaultRepeats,
     an_adapter_that_a_dropped_call_wedges_is_found:
         StaysBusyWhenDropped => DroppedCallDisturbsNothing,
+    an_adapter_that_is_wedged_at_a_later_await_is_found:
+        StaysBusyWhenDroppedLate => DroppedCallDisturbsNothing,
     a_write_that_lands_after_its_call_was_dropped_is_found:
         WritesAfterItWasDropped => DroppedCallDisturbsNothing,
     locks_taken_in_two_orders_are_found: LocksInTwoOrders => ReadsBesideCommands,

@@ -9,6 +9,7 @@ use derms_proto::{Asset, AssetKind, Power, Timestamp};
 
 use self::bench::{Bench, Fault};
 use super::{Kit, Outcome, Report, Response, Rule, check};
+use crate::Reading;
 use crate::sim::SimulatedDevice;
 use crate::testing::{Call, ScriptedAdapter, asset};
 
@@ -121,7 +122,6 @@ async fn a_cache_that_tells_its_age_passes_if_it_is_given_the_time() {
 }
 
 #[tokio::test]
-#[ignore = "takes a minute of real time"]
 async fn the_kit_works_on_real_time_too() {
     let kit = Kit::new(&asset(1)).failing("unplugged", || async { Bench::unplugged(Fault::None) });
     let report = kit.check(async || Bench::with(Fault::None)).await;
@@ -130,27 +130,50 @@ async fn the_kit_works_on_real_time_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_device_is_left_at_its_default_whatever_was_found() {
+async fn every_part_leaves_the_device_at_its_default_whatever_it_found() {
     let device = ScriptedAdapter::new();
-    device.reads_as(Ok(crate::Reading::of_power(Power::from_mw(7.0))));
+    device.reads_as(Ok(Reading::of_power(Power::from_mw(7.0))));
     let report = check(&asset(1), async || device.clone()).await;
     assert!(report.failed().next().is_some());
-    assert_eq!(device.calls().last(), Some(&Call::GoToDefault(Power::ZERO)));
+    let calls = device.calls();
+    let leased = calls
+        .iter()
+        .position(|call| matches!(call, Call::Apply(setpoint) if setpoint.remaining.is_some()));
+    let before = &calls[leased.expect("the end of a lease is a part") - 1];
+    assert_eq!(*before, Call::GoToDefault(Power::ZERO));
+    assert_eq!(calls.last(), Some(&Call::GoToDefault(Power::ZERO)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_from_before_the_order_proves_nothing() {
+    let pv = simulated(AssetKind::Pv, 0.0, 8.0);
+    let old = Reading::of_power(Power::ZERO).aged(Duration::from_secs(3600));
+    let device = ScriptedAdapter::new();
+    device.reads_as(Ok(old));
+    let report = check(&pv, async || device.clone()).await;
+    assert!(
+        report.failed().any(|rule| rule == Rule::AnswerIsTrue),
+        "{report}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_adapter_without_a_power_is_judged_by_what_it_answers() {
     let device = async || {
         let device = ScriptedAdapter::new();
-        device.reads_as(Ok(crate::Reading::default()));
+        device.reads_as(Ok(Reading::default()));
         device
     };
     let report = check(&asset(1), device).await;
     report.assert_passed();
-    assert!(
-        open_rules(&report).contains(&Rule::AnswerIsTrue),
-        "{report}"
-    );
+    let open = open_rules(&report);
+    for unseen in [
+        Rule::AnswerIsTrue,
+        Rule::RepeatChangesNothing,
+        Rule::DefaultIsReached,
+    ] {
+        assert!(open.contains(&unseen), "{report}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +182,7 @@ async fn a_limit_is_kept_from_zero_to_the_setpoint_and_not_beyond() {
     let reads = |mw: f64| {
         async move || {
             let device = ScriptedAdapter::new();
-            device.reads_as(Ok(crate::Reading::of_power(Power::from_mw(mw))));
+            device.reads_as(Ok(Reading::of_power(Power::from_mw(mw))));
             device
         }
     };
