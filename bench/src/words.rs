@@ -31,7 +31,7 @@ pub(crate) struct AskAges {
 }
 
 /// An order to the load.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Task {
     /// Connect and register, at most `at_once` at the same time.
     Connect {
