@@ -134,6 +134,7 @@ impl Demo {
         let (code, said) = self.launcher.ended().await;
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("all stopped"), "{said}");
+        assert!(!said.contains("the launcher is gone"), "{said}");
     }
 }
 

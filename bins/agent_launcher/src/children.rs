@@ -137,7 +137,6 @@ async fn watch(
         status = child.wait() => status,
         () = stop.cancelled() => {
             terminate(&child);
-            drop(alive);
             let ended = tokio::select! {
                 ended = timeout(DRAIN, child.wait()) => ended.ok(),
                 () = kill.cancelled() => None,
@@ -154,6 +153,8 @@ async fn watch(
             }
         }
     };
+    // Not before: a child that is told to stop should not say that its launcher is gone.
+    drop(alive);
     Exit {
         role,
         name,

@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use derms_proto::{
     AgentId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
@@ -190,7 +191,7 @@ impl Dispatcher {
                 self.watch(leaf).await;
             } else {
                 self.timers
-                    .set(Timer::Withdraw(leaf.id), Default::default())
+                    .set(Timer::Withdraw(leaf.id), Duration::ZERO)
                     .await;
             }
         }

@@ -15,15 +15,12 @@ use crate::auth::Principal;
 use crate::core::Core;
 use crate::mailbox::Mailbox;
 use crate::registry::{NewSession, Outbound, Session};
-use crate::store::{SessionEnd, StoreError};
+use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 
 /// Two processes with one identity are told to come back after this.
 const DUPLICATE_RETRY: Duration = Duration::from_secs(300);
 const STORE_RETRY: Duration = Duration::from_secs(5);
 const OVERLOAD_RETRY: Duration = Duration::from_secs(30);
-/// No honest counter comes near it (2⁵³: a number that JSON holds exactly). Counters are moved above
-/// what agents say, so one lie must not use them up.
-pub(super) const MAX_COUNTER: u64 = 1 << 53;
 
 /// Who claims, and on what.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use derms_proto::link::{AssetState, AssetUpdate, HeadendMessage};
 use derms_proto::{AgentId, AssetId, pb};
 
-use super::claim::{MAX_COUNTER, fill, invalid, revisions};
+use super::claim::{fill, invalid, revisions};
 use crate::core::Core;
 use crate::registry::Session;
-use crate::store::{SessionEnd, StoreError};
+use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 
 /// Answers an AssetUpdate, and sends what waits for assets that are new.
 pub(super) async fn update(core: Arc<Core>, session: Arc<Session>, update: AssetUpdate) {

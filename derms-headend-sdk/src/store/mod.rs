@@ -56,6 +56,8 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 ///
 /// # What you must ensure
 /// - `Ok` means durable, as far as [`is_durable`](Self::is_durable) says.
+/// - No text makes a call fail: agents may send any, even with NUL in it. A database that can't hold
+///   that replaces it; a call that always fails holds up all agents.
 /// - Each call is atomic: all of it or nothing of it, also for those that run at the same time.
 ///   In SQL: one transaction a call; a call that takes the rows of several assets, orders or logs
 ///   takes them in the order of their ids, or two calls can wait for each other.

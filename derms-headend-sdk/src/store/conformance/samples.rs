@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use derms_proto::link::LogKind;
-use derms_proto::{AssetId, LogId, Timestamp};
+use derms_proto::link::{LogKind, Report, SetpointPhase};
+use derms_proto::{AssetId, Detail, DispatchStatus, LogId, Timestamp};
 
 use super::super::{HistoryQuery, Store, TelemetryAppend, TelemetryQuery, time_of};
 use super::Broken;
@@ -16,6 +16,7 @@ sentences! {
     "declared gaps are kept, oldest first, and of a gap below the cursor the rest" => gaps_kept,
     "the latest measurement is the last measured, not the last received" => latest_measured,
     "a measurement from the future is placed at its receipt" => future_hides_nothing,
+    "no text that an agent sends makes a call fail" => any_text,
     "buckets are aligned to 1970 and count what is in the range" => buckets_aligned,
 }
 
@@ -268,4 +269,41 @@ async fn buckets_aligned(store: Arc<dyn Store>) -> Checked {
         "a value that was never measured is in a bucket"
     );
     Ok(())
+}
+
+async fn any_text(store: Arc<dyn Store>) -> Checked {
+    let (agent, asset) = (new_agent(), new_asset());
+    for text in [
+        "",
+        "\0",
+        "a\0b",
+        "' \" ; --",
+        "\u{feff}\u{202e}ünïcödé 🔋\r\n",
+        "%s {} \\",
+    ] {
+        let carrier = session(&store, agent).await?;
+        let mut append = samples(agent, LogId::generate(), asset, 1..2);
+        let details = &mut append.samples[0].1.measurements.details;
+        details.insert(text.to_owned(), Detail::Text(text.to_owned()));
+        store.append_telemetry(&[append]).await?;
+        let mut entry = event(asset, 1);
+        if let Report::Event(event) = &mut entry.entry.report {
+            event.code = text.to_owned();
+            event.text = text.to_owned();
+        }
+        report(&store, carrier, entry).await?;
+        let order = sent(&store, carrier).await?;
+        let mut entry = says(&order, 2, SetpointPhase::Rejected);
+        if let Report::Setpoint(report) = &mut entry.entry.report {
+            report.text = Some(text.to_owned());
+        }
+        report(&store, carrier, entry).await?;
+        let status = stored(&store, order.id).await?.status;
+        same("the order", &status, &DispatchStatus::Rejected)?;
+        let mut began = record(agent, at(0));
+        began.agent_version = Some(text.to_owned());
+        let epoch = store.open_session(&began, 0).await?;
+        store.close_session(agent, epoch, &end(1, text)).await?;
+    }
+    same("measurements", &numbers(&store, asset).await?.len(), &6)
 }

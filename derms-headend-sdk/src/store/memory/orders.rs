@@ -334,6 +334,20 @@ impl OrderTables {
         Some(result)
     }
 
+    /// Sizes of what grows with orders; of what is open; of keys.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> ([usize; 4], [usize; 2], [usize; 2]) {
+        let assets: usize = self.by_asset.values().map(BTreeSet::len).sum();
+        let open = self.open.values().map(BTreeSet::len).sum();
+        let carried = self.carried.values().map(BTreeSet::len).sum();
+        let (orders, parents) = (self.orders.len(), self.parents.len());
+        (
+            [orders, parents, self.roots.len(), assets],
+            [open, carried],
+            [self.keys.len(), self.key_of.len()],
+        )
+    }
+
     fn ended_epoch(&self, agent: AgentId) -> u64 {
         self.ended_epochs.get(&agent).copied().unwrap_or(0)
     }

@@ -7,7 +7,8 @@ use super::*;
 
 #[tokio::test]
 async fn of_the_orders_that_have_ended_the_oldest_are_forgotten_with_their_keys() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::bounded(9, 4, 9));
+    let memory = Arc::new(MemoryStore::bounded(9, 4, 9));
+    let store: Arc<dyn Store> = memory.clone();
     let (asset, site) = (new_asset(), new_site());
     let (open, _) = commit(&store, &new_order(new_asset(), site, 0))
         .await
@@ -62,6 +63,8 @@ async fn of_the_orders_that_have_ended_the_oldest_are_forgotten_with_their_keys(
         );
     }
     assert_eq!(store.revisions(&[asset]).await.unwrap(), [20]);
+    // Two roots that have ended, one of them with two children, and the open one.
+    assert_eq!(memory.orders.lock().sizes(), ([4, 1, 3, 4], [1, 0], [2, 2]));
 }
 
 #[tokio::test]
