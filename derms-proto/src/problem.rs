@@ -88,7 +88,7 @@ pub enum ProblemCode {
     OutOfRange,
     /// 429: slow down.
     TooManyRequests,
-    /// 503: the store can't be reached; nothing was done.
+    /// 503: the store can't be reached; try again, an order with the same `Idempotency-Key`.
     StoreUnavailable,
     /// 503: the headend is shutting down.
     Draining,

@@ -61,7 +61,7 @@ struct SubmitHeaders {
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`out_of_range`, with the limits", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`store_unavailable`, `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`: not in force, but ask again with the same key to be sure; `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,

@@ -157,7 +157,7 @@ pub(super) async fn claim(
             cause: close.reason,
             text: close.text.clone(),
         };
-        // A record that stays open is mended by the next session of this agent.
+        // A record that stays open is closed at the next start of the headend.
         let _ = core.store.close_session(agent, epoch, &end).await;
         return Err(close);
     }
