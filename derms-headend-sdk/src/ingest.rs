@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::Heartbeat;
 use derms_proto::link::{LogKind, RefusedEntry};
+use derms_proto::{Heartbeat, LogId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -106,16 +106,18 @@ async fn write_telemetry(
         let mut acks = Vec::with_capacity(items.len());
         let mut appends = Vec::with_capacity(items.len());
         for item in items.drain(..) {
-            acks.push((item.append.next_seq, item.refused, item.mailbox));
+            acks.push((item.refused, item.mailbox));
             appends.push(item.append);
         }
         let stored = insist("telemetry", &stop, || store.append_telemetry(&appends)).await;
         if stored.is_none() {
             continue;
         }
-        for (next_seq, refused, mailbox) in acks {
-            mailbox.stored(LogKind::Telemetry, next_seq.saturating_sub(1), refused);
-        }
+        acknowledge(
+            LogKind::Telemetry,
+            acks,
+            appends.iter().map(|a| (a.log, a.next_seq)),
+        );
     }
 }
 
@@ -137,10 +139,11 @@ async fn write_reports(
         let Some(fates) = fates else {
             continue;
         };
-        for (append, (refused, mailbox)) in appends.iter().zip(acks) {
-            let up_to = append.next_seq.saturating_sub(1);
-            mailbox.stored(LogKind::Report, up_to, refused);
-        }
+        acknowledge(
+            LogKind::Report,
+            acks,
+            appends.iter().map(|a| (a.log, a.next_seq)),
+        );
         for (append, fates) in appends.iter().zip(fates) {
             dispatcher.reported(append.agent, fates);
         }
@@ -156,6 +159,22 @@ async fn write_heartbeats(
     while next(&mut queue, &mut items, &stop).await {
         let heartbeats: Vec<Heartbeat> = items.drain(..).flatten().collect();
         insist("heartbeats", &stop, || store.append_heartbeats(&heartbeats)).await;
+    }
+}
+
+/// Tells each session, once for all of its batches, what was stored and where its log continues.
+fn acknowledge(
+    kind: LogKind,
+    acks: Vec<(Vec<RefusedEntry>, Arc<Mailbox>)>,
+    logs: impl Iterator<Item = (LogId, u64)> + Clone,
+) {
+    let mut mailboxes = Vec::with_capacity(acks.len());
+    for ((refused, mailbox), (_, next_seq)) in acks.into_iter().zip(logs.clone()) {
+        mailbox.stored(kind, next_seq.saturating_sub(1), refused);
+        mailboxes.push(mailbox);
+    }
+    for (mailbox, (log, _)) in mailboxes.iter().zip(logs) {
+        mailbox.acknowledge(kind, log);
     }
 }
 

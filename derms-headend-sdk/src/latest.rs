@@ -8,18 +8,28 @@ use parking_lot::RwLock;
 /// One slot per configured asset; a write touches no other asset.
 #[derive(Debug)]
 pub(crate) struct Latest {
-    slots: HashMap<AssetId, RwLock<Option<Telemetry>>>,
+    index: HashMap<AssetId, Slot>,
+    slots: Vec<RwLock<Option<Telemetry>>>,
 }
+
+/// Where the newest measurement of an asset is held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot(usize);
 
 impl Latest {
     pub(crate) fn new(fleet: &Fleet) -> Self {
+        let assets = fleet.assets().iter().enumerate();
         Self {
-            slots: fleet
-                .assets()
-                .iter()
-                .map(|asset| (asset.id, RwLock::default()))
+            index: assets
+                .map(|(place, asset)| (asset.id, Slot(place)))
                 .collect(),
+            slots: fleet.assets().iter().map(|_| RwLock::default()).collect(),
         }
+    }
+
+    /// The slot of an asset of the fleet.
+    pub(crate) fn slot(&self, asset: AssetId) -> Option<Slot> {
+        self.index.get(&asset).copied()
     }
 
     /// Takes a measurement if it is newer **by time of measurement** than the one held.
@@ -27,24 +37,27 @@ impl Latest {
     /// A time in the future (a wrong clock at the edge) counts as the time of receipt: else one
     /// such value would hide all that follow until its time has come.
     pub(crate) fn offer(&self, telemetry: &Telemetry) {
-        let Some(slot) = self.slots.get(&telemetry.asset_id) else {
+        if let Some(slot) = self.slot(telemetry.asset_id) {
+            self.offer_at(slot, telemetry);
+        }
+    }
+
+    /// [`offer`](Self::offer) with the slot of the measurement's asset, looked up before.
+    pub(crate) fn offer_at(&self, slot: Slot, telemetry: &Telemetry) {
+        let Some(slot) = self.slots.get(slot.0) else {
             return;
         };
-        let newer = |held: &Option<Telemetry>| {
-            held.as_ref()
-                .is_none_or(|held| time_of(held) < time_of(telemetry))
-        };
-        // Most offers are newer; those of a backfill are not, and need no exclusive lock.
-        if newer(&slot.read()) {
-            let mut held = slot.write();
-            if newer(&held) {
-                *held = Some(telemetry.clone());
-            }
+        let mut held = slot.write();
+        let newer = held
+            .as_ref()
+            .is_none_or(|held| time_of(held) < time_of(telemetry));
+        if newer {
+            *held = Some(telemetry.clone());
         }
     }
 
     pub(crate) fn get(&self, asset: AssetId) -> Option<Telemetry> {
-        self.slots.get(&asset)?.read().clone()
+        self.slots.get(self.slot(asset)?.0)?.read().clone()
     }
 }
 

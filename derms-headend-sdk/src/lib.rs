@@ -59,6 +59,7 @@
 
 mod api;
 mod auth;
+mod bell;
 mod body;
 mod builder;
 mod config;

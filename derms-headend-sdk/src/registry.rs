@@ -1,6 +1,6 @@
 //! Which session serves which asset now.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -35,7 +35,8 @@ pub(crate) struct Session {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) outbound: mpsc::Sender<Outbound>,
     last_seen: AtomicI64,
-    assets: RwLock<BTreeSet<AssetId>>,
+    /// In order; most sessions have one.
+    assets: RwLock<Vec<AssetId>>,
 }
 
 /// What a session is made of.
@@ -82,11 +83,25 @@ impl Session {
     }
 
     pub(crate) fn assets(&self) -> Vec<AssetId> {
-        self.assets.read().iter().copied().collect()
+        self.assets.read().clone()
     }
 
     pub(crate) fn serves(&self, asset: AssetId) -> bool {
-        self.assets.read().contains(&asset)
+        self.assets.read().binary_search(&asset).is_ok()
+    }
+
+    fn add(&self, asset: AssetId) {
+        let mut assets = self.assets.write();
+        if let Err(place) = assets.binary_search(&asset) {
+            assets.insert(place, asset);
+        }
+    }
+
+    /// Whether it was there.
+    fn remove(&self, asset: AssetId) -> bool {
+        let mut assets = self.assets.write();
+        let place = assets.binary_search(&asset);
+        place.is_ok_and(|place| assets.remove(place) == asset)
     }
 
     pub(crate) fn carrier(&self) -> Carrier {
@@ -223,7 +238,7 @@ impl Registry {
             .get(&session.agent_id)
             .filter(|s| s.epoch == session.epoch)?;
         for asset in removed {
-            if session.assets.write().remove(asset) {
+            if session.remove(*asset) {
                 tables.release(*asset, session);
             }
         }
@@ -251,7 +266,7 @@ impl Registry {
             };
             if status == GrantStatus::Granted {
                 tables.assets.insert(*asset_id, Arc::clone(session));
-                session.assets.write().insert(*asset_id);
+                session.add(*asset_id);
             }
             grants.push(Grant {
                 asset_id: *asset_id,

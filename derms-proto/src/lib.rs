@@ -79,6 +79,8 @@ pub use telemetry::{
 };
 pub use time::{InvalidTimestamp, Timestamp};
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod codec;
 #[cfg(feature = "grpc")]
 pub mod link;
 #[cfg(feature = "grpc")]

@@ -111,27 +111,23 @@ impl Measurements {
     /// The first value that is NaN or infinite, by field name.
     #[must_use]
     pub fn non_finite(&self) -> Option<&str> {
-        let powers = [
-            ("mw", self.mw),
-            ("available_charge_mw", self.available_charge_mw),
-            ("available_discharge_mw", self.available_discharge_mw),
-            ("setpoint_mw", self.setpoint_mw),
-        ]
-        .map(|(name, value)| (name, value.map(Power::mw)));
-        let others = [
-            ("mvar", self.mvar),
-            ("voltage_v", self.voltage_v),
-            ("frequency_hz", self.frequency_hz),
-            ("current_a", self.current_a),
-            ("soc_pct", self.soc_pct),
-            ("soh_pct", self.soh_pct),
-            ("energy_in_mwh", self.energy_in_mwh),
-            ("energy_out_mwh", self.energy_out_mwh),
+        let power = |value: Option<Power>| value.map(Power::mw);
+        let fixed = [
+            (power(self.mw), "mw"),
+            (power(self.available_charge_mw), "available_charge_mw"),
+            (power(self.available_discharge_mw), "available_discharge_mw"),
+            (power(self.setpoint_mw), "setpoint_mw"),
+            (self.mvar, "mvar"),
+            (self.voltage_v, "voltage_v"),
+            (self.frequency_hz, "frequency_hz"),
+            (self.current_a, "current_a"),
+            (self.soc_pct, "soc_pct"),
+            (self.soh_pct, "soh_pct"),
+            (self.energy_in_mwh, "energy_in_mwh"),
+            (self.energy_out_mwh, "energy_out_mwh"),
         ];
-        let bad = |value: &Option<f64>| value.is_some_and(|v| !v.is_finite());
-        let fixed = powers.into_iter().chain(others);
-        for (name, value) in fixed {
-            if bad(&value) {
+        for (value, name) in &fixed {
+            if value.is_some_and(|value| !value.is_finite()) {
                 return Some(name);
             }
         }

@@ -63,6 +63,7 @@ fn generate(out: &Path) -> Result<()> {
         .emit_rerun_if_changed(false)
         // In key order, so that equal messages have equal bytes.
         .btree_map(".")
+        .codec_path("crate::codec::LinkCodec")
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .compile_fds(descriptors)?;

@@ -7,6 +7,7 @@
 )]
 
 mod advisories;
+mod bench;
 mod checks;
 mod ci;
 mod codegen;
@@ -65,6 +66,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Measure the headend beside a bare gRPC server, and judge it by docs/performance.md.
+    Bench {
+        /// For the benchmark; `cargo xtask bench -- --help` tells which.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -89,6 +96,7 @@ fn run(args: Args) -> Result<()> {
         } => codegen::release(&version, force)?,
         Task::Codegen { check: true, .. } => codegen::check(&workspace)?,
         Task::Codegen { .. } => codegen::write()?,
+        Task::Bench { args } => bench::run(&workspace, &args)?,
         Task::Openapi { check: true } => openapi::check(&openapi::generate()?)?,
         Task::Openapi { check: false } => openapi::write(&openapi::generate()?)?,
     }

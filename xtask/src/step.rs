@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::shell::Result;
 use crate::workspace::Workspace;
-use crate::{advisories, checks, codegen, deny, layering, openapi, python};
+use crate::{advisories, bench, checks, codegen, deny, layering, openapi, python};
 
 /// One step; the order of the variants is the order they run in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,8 @@ pub(crate) enum Step {
     Advisories,
     /// An agent in another language, made from the .proto alone, serves an asset.
     Python,
+    /// The benchmark works, with a few agents; no figure is judged.
+    Bench,
 }
 
 impl Step {
@@ -68,6 +70,10 @@ impl Step {
             Self::Python => {
                 checks::build()?;
                 python::check(workspace)
+            }
+            Self::Bench => {
+                checks::build()?;
+                bench::smoke(workspace)
             }
         }
     }

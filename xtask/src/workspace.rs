@@ -49,8 +49,13 @@ impl Workspace {
 
     /// The program or example `name` as the build step leaves it.
     pub(crate) fn built(&self, name: &str) -> PathBuf {
+        self.program("debug", name)
+    }
+
+    /// The program `name` as built with this profile.
+    pub(crate) fn program(&self, profile: &str, name: &str) -> PathBuf {
         let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-        self.target.join("debug").join(name)
+        self.target.join(profile).join(name)
     }
 
     /// What a crate can be built with: no feature, each feature alone, and the default set

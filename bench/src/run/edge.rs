@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::SERVER_CORE;
 use super::process::Process;
 use crate::fleet;
 use crate::words::{Listening, Result};
@@ -15,7 +14,7 @@ const SERVE: Duration = Duration::from_secs(20);
 
 /// One asset, and a gateway of 256; KiB.
 pub(super) fn memory(agent: &Path, quick: bool) -> Result<(f64, f64)> {
-    let mut headend = Process::part(SERVER_CORE, false, &["headend", "0"])?;
+    let mut headend = Process::part(None, false, &["headend", "0"])?;
     let listening: Listening = headend.hear()?;
     let (text, site, asset) = fleet::gateway_file();
     let file = std::env::temp_dir().join(format!("derms-bench-{}.yaml", std::process::id()));

@@ -54,6 +54,11 @@ struct Scale {
 }
 
 impl Scale {
+    /// Where a part runs; a small run must work on a machine of one core, too.
+    fn core(&self, core: usize) -> Option<usize> {
+        (!self.quick).then_some(core)
+    }
+
     fn settle(&self, time: Duration) -> Duration {
         if self.quick { time / 20 } else { time }
     }
@@ -189,15 +194,20 @@ impl Pair {
 fn rows(scale: &Scale, whole: &Pair, smaller: &[Pair]) -> Vec<Row> {
     let ms = |us: u64| us as f64 / 1e3;
     let cost = |figures: &Figures| figures.cpu_per_million;
+    let dropped = |rounds: &[Figures]| rounds.iter().map(Figures::dropped).sum::<u64>() as f64;
     let mut rows = vec![
         whole.beside("processor per million messages", "s", Some(1.25), cost),
         whole.beside("age of telemetry p50", "ms", None, |f| ms(f.age.p50)),
         whole.beside("age of telemetry p99", "ms", Some(2.0), |f| ms(f.age.p99)),
         whole.beside("acknowledgement p50", "ms", None, |f| ms(f.steady.ack.p50)),
         whole.beside("acknowledgement p99", "ms", None, |f| ms(f.steady.ack.p99)),
-        whole.alone("messages dropped", "worst round", 0.0, |f| {
-            f.dropped() as f64
-        }),
+        Row::alone(
+            "messages dropped in all rounds",
+            "messages",
+            Some(dropped(&whole.bare)),
+            dropped(&whole.headend),
+            0.0,
+        ),
         whole.alone("order to apply p50", "ms", 1.0, |f| ms(f.ordered.apply.p50)),
         whole.alone("order to apply p99", "ms", 10.0, |f| {
             ms(f.ordered.apply.p99)

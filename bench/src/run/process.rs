@@ -1,5 +1,6 @@
 //! Another part of the benchmark, in a process of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -21,13 +22,20 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a part of this program on one core.
-    pub(super) fn part(core: usize, realtime: bool, args: &[&str]) -> Result<Self> {
-        let mut command = on_core(core);
-        if realtime {
-            command.args(["chrt", "--fifo", "1"]);
+    /// Starts a part of this program, on a core of its own and before all other work if asked.
+    pub(super) fn part(core: Option<usize>, realtime: bool, args: &[&str]) -> Result<Self> {
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(core) = core {
+            words.extend(["taskset", "--cpu-list"].map(OsString::from));
+            words.push(core.to_string().into());
         }
-        command.arg(std::env::current_exe()?).args(args);
+        if realtime {
+            words.extend(["chrt", "--fifo", "1"].map(OsString::from));
+        }
+        words.push(std::env::current_exe()?.into());
+        words.extend(args.iter().map(OsString::from));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         Self::start(command)
     }
 
@@ -80,12 +88,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub(super) fn on_core(core: usize) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &core.to_string()]);
-    command
 }
 
 /// `utime` and `stime`, which are the 14th and 15th word; the second may have spaces in it.

@@ -45,7 +45,9 @@ impl Row {
             name: format!("{name}, {unit}"),
             bare: bare.map_or_else(String::new, number),
             headend: number(headend),
-            ratio: bare.map_or_else(String::new, |bare| format!("{:.2}", headend / bare)),
+            ratio: bare
+                .filter(|bare| *bare > 0.0)
+                .map_or_else(String::new, |bare| format!("{:.2}", headend / bare)),
             limit: format!("≤ {most}"),
             holds: Some(headend <= most),
         }

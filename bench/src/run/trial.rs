@@ -57,9 +57,9 @@ impl Side {
             Server::Bare => &["bare"],
             Server::Headend => &["headend", &count],
         };
-        let mut process = Process::part(SERVER_CORE, scale.realtime, part)?;
+        let mut process = Process::part(scale.core(SERVER_CORE), scale.realtime, part)?;
         let listening: Listening = process.hear()?;
-        let mut load = Process::part(LOAD_CORE, scale.realtime, &["load"])?;
+        let mut load = Process::part(scale.core(LOAD_CORE), scale.realtime, &["load"])?;
         sleep(scale.settle(SETTLE));
         let empty = process.rss_kib()?;
         let connect = Task::Connect {

@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -24,7 +26,10 @@ use crate::words::{self, Listening, Result, Times};
 
 const QUEUE: usize = 32;
 
-type Outbound = mpsc::Sender<std::result::Result<pb::HeadendMessage, Status>>;
+/// Boxed, or each idle stream would have room for a queue of whole messages.
+type Message = Box<pb::HeadendMessage>;
+type Outbound = mpsc::Sender<Message>;
+type Item = std::result::Result<pb::HeadendMessage, Status>;
 
 #[derive(Debug)]
 struct Bare {
@@ -73,7 +78,7 @@ struct Link(Arc<Bare>);
 
 #[tonic::async_trait]
 impl AgentLink for Link {
-    type StreamStream = ReceiverStream<std::result::Result<pb::HeadendMessage, Status>>;
+    type StreamStream = Map<ReceiverStream<Message>, fn(Message) -> Item>;
 
     async fn stream(
         &self,
@@ -81,7 +86,9 @@ impl AgentLink for Link {
     ) -> std::result::Result<Response<Self::StreamStream>, Status> {
         let (outbound, queue) = mpsc::channel(QUEUE);
         tokio::spawn(serve(Arc::clone(&self.0), request.into_inner(), outbound));
-        Ok(Response::new(ReceiverStream::new(queue)))
+        Ok(Response::new(
+            ReceiverStream::new(queue).map(|message| Ok(*message)),
+        ))
     }
 }
 
@@ -105,7 +112,7 @@ async fn serve(bare: Arc<Bare>, mut inbound: Streaming<pb::AgentMessage>, outbou
             }
             _ => continue,
         };
-        if outbound.send(Ok(message_of(answer))).await.is_err() {
+        if outbound.send(message_of(answer)).await.is_err() {
             return;
         }
     }
@@ -144,11 +151,11 @@ fn ack(kind: pb::LogKind, log_id: String, up_to_seq: u64) -> pb::LogAck {
     }
 }
 
-fn message_of(body: headend_message::Body) -> pb::HeadendMessage {
-    pb::HeadendMessage {
+fn message_of(body: headend_message::Body) -> Message {
+    Box::new(pb::HeadendMessage {
         traceparent: None,
         body: Some(body),
-    }
+    })
 }
 
 fn age(measured_at: prost_types::Timestamp) -> Option<Duration> {
@@ -180,7 +187,7 @@ async fn orders(bare: Arc<Bare>, mut stream: TcpStream) -> std::io::Result<()> {
             ..pb::Setpoint::default()
         };
         let order = message_of(headend_message::Body::Setpoint(setpoint));
-        if agent.send(Ok(order)).await.is_ok() && report.await.is_ok() {
+        if agent.send(order).await.is_ok() && report.await.is_ok() {
             write.write_all(b"\n").await?;
         }
     }

@@ -275,13 +275,9 @@ fn cursor_messages(
 
 /// Whether a session answers a ping.
 async fn answers(session: &Session, patience: Duration) -> bool {
-    let mut pongs = session.mailbox.answers();
-    pongs.mark_unchanged();
-    session.mailbox.probe();
-    matches!(
-        tokio::time::timeout(patience, pongs.changed()).await,
-        Ok(Ok(()))
-    )
+    tokio::time::timeout(patience, session.mailbox.ask())
+        .await
+        .is_ok()
 }
 
 fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {

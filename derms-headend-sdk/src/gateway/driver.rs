@@ -4,28 +4,31 @@
 //! (RUSTSEC-2026-0258), so not reading is no back-pressure. Nothing here waits for the store or
 //! for the agent; what can't be kept is dropped by rule.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use derms_proto::link::{AgentMessage, Close, HeadendMessage, Sample};
-use derms_proto::{CloseReason, Heartbeat, Telemetry, Timestamp, pb};
+use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind};
+use derms_proto::{CloseReason, pb};
 use tokio::sync::mpsc;
+use tokio::task::coop;
 use tokio::time::Instant;
+use tokio_stream::Stream as _;
 use tonic::{Code, Status, Streaming};
 
 use super::claim::{self, Claimant, Claimed};
-use super::log::Accepted;
+use super::facts::{self, Facts};
 use super::session::{Action, Rules, StreamSession};
 use crate::auth::Principal;
+use crate::bell::Bell;
 use crate::core::Core;
 use crate::ingest::{ReportItem, TelemetryItem};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Wishes};
 use crate::peer::ConnectionHandle;
 use crate::registry::{Outbound, Session};
-use crate::store::{ReportAppend, SessionEnd, StoredReport, TelemetryAppend};
-use derms_proto::link::{LogKind, RefusalCode, RefusedEntry, ReportEntry};
+use crate::store::SessionEnd;
 
 /// How often a full outbound queue is looked at.
 const STUCK_LOOK: Duration = Duration::from_secs(1);
@@ -42,11 +45,23 @@ pub(super) struct Driver {
 
 type ClaimFuture = Pin<Box<dyn Future<Output = Result<Claimed, Close>> + Send>>;
 
+/// What a stream's task is woken for.
+enum Event {
+    Message(Message),
+    Claimed(Result<Claimed, Close>),
+    Wishes(Wishes),
+    Tick,
+    Drain,
+}
+
 /// What changes while a stream lives.
 struct Live {
     state: StreamSession,
     claim: Option<ClaimFuture>,
+    /// For what is hardly ever there: asking for it takes locks that all sessions share.
+    seldom: Bell,
     session: Option<Arc<Session>>,
+    facts: Facts,
     /// Since when the outbound queue has been full.
     stuck: Option<Instant>,
     /// Orders wait for room in the outbound queue.
@@ -68,7 +83,9 @@ impl Driver {
         let mut live = Live {
             state: StreamSession::new(rules, Instant::now()),
             claim: None,
+            seldom: Bell::new(),
             session: None,
+            facts: Facts::default(),
             stuck: None,
             starved: false,
             end: None,
@@ -79,6 +96,7 @@ impl Driver {
         let mut drained = pin!(drain.cancelled());
         // Moved only when it fires: most messages just push the deadline further away.
         let mut timer = pin!(tokio::time::sleep(rules.register_timeout));
+        let inbound = Bell::new();
         loop {
             while let Some(action) = live.state.poll_action() {
                 self.perform(action, &mut live);
@@ -89,22 +107,52 @@ impl Driver {
             let due = next_look(&live);
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
+                live.seldom.ring();
             }
-            tokio::select! {
-                message = self.inbound.message() => self.received(message, &mut live),
-                claimed = poll_claim(&mut live.claim), if live.claim.is_some() => {
+            let event = poll_fn(|cx| {
+                if live.session.is_some()
+                    && let Poll::Ready(wishes) = self.mailbox.poll(cx)
+                {
+                    return Poll::Ready(Event::Wishes(wishes));
+                }
+                let rare = live.seldom.poll(cx, |cx| {
+                    if let Some(claim) = &mut live.claim
+                        && let Poll::Ready(claimed) = claim.as_mut().poll(cx)
+                    {
+                        return Poll::Ready(Event::Claimed(claimed));
+                    }
+                    if drained.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Drain);
+                    }
+                    timer.as_mut().poll(cx).map(|()| Event::Tick)
+                });
+                if rare.is_ready() {
+                    return rare;
+                }
+                inbound
+                    .poll(cx, |cx| poll_message(&mut self.inbound, cx))
+                    .map(Event::Message)
+            });
+            match event.await {
+                Event::Message(message) => {
+                    self.received(message, &mut live);
+                    // An agent that sends without a pause must not keep the others waiting.
+                    coop::consume_budget().await;
+                }
+                Event::Claimed(claimed) => {
                     live.claim = None;
                     self.claimed(claimed, &mut live);
                 }
-                () = self.mailbox.wait(), if live.session.is_some() => self.wishes(&mut live),
-                () = timer.as_mut() => {
+                Event::Wishes(wishes) => self.wishes(wishes, &mut live),
+                Event::Tick => {
                     let now = Instant::now();
+                    self.settle(&mut live);
                     live.state.tick(now);
                     self.look_at_queue(&mut live, now);
                     let due = next_look(&live).max(now + Duration::from_millis(1));
                     timer.as_mut().reset(due);
                 }
-                () = drained.as_mut() => live.state.close(self.draining()),
+                Event::Drain => live.state.close(self.draining()),
             }
         }
         // A claim in flight is carried to its end: its session record must be closed too.
@@ -113,7 +161,8 @@ impl Driver {
         {
             live.session = Some(claimed.session);
         }
-        self.end(live).await;
+        // Boxed: the task of a stream that lives needs no room for its end.
+        Box::pin(self.end(live)).await;
     }
 
     fn received(&self, message: Result<Option<pb::AgentMessage>, Status>, live: &mut Live) {
@@ -121,7 +170,10 @@ impl Driver {
         match message {
             Ok(Some(message)) => {
                 if let Some(session) = &live.session {
-                    session.seen(self.core.clock.now());
+                    let now = self.core.clock.now();
+                    session.seen(now);
+                    live.facts.read(now);
+                    self.settle(live);
                 }
                 live.state.received(AgentMessage::try_from(message), now);
             }
@@ -158,11 +210,19 @@ impl Driver {
                     register,
                     claimant,
                 )));
+                live.seldom.ring();
             }
             Action::Send(message) => self.send(message, live),
             Action::Telemetry(accepted) => {
                 if let Some(session) = &live.session {
-                    let item = self.telemetry(session, accepted);
+                    let (append, refused) =
+                        live.facts.telemetry(&self.core, session.agent_id, accepted);
+                    let mailbox = Arc::clone(&self.mailbox);
+                    let item = TelemetryItem {
+                        append,
+                        refused,
+                        mailbox,
+                    };
                     if self.core.ingest.telemetry(item).is_err() {
                         live.state.not_kept(LogKind::Telemetry, Instant::now());
                     }
@@ -170,17 +230,18 @@ impl Driver {
             }
             Action::Live(samples) => {
                 if let Some(session) = &live.session {
-                    let now = self.core.clock.now();
-                    for sample in samples {
-                        if let Some(telemetry) = self.known(session, sample, now) {
-                            self.core.latest.offer(&telemetry);
-                        }
-                    }
+                    live.facts.live(&self.core, session.agent_id, samples);
                 }
             }
             Action::Report(accepted) => {
                 if let Some(session) = &live.session {
-                    let item = self.report(session, accepted);
+                    let (append, refused) = facts::report(&self.core, session, accepted);
+                    let mailbox = Arc::clone(&self.mailbox);
+                    let item = ReportItem {
+                        append,
+                        refused,
+                        mailbox,
+                    };
                     if self.core.ingest.reports(item).is_err() {
                         live.state.not_kept(LogKind::Report, Instant::now());
                     }
@@ -193,7 +254,7 @@ impl Driver {
                 };
                 self.send(ack, live);
                 if let Some(session) = &live.session {
-                    self.heartbeat(session, &heartbeat);
+                    facts::heartbeat(&self.core, session, &heartbeat);
                 }
             }
             Action::Update(update) => {
@@ -279,135 +340,37 @@ impl Driver {
         });
     }
 
-    fn wishes(&self, live: &mut Live) {
-        let now = Instant::now();
-        let wishes = self.mailbox.take();
-        let (telemetry, report): (Vec<_>, Vec<_>) = wishes
-            .refused
-            .into_iter()
-            .partition(|(kind, _)| *kind == LogKind::Telemetry);
-        let entries =
-            |refused: Vec<(LogKind, RefusedEntry)>| refused.into_iter().map(|(_, e)| e).collect();
-        if let Some(up_to) = wishes.telemetry {
-            let batches = wishes.telemetry_batches;
-            live.state
-                .stored(LogKind::Telemetry, up_to, batches, entries(telemetry));
+    /// Takes over what was acknowledged meanwhile, before the state is asked for anything.
+    fn settle(&self, live: &mut Live) {
+        let (telemetry, report) = self.mailbox.settled();
+        for (kind, stored) in [(LogKind::Telemetry, telemetry), (LogKind::Report, report)] {
+            if let Some(up_to) = stored.up_to {
+                live.state.settled(kind, up_to, stored.batches);
+            }
         }
-        if let Some(up_to) = wishes.report {
-            live.state.stored(
-                LogKind::Report,
-                up_to,
-                wishes.report_batches,
-                entries(report),
-            );
+    }
+
+    fn wishes(&self, wishes: Wishes, live: &mut Live) {
+        for (kind, stored) in [
+            (LogKind::Telemetry, wishes.telemetry),
+            (LogKind::Report, wishes.report),
+        ] {
+            match stored.up_to {
+                Some(up_to) if stored.unsaid => {
+                    live.state
+                        .stored(kind, up_to, stored.batches, stored.refused);
+                }
+                Some(up_to) => live.state.settled(kind, up_to, stored.batches),
+                None => {}
+            }
         }
         if wishes.probe {
-            live.state.probe(now);
+            live.state.probe(Instant::now());
         }
         live.starved |= wishes.starved;
         if let Some(close) = wishes.close {
             live.state.close(close);
         }
-    }
-
-    fn telemetry(&self, session: &Session, accepted: Accepted<Sample>) -> TelemetryItem {
-        let now = self.core.clock.now();
-        let mut refused = accepted.refused;
-        let mut samples = Vec::with_capacity(accepted.items.len());
-        for (seq, sample) in accepted.items {
-            match self.known(session, sample, now) {
-                Some(telemetry) => {
-                    self.core.latest.offer(&telemetry);
-                    samples.push((seq, telemetry));
-                }
-                None => refused.push(not_granted(seq)),
-            }
-        }
-        TelemetryItem {
-            append: TelemetryAppend {
-                agent: session.agent_id,
-                log: accepted.log,
-                samples,
-                gaps: accepted.gaps,
-                next_seq: accepted.next_seq,
-            },
-            refused,
-            mailbox: Arc::clone(&self.mailbox),
-        }
-    }
-
-    fn report(&self, session: &Session, accepted: Accepted<ReportEntry>) -> ReportItem {
-        let mut refused = accepted.refused;
-        let mut entries = Vec::with_capacity(accepted.items.len());
-        for (seq, entry) in accepted.items {
-            let asset = self.core.fleet.asset(entry.asset_id);
-            if asset.is_some_and(|asset| asset.may_be_served_by(session.agent_id)) {
-                entries.push(StoredReport { seq, entry });
-            } else {
-                refused.push(not_granted(seq));
-            }
-        }
-        ReportItem {
-            append: ReportAppend {
-                agent: session.agent_id,
-                epoch: session.epoch,
-                log: accepted.log,
-                entries,
-                next_seq: accepted.next_seq,
-                at: self.core.clock.now(),
-            },
-            refused,
-            mailbox: Arc::clone(&self.mailbox),
-        }
-    }
-
-    /// A sample of an asset that this agent may speak for. Facts need no grant: they are true
-    /// whoever serves the asset now.
-    fn known(
-        &self,
-        session: &Session,
-        sample: Sample,
-        received_at: Timestamp,
-    ) -> Option<Telemetry> {
-        let asset = self.core.fleet.asset(sample.asset_id)?;
-        asset
-            .may_be_served_by(session.agent_id)
-            .then_some(Telemetry {
-                asset_id: asset.id,
-                site_id: asset.site_id,
-                measured_at: sample.measured_at,
-                received_at,
-                measurements: sample.measurements,
-            })
-    }
-
-    fn heartbeat(&self, session: &Arc<Session>, heartbeat: &derms_proto::link::AgentHeartbeat) {
-        let received_at = self.core.clock.now();
-        let heartbeats: Vec<Heartbeat> = heartbeat
-            .assets
-            .iter()
-            .filter(|health| session.serves(health.asset_id))
-            .map(|health| Heartbeat {
-                asset_id: health.asset_id,
-                agent_id: session.agent_id,
-                epoch: session.epoch,
-                received_at,
-                agent_time: heartbeat.agent_time,
-                uptime_s: heartbeat.uptime.map(|uptime| uptime.as_secs_f64()),
-                outbox_depth: heartbeat.outbox_depth,
-                dropped_samples: heartbeat.dropped_samples,
-                availability: health.availability,
-                control: health.control.source,
-                control_mw: health.control.power,
-                read_errors: health.read_errors,
-            })
-            .collect();
-        let mut newest = self.core.heartbeats.write();
-        for heartbeat in &heartbeats {
-            newest.insert(heartbeat.asset_id, heartbeat.clone());
-        }
-        drop(newest);
-        self.core.ingest.heartbeats(heartbeats);
     }
 
     /// Each agent comes back at its own time.
@@ -427,6 +390,8 @@ impl Driver {
         if let Some(session) = &live.session {
             self.core.registry.remove(session);
         }
+        // Close is the last message.
+        self.mailbox.hang_up();
         if live.tell {
             let message = HeadendMessage::Close(end.clone());
             let told = self
@@ -458,28 +423,20 @@ impl Driver {
 }
 
 fn next_look(live: &Live) -> Instant {
-    let now = Instant::now();
-    let deadline = live.state.deadline().unwrap_or(now + STUCK_LOOK);
-    if live.stuck.is_some() || live.starved {
-        deadline.min(now + STUCK_LOOK)
-    } else {
-        deadline
+    let deadline = live.state.deadline();
+    match deadline {
+        Some(deadline) if live.stuck.is_none() && !live.starved => deadline,
+        deadline => {
+            let look = Instant::now() + STUCK_LOOK;
+            deadline.map_or(look, |deadline| deadline.min(look))
+        }
     }
 }
 
-async fn poll_claim(claim: &mut Option<ClaimFuture>) -> Result<Claimed, Close> {
-    match claim {
-        Some(claim) => claim.await,
-        None => std::future::pending().await,
-    }
-}
+type Message = Result<Option<pb::AgentMessage>, Status>;
 
-fn not_granted(seq: u64) -> RefusedEntry {
-    RefusedEntry {
-        seq,
-        code: RefusalCode::NotGranted,
-        text: None,
-    }
+fn poll_message(inbound: &mut Streaming<pb::AgentMessage>, cx: &mut Context<'_>) -> Poll<Message> {
+    Poll::Ready(ready!(Pin::new(inbound).poll_next(cx)).transpose())
 }
 
 fn lost(text: &str) -> Close {

@@ -2,6 +2,7 @@
 
 mod claim;
 mod driver;
+mod facts;
 mod log;
 mod session;
 mod update;
@@ -57,8 +58,8 @@ impl AgentLink for Gateway {
         let driver = Driver {
             core: Arc::clone(&self.core),
             inbound: request.into_inner(),
+            mailbox: Arc::new(Mailbox::new(outbound.clone())),
             outbound,
-            mailbox: Arc::new(Mailbox::default()),
             peer,
             principal,
             connection,

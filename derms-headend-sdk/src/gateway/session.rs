@@ -73,7 +73,31 @@ pub(crate) struct StreamSession {
     state: State,
     opened_at: Instant,
     last_read: Instant,
-    actions: VecDeque<Action>,
+    actions: Actions,
+}
+
+/// What is to be done, in order. There is hardly ever more than one at a time, and a queue would
+/// keep room for four.
+#[derive(Debug, Default)]
+struct Actions {
+    first: Option<Action>,
+    /// Empty while there is no first.
+    more: VecDeque<Action>,
+}
+
+impl Actions {
+    fn push_back(&mut self, action: Action) {
+        match self.first {
+            None => self.first = Some(action),
+            Some(_) => self.more.push_back(action),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Action> {
+        let first = self.first.take();
+        self.first = self.more.pop_front();
+        first
+    }
 }
 
 impl StreamSession {
@@ -83,7 +107,7 @@ impl StreamSession {
             state: State::Opened,
             opened_at: now,
             last_read: now,
-            actions: VecDeque::new(),
+            actions: Actions::default(),
         }
     }
 
@@ -308,6 +332,16 @@ impl StreamSession {
         log.stored(up_to_seq, batches);
         self.actions
             .push_back(ack(kind, log.id(), log.durable(), refused, false));
+    }
+
+    /// A part of a log is stored and the agent has been told.
+    pub(crate) fn settled(&mut self, kind: LogKind, up_to_seq: u64, batches: usize) {
+        if let State::Active(active) = &mut self.state {
+            match kind {
+                LogKind::Telemetry => active.telemetry.stored(up_to_seq, batches),
+                _ => active.report.stored(up_to_seq, batches),
+            }
+        }
     }
 
     /// A part of a log from this number on could not be kept: asks for it again, later.

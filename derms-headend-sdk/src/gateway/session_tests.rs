@@ -284,6 +284,25 @@ fn an_ack_goes_out_only_when_the_store_has_it() {
 }
 
 #[test]
+fn what_was_acknowledged_elsewhere_makes_room_and_is_not_said_again() {
+    let (mut session, now) = active();
+    for n in 1..=12 {
+        session.received(Ok(batch(n, 1)), now);
+    }
+    assert_eq!(accepted(&mut session).len(), 12);
+    session.settled(LogKind::Telemetry, 12, 12);
+    session.received(Ok(batch(13, 1)), now);
+    assert_eq!(accepted(&mut session), [(vec![13], 14)]);
+    session.not_kept(LogKind::Telemetry, now);
+    session.tick(now + Duration::from_secs(1));
+    assert_eq!(
+        acks(&mut session),
+        [(12, true)],
+        "it goes on where the store is"
+    );
+}
+
+#[test]
 fn what_came_before_is_not_stored_again_but_acknowledged_again() {
     let (mut session, now) = active();
     session.received(Ok(batch(1, 4)), now);

@@ -1,23 +1,32 @@
 //! One connection, from its first byte to its end.
 
-use std::future::Future;
+use std::error::Error;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use socket2::TcpKeepalive;
-use tokio::io::{AsyncReadExt as _, join};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::opening::{Opened, Version, open};
 use super::{Acceptor, Settings};
+use crate::bell::Bell;
 use crate::peer::{ConnectionHandle, PeerAddr};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// gRPC A18.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,10 +40,8 @@ const MAX_HEAD: u32 = 16 << 10;
 /// HTTP/1 reads heads and bodies into one buffer; hyper refuses less than 8 KiB.
 const HTTP1_BUFFER: usize = 64 << 10;
 
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 impl Acceptor {
-    pub(super) async fn connection(self, mut stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr) {
         let Self {
             service,
             settings,
@@ -46,12 +53,12 @@ impl Acceptor {
             tracing::debug!(%peer, %error, "can't set socket options");
         }
         let opening = tokio::select! {
-            opening = timeout(settings.opening, open(&mut stream)) => opening,
+            opening = timeout(settings.opening, open(stream)) => opening,
             // It has not asked for anything yet.
             () = drain.cancelled() => return,
             () = cut.cancelled() => return,
         };
-        let Ok(Ok(Opening { version, bytes })) = opening else {
+        let Ok(Ok((version, stream))) = opening else {
             tracing::debug!(%peer, "a connection that did not say what it wants");
             return;
         };
@@ -63,76 +70,99 @@ impl Acceptor {
             request.extensions_mut().insert(inserted.clone());
             request
         });
-        let (read, write) = stream.into_split();
-        let io = TokioIo::new(join(io::Cursor::new(bytes).chain(read), write));
-        let builder = builder(&settings, tasks, version);
-        let connection = builder.serve_connection(io, TowerToHyperService::new(service));
-        tokio::pin!(connection);
-        let mut draining = false;
-        loop {
+        let service = TowerToHyperService::new(service);
+        let io = TokioIo::new(stream);
+        // Boxed, or each idle connection would have room for the larger of the two, twice.
+        let mut connection: Pin<Box<dyn Connection>> = match version {
+            Version::Http1 => Box::pin(http1(&settings).serve_connection(io, service)),
+            Version::Http2 => Box::pin(http2(&settings, tasks).serve_connection(io, service)),
+        };
+        drop(settings);
+        let mut ended = pin!(async {
             tokio::select! {
-                result = &mut connection => {
-                    if let Err(error) = result {
-                        tracing::debug!(%peer, error = %*error, "connection ended");
-                    }
-                    return;
-                }
-                () = drain.cancelled(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = handle.is_cut() => return,
-                () = cut.cancelled() => return,
+                () = handle.is_cut() => {}
+                () = cut.cancelled() => {}
             }
+        });
+        let mut drained = pin!(drain.cancelled());
+        let mut draining = false;
+        // The connection is woken for each message; to ask for these takes locks that all share.
+        let seldom = Bell::new();
+        let end = poll_fn(|cx| {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let rare = seldom.poll(cx, |cx| {
+                if ended.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Rare::Cut);
+                }
+                if !draining && drained.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Rare::Drain);
+                }
+                Poll::Pending
+            });
+            match rare {
+                Poll::Ready(Rare::Cut) => Poll::Ready(Ok(())),
+                Poll::Ready(Rare::Drain) => {
+                    draining = true;
+                    connection.as_mut().drain();
+                    connection.as_mut().poll(cx)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if let Err(error) = end.await {
+            tracing::debug!(%peer, %error, "connection ended");
         }
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Version {
-    Http1,
-    Http2,
+/// What hardly ever happens to a connection.
+enum Rare {
+    Cut,
+    Drain,
 }
 
-struct Opening {
-    version: Version,
-    /// What was read to find it out.
-    bytes: Vec<u8>,
+/// A connection of either version.
+trait Connection: Future<Output = hyper::Result<()>> + Send {
+    /// No new request is taken; it ends when those in hand are answered.
+    fn drain(self: Pin<&mut Self>);
 }
 
-/// Reads until it is clear which version of HTTP is spoken. hyper-util does the same without a
-/// time limit: a connection that stops within the preface would stay for ever.
-async fn open(stream: &mut TcpStream) -> io::Result<Opening> {
-    let mut bytes = [0; HTTP2_PREFACE.len()];
-    let mut filled = 0;
-    let version = loop {
-        let read = stream.read(&mut bytes[filled..]).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        filled += read;
-        if bytes[..filled] != HTTP2_PREFACE[..filled] {
-            break Version::Http1;
-        }
-        if filled == bytes.len() {
-            break Version::Http2;
-        }
-    };
-    Ok(Opening {
-        version,
-        bytes: bytes[..filled].to_vec(),
-    })
+type Io = TokioIo<Opened>;
+
+impl<S, B> Connection for http1::Connection<Io, S>
+where
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send> + Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
 }
 
-fn builder(settings: &Settings, tasks: TaskTracker, version: Version) -> auto::Builder<Tracked> {
-    let mut builder = auto::Builder::new(Tracked(tasks));
+impl<S, B> Connection for http2::Connection<Io, S, Tracked>
+where
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static> + Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+fn http1(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head)
         .max_buf_size(HTTP1_BUFFER);
     builder
-        .http2()
+}
+
+fn http2(settings: &Settings, tasks: TaskTracker) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(Tracked(tasks));
+    builder
         .timer(TokioTimer::new())
         .keep_alive_interval(settings.keep_alive_interval)
         .keep_alive_timeout(settings.keep_alive_timeout)
@@ -141,10 +171,7 @@ fn builder(settings: &Settings, tasks: TaskTracker, version: Version) -> auto::B
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD);
-    match version {
-        Version::Http1 => builder.http1_only(),
-        Version::Http2 => builder.http2_only(),
-    }
+    builder
 }
 
 /// Runs the streams of HTTP/2 where the end of serving waits for them.

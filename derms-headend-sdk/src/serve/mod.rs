@@ -1,6 +1,7 @@
 //! Listeners: connections with keep-alive and limits, and an end that comes.
 
 mod connection;
+mod opening;
 
 #[cfg(test)]
 mod tests;

@@ -1272,7 +1272,7 @@ pub mod agent_link_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::LinkCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/derms.v1.AgentLink/Stream",
             );
@@ -1419,7 +1419,7 @@ pub mod agent_link_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::LinkCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

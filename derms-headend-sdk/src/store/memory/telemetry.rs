@@ -1,6 +1,7 @@
 //! Measurements, gaps and heartbeats.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 
 use derms_proto::link::Gap;
 use derms_proto::{
@@ -19,11 +20,34 @@ const HEARTBEATS: usize = 256_000;
 pub(super) struct TelemetryTables {
     per_asset: usize,
     in_all: usize,
-    by_asset: HashMap<AssetId, BTreeMap<Place, Telemetry>>,
+    by_asset: HashMap<AssetId, Rows>,
     pub(super) logs: Logs,
     gaps: HashMap<AgentId, VecDeque<(LogId, Gap)>>,
     /// Tells apart measurements of one time.
     serial: u64,
+}
+
+/// The measurements of one asset, oldest first. A ring: nearly all come in their order, and each
+/// pushes out the oldest, where a tree would move its neighbours about.
+#[derive(Debug, Default)]
+struct Rows(VecDeque<(Place, Telemetry)>);
+
+impl Rows {
+    fn insert(&mut self, place: Place, telemetry: &Telemetry) {
+        let row = (place, telemetry.clone());
+        if self.0.back().is_none_or(|(last, _)| *last < place) {
+            self.0.push_back(row);
+        } else {
+            self.0
+                .insert(self.0.partition_point(|(at, _)| *at < place), row);
+        }
+    }
+
+    fn range(&self, range: &Range<Place>) -> impl DoubleEndedIterator<Item = &(Place, Telemetry)> {
+        let start = self.0.partition_point(|(at, _)| *at < range.start);
+        let end = self.0.partition_point(|(at, _)| *at < range.end);
+        self.0.range(start..end.max(start))
+    }
 }
 
 impl TelemetryTables {
@@ -70,28 +94,29 @@ impl TelemetryTables {
             serial: self.serial,
             ..Place::at(time_of(telemetry))
         };
+        let assets = self.by_asset.len();
         let rows = self.by_asset.entry(telemetry.asset_id).or_default();
-        rows.insert(place, telemetry.clone());
-        let keep = share(self.per_asset, self.in_all, self.by_asset.len());
-        if let Some(rows) = self.by_asset.get_mut(&telemetry.asset_id) {
-            while rows.len() > keep {
-                rows.pop_first();
-            }
+        let assets = if rows.0.is_empty() {
+            assets + 1
+        } else {
+            assets
+        };
+        rows.insert(place, telemetry);
+        let keep = share(self.per_asset, self.in_all, assets);
+        while rows.0.len() > keep {
+            rows.0.pop_front();
         }
     }
 
     pub(super) fn latest(&self) -> Vec<Telemetry> {
-        let newest = self
-            .by_asset
-            .values()
-            .filter_map(|rows| rows.last_key_value());
+        let newest = self.by_asset.values().filter_map(|rows| rows.0.back());
         newest.map(|(_, row)| row.clone()).collect()
     }
 
     pub(super) fn history(&self, query: &TelemetryQuery) -> Result<Page<Telemetry>, StoreError> {
         let range = page::range(List::Telemetry, &query.page)?;
         let rows = self.by_asset.get(&query.asset).into_iter();
-        let rows = rows.flat_map(|rows| rows.range(range.clone()).rev());
+        let rows = rows.flat_map(|rows| rows.range(&range).rev());
         let rows = rows.map(|(place, row)| (*place, row.clone()));
         Ok(page::cut(List::Telemetry, query.page.limit, rows))
     }
@@ -106,7 +131,7 @@ impl TelemetryTables {
         let mut buckets: BTreeMap<i64, Vec<&Telemetry>> = BTreeMap::new();
         let rows = self.by_asset.get(&query.asset).into_iter();
         // A cursor is the start of a bucket, so the range ends where one does.
-        for (place, row) in rows.flat_map(|rows| rows.range(range.clone())) {
+        for (place, row) in rows.flat_map(|rows| rows.range(&range)) {
             let number = place.at.unix_micros().div_euclid(step);
             buckets.entry(number).or_default().push(row);
         }
@@ -189,4 +214,47 @@ fn aggregate(values: impl Iterator<Item = f64>) -> Option<Aggregate> {
         mean: sum / f64::from(count),
         max,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use derms_proto::{Measurements, SiteId};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn place(at: i64, serial: u64) -> Place {
+        Place {
+            serial,
+            ..Place::at(Timestamp::from_unix_micros(at))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_stand_by_their_place_in_whatever_order_they_come(
+            times in prop::collection::vec(0_i64..20, 0..40),
+            (from, to) in (0_i64..22, 0_i64..22),
+        ) {
+            let telemetry = Telemetry {
+                asset_id: AssetId::new(Uuid::nil()),
+                site_id: SiteId::new(Uuid::nil()),
+                measured_at: Timestamp::UNIX_EPOCH,
+                received_at: Timestamp::UNIX_EPOCH,
+                measurements: Measurements::default(),
+            };
+            let mut rows = Rows::default();
+            let mut places = Vec::new();
+            for (serial, at) in (1..).zip(times) {
+                rows.insert(place(at, serial), &telemetry);
+                places.push(place(at, serial));
+            }
+            places.sort_unstable();
+            let range = place(from, 0)..place(to, 0);
+            places.retain(|place| range.contains(place));
+            let found: Vec<Place> = rows.range(&range).map(|(place, _)| *place).collect();
+            prop_assert_eq!(found, places);
+        }
+    }
 }

@@ -1,0 +1,157 @@
+//! What a session accepted, as it is kept: samples, reports, heartbeats.
+//!
+//! Facts need no grant: they are true whoever serves the asset now. They need an asset that this
+//! agent may serve at all.
+
+use derms_proto::link::{AgentHeartbeat, RefusalCode, RefusedEntry, ReportEntry, Sample};
+use derms_proto::{AgentId, AssetId, Heartbeat, SiteId, Telemetry, Timestamp};
+
+use super::log::Accepted;
+use crate::core::Core;
+use crate::latest::Slot;
+use crate::registry::Session;
+use crate::store::{ReportAppend, StoredReport, TelemetryAppend};
+
+/// The way of one agent's samples to latest values and store.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// When the last message was read.
+    read_at: Timestamp,
+    /// The last asset that was looked up: most agents speak of one.
+    last: Option<(AssetId, SiteId, Slot)>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            read_at: Timestamp::UNIX_EPOCH,
+            last: None,
+        }
+    }
+}
+
+impl Facts {
+    /// A message was read; what it holds was received now.
+    pub(super) fn read(&mut self, now: Timestamp) {
+        self.read_at = now;
+    }
+
+    /// Shows samples, and gives them as they are stored, with those that are refused.
+    pub(super) fn telemetry(
+        &mut self,
+        core: &Core,
+        agent: AgentId,
+        accepted: Accepted<Sample>,
+    ) -> (TelemetryAppend, Vec<RefusedEntry>) {
+        let mut refused = accepted.refused;
+        let mut samples = Vec::with_capacity(accepted.items.len());
+        for (seq, sample) in accepted.items {
+            match self.show(core, agent, sample) {
+                Some(telemetry) => samples.push((seq, telemetry)),
+                None => refused.push(not_granted(seq)),
+            }
+        }
+        let append = TelemetryAppend {
+            agent,
+            log: accepted.log,
+            samples,
+            gaps: accepted.gaps,
+            next_seq: accepted.next_seq,
+        };
+        (append, refused)
+    }
+
+    /// Shows samples that are not stored.
+    pub(super) fn live(&mut self, core: &Core, agent: AgentId, samples: Vec<Sample>) {
+        for sample in samples {
+            self.show(core, agent, sample);
+        }
+    }
+
+    fn show(&mut self, core: &Core, agent: AgentId, sample: Sample) -> Option<Telemetry> {
+        let (site_id, slot) = match self.last {
+            Some((asset, site, slot)) if asset == sample.asset_id => (site, slot),
+            _ => {
+                let asset = core.fleet.asset(sample.asset_id)?;
+                let site = asset.may_be_served_by(agent).then_some(asset.site_id)?;
+                let slot = core.latest.slot(asset.id)?;
+                self.last = Some((asset.id, site, slot));
+                (site, slot)
+            }
+        };
+        let telemetry = Telemetry {
+            asset_id: sample.asset_id,
+            site_id,
+            measured_at: sample.measured_at,
+            received_at: self.read_at,
+            measurements: sample.measurements,
+        };
+        core.latest.offer_at(slot, &telemetry);
+        Some(telemetry)
+    }
+}
+
+/// Reports as they are stored, with those that are refused.
+pub(super) fn report(
+    core: &Core,
+    session: &Session,
+    accepted: Accepted<ReportEntry>,
+) -> (ReportAppend, Vec<RefusedEntry>) {
+    let mut refused = accepted.refused;
+    let mut entries = Vec::with_capacity(accepted.items.len());
+    for (seq, entry) in accepted.items {
+        let asset = core.fleet.asset(entry.asset_id);
+        if asset.is_some_and(|asset| asset.may_be_served_by(session.agent_id)) {
+            entries.push(StoredReport { seq, entry });
+        } else {
+            refused.push(not_granted(seq));
+        }
+    }
+    let append = ReportAppend {
+        agent: session.agent_id,
+        epoch: session.epoch,
+        log: accepted.log,
+        entries,
+        next_seq: accepted.next_seq,
+        at: core.clock.now(),
+    };
+    (append, refused)
+}
+
+/// Shows what an agent says about its assets, and has it stored.
+pub(super) fn heartbeat(core: &Core, session: &Session, heartbeat: &AgentHeartbeat) {
+    let received_at = core.clock.now();
+    let heartbeats: Vec<Heartbeat> = heartbeat
+        .assets
+        .iter()
+        .filter(|health| session.serves(health.asset_id))
+        .map(|health| Heartbeat {
+            asset_id: health.asset_id,
+            agent_id: session.agent_id,
+            epoch: session.epoch,
+            received_at,
+            agent_time: heartbeat.agent_time,
+            uptime_s: heartbeat.uptime.map(|uptime| uptime.as_secs_f64()),
+            outbox_depth: heartbeat.outbox_depth,
+            dropped_samples: heartbeat.dropped_samples,
+            availability: health.availability,
+            control: health.control.source,
+            control_mw: health.control.power,
+            read_errors: health.read_errors,
+        })
+        .collect();
+    let mut newest = core.heartbeats.write();
+    for heartbeat in &heartbeats {
+        newest.insert(heartbeat.asset_id, heartbeat.clone());
+    }
+    drop(newest);
+    core.ingest.heartbeats(heartbeats);
+}
+
+fn not_granted(seq: u64) -> RefusedEntry {
+    RefusedEntry {
+        seq,
+        code: RefusalCode::NotGranted,
+        text: None,
+    }
+}
