@@ -80,6 +80,20 @@ pub(crate) struct Told {
     pub(crate) answer: Spread,
 }
 
+impl Told {
+    /// A phase in which nothing came through has measured nothing.
+    pub(crate) fn expect(&self, send: Send) -> Result<()> {
+        if self.acked == 0 {
+            return Err(format!("none of {} messages was acknowledged", self.sent).into());
+        }
+        if send.orders > 0 && (self.apply.count == 0 || self.answer.count == 0) {
+            let (applied, answered) = (self.apply.count, self.answer.count);
+            return Err(format!("{applied} orders were applied, {answered} answered").into());
+        }
+        Ok(())
+    }
+}
+
 /// How a quantity is spread; microseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Spread {
@@ -139,4 +153,24 @@ pub(crate) fn say(line: &str) {
 
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_in_which_nothing_came_through_is_an_error() {
+        let send = Send {
+            rate: 1,
+            seconds: 1.0,
+            orders: 0,
+            stuck: 0,
+        };
+        let mut told = Told::default();
+        assert!(told.expect(send).is_err());
+        told.acked = 1;
+        assert!(told.expect(send).is_ok());
+        assert!(told.expect(Send { orders: 1, ..send }).is_err());
+    }
 }

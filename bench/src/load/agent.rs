@@ -200,3 +200,39 @@ fn message(body: agent_message::Body) -> pb::AgentMessage {
         body: Some(body),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(agent: &Agent, up_to_seq: u64, rewind: bool) -> Vec<u8> {
+        let ack = pb::LogAck {
+            kind: pb::LogKind::Telemetry.into(),
+            log_id: agent.telemetry_log.clone(),
+            up_to_seq,
+            rewind,
+            ..pb::LogAck::default()
+        };
+        let body = Some(headend_message::Body::LogAck(ack));
+        pb::HeadendMessage {
+            traceparent: None,
+            body,
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn a_full_window_waits_for_an_acknowledgement() {
+        let mut agent = Agent::new(0);
+        for _ in 0..WINDOW {
+            assert!(agent.has_room());
+            agent.sent(Instant::now());
+        }
+        assert!(!agent.has_room());
+        let bytes = ack(&agent, 2, false);
+        assert!(matches!(agent.hear(&bytes), Heard::Acked(sent) if sent.len() == 2));
+        assert!(agent.has_room());
+        let bytes = ack(&agent, 2, true);
+        assert!(matches!(agent.hear(&bytes), Heard::Rewound));
+    }
+}

@@ -220,3 +220,19 @@ impl Beat {
         now >= self.end
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_due_meanwhile_is_made_up_for_until_the_end() {
+        let start = Instant::now();
+        let mut beat = Beat::new(start, 10, 1.0);
+        let late = start + Duration::from_secs(60);
+        let due = std::iter::from_fn(|| beat.due(late)).count();
+        assert_eq!(due, 10);
+        assert!(beat.is_over(late));
+        assert!(Beat::new(start, 0, 1.0).due(late).is_none());
+    }
+}

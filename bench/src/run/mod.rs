@@ -65,6 +65,9 @@ impl Scale {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
+    if let Some(agent) = options.edge_agent.as_deref().filter(|path| !path.is_file()) {
+        return Err(format!("--edge-agent: there is no program {}", agent.display()).into());
+    }
     let mut scale = if options.quick {
         Scale {
             agents: 200,
@@ -197,6 +200,9 @@ fn rows(scale: &Scale, whole: &Pair, smaller: &[Pair]) -> Vec<Row> {
     let dropped = |rounds: &[Figures]| rounds.iter().map(Figures::dropped).sum::<u64>() as f64;
     let mut rows = vec![
         whole.beside("processor per million messages", "s", Some(1.25), cost),
+        whole.beside("the load itself late p99", "ms", None, |f| {
+            ms(f.steady.late.p99)
+        }),
         whole.beside("age of telemetry p50", "ms", None, |f| ms(f.age.p50)),
         whole.beside("age of telemetry p99", "ms", Some(2.0), |f| ms(f.age.p99)),
         whole.beside("acknowledgement p50", "ms", None, |f| ms(f.steady.ack.p50)),
@@ -241,14 +247,10 @@ fn rows(scale: &Scale, whole: &Pair, smaller: &[Pair]) -> Vec<Row> {
         ));
         let (bare_few, headend_few) = pair.of(cost);
         let (bare, headend) = whole.of(cost);
+        // Beside the bare server's: what grows for both, the caches of the machine do.
         let name = format!("growth of it from {agents} to {}", scale.agents);
-        rows.push(Row::alone(
-            &name,
-            "times",
-            Some(bare / bare_few),
-            headend / headend_few,
-            1.2,
-        ));
+        let (bare, headend) = (bare / bare_few, headend / headend_few);
+        rows.push(Row::beside(&name, "times", bare, headend, Some(1.2)));
     }
     rows
 }

@@ -99,22 +99,33 @@ impl Side {
         let _: Spread = self.process.ask(&nothing)?;
         let before = self.process.cpu_seconds()?;
         let told: Told = self.load.ask(&Task::Send(steady))?;
+        told.expect(steady)?;
         let cpu = self.process.cpu_seconds()? - before;
         let ask = AskAges {
             since_us: told.began_us,
             agents: self.agents.min(ASKED),
         };
+        let age: Spread = self.process.ask(&ask)?;
+        if age.count == 0 {
+            return Err("the server holds no telemetry of what was sent".into());
+        }
         let mut figures = Figures {
             cpu_per_million: cpu / told.sent as f64 * 1e6,
-            age: self.process.ask(&ask)?,
+            age,
             steady: told,
             ..Figures::default()
         };
         if whole {
             let orders = scale.orders;
-            figures.ordered = self.load.ask(&Task::Send(Send { orders, ..steady }))?;
-            let stuck = scale.stuck;
-            figures.stuck = self.load.ask(&Task::Send(Send { stuck, ..steady }))?;
+            let ordered = Send { orders, ..steady };
+            figures.ordered = self.load.ask(&Task::Send(ordered))?;
+            figures.ordered.expect(ordered)?;
+            let stuck = Send {
+                stuck: scale.stuck,
+                ..steady
+            };
+            figures.stuck = self.load.ask(&Task::Send(stuck))?;
+            figures.stuck.expect(stuck)?;
             sleep(scale.settle(SETTLE));
             let at_once = self.agents;
             let storm: Told = self.load.ask(&Task::Storm { at_once })?;
