@@ -117,7 +117,7 @@ pub struct LogHead {
     /// to be declared. Equal to next_seq when there is nothing to say.
     #[prost(uint64, tag = "3")]
     pub first_seq: u64,
-    /// The number the next entry will get; numbers start at 1.
+    /// The number the next entry will get; numbers start at 1 and end below 2^53.
     #[prost(uint64, tag = "4")]
     pub next_seq: u64,
 }

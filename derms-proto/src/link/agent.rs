@@ -62,6 +62,10 @@ pub enum LogKind {
     Report,
 }
 
+/// No number of a log is above this, 2⁵³, nor is the number it continues with: at a million entries
+/// a second that is 285 years, and it fits a signed 64-bit column.
+pub const MAX_SEQ: u64 = 1 << 53;
+
 /// Which part of a log the agent holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogHead {
@@ -72,7 +76,7 @@ pub struct LogHead {
     /// Oldest number that is not acknowledged, of an entry held or inside a gap that is to be
     /// declared; equal to `next_seq` when there is nothing to say.
     pub first_seq: u64,
-    /// Number of the next entry; from 1.
+    /// Number of the next entry; from 1 up to [`MAX_SEQ`].
     pub next_seq: u64,
 }
 

@@ -13,8 +13,8 @@ use crate::{CloseReason, Timestamp};
 
 pub use self::agent::{
     AgentHeartbeat, AssetHealth, AssetState, AssetUpdate, Control, Event, Gap, GapReason,
-    InvalidClaim, LogHead, LogKind, Rating, Register, Report, ReportBatch, ReportEntry, Sample,
-    SetpointPhase, SetpointReport, Severity, Software, TelemetryBatch,
+    InvalidClaim, LogHead, LogKind, MAX_SEQ, Rating, Register, Report, ReportBatch, ReportEntry,
+    Sample, SetpointPhase, SetpointReport, Severity, Software, TelemetryBatch,
 };
 pub use self::headend::{
     FollowUp, Grant, GrantStatus, Limits, LogAck, LogCursor, RefusalCode, RefusedEntry, Registered,

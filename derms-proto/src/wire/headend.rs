@@ -7,7 +7,7 @@ use super::agent::{close, close_out};
 use super::register::capabilities;
 use super::scalar::{
     Fault, bounded, cut, duration, duration_out, from_one, id, id_text, interval, nanos_out,
-    optional_duration, positive, power, timestamp, timestamp_out,
+    optional_duration, positive, power, seq, timestamp, timestamp_out,
 };
 use super::word::{self, LogKindRead};
 use crate::MAX_DURATION;
@@ -168,7 +168,7 @@ fn log_cursor(pb: &pb::LogCursor) -> Result<Option<LogCursor>, Fault> {
     Ok(Some(LogCursor {
         kind,
         log_id: id("logs.log_id", &pb.log_id)?,
-        next_seq: from_one("logs.next_seq", pb.next_seq)?,
+        next_seq: seq("logs.next_seq", pb.next_seq)?,
     }))
 }
 
@@ -328,7 +328,7 @@ fn log_ack_out(ack: LogAck) -> pb::LogAck {
 
 fn refused(pb: pb::RefusedEntry) -> Result<RefusedEntry, Fault> {
     Ok(RefusedEntry {
-        seq: from_one("refused.seq", pb.seq)?,
+        seq: seq("refused.seq", pb.seq)?,
         code: word::refusal_code(pb.code),
         text: pb.text.map(|text| cut(text, MAX_TEXT_BYTES)),
     })

@@ -1,8 +1,8 @@
 //! Who an agent is, what it serves and what it is doing.
 
 use super::scalar::{
-    Fault, bounded, cut, duration_out, finite, from_one, id, id_text, label, optional_duration,
-    optional_power, positive, power, timestamp_out,
+    Fault, bounded, cut, duration_out, finite, id, id_text, label, optional_duration,
+    optional_power, positive, power, seq, timestamp_out,
 };
 use super::word::{self, LogKindRead};
 use super::{MAX_NAME_BYTES, MAX_TEXT_BYTES};
@@ -89,8 +89,8 @@ fn log_head(pb: &pb::LogHead) -> Result<Option<LogHead>, Fault> {
         LogKindRead::Unknown => return Ok(None),
         LogKindRead::Unspecified => return Err(Fault::missing("logs.kind")),
     };
-    let first_seq = from_one("logs.first_seq", pb.first_seq)?;
-    if pb.next_seq < first_seq {
+    let first_seq = seq("logs.first_seq", pb.first_seq)?;
+    if seq("logs.next_seq", pb.next_seq)? < first_seq {
         return Err(Fault::new(
             "logs.next_seq",
             format_args!("is {}, below first_seq {first_seq}", pb.next_seq),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::MAX_ITEMS;
-use crate::link::{Refusal, WireError};
+use crate::link::{MAX_SEQ, Refusal, WireError};
 use crate::{InvalidId, Power, Timestamp};
 
 /// The longest duration of the protobuf type, about 10,000 years.
@@ -100,17 +100,24 @@ pub(super) fn from_one(field: &'static str, number: u64) -> Result<u64, Fault> {
     }
 }
 
+/// A number in a log, or the next one.
+pub(super) fn seq(field: &'static str, number: u64) -> Result<u64, Fault> {
+    let number = from_one(field, number)?;
+    if number > MAX_SEQ {
+        Err(Fault::new(
+            field,
+            format_args!("is {number}, above {MAX_SEQ}; no log gets that long"),
+        ))
+    } else {
+        Ok(number)
+    }
+}
+
 /// The numbers of a batch: `first`, and room for `len` of them.
 pub(super) fn first_seq(first: u64, len: usize) -> Result<u64, Fault> {
-    let first = from_one("first_seq", first)?;
-    let len = u64::try_from(len).unwrap_or(u64::MAX);
-    match first.checked_add(len) {
-        Some(_) => Ok(first),
-        None => Err(Fault::new(
-            "first_seq",
-            format_args!("is {first}; too high for {len} entries"),
-        )),
-    }
+    let first = seq("first_seq", first)?;
+    // No overflow: both are far below 2^63.
+    seq("first_seq", first + len as u64).map(|_| first)
 }
 
 pub(super) fn timestamp(

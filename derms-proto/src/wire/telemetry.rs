@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::scalar::{
-    Fault, bounded, cut, first_seq, from_one, id, id_text, timestamp, timestamp_out,
-};
+use super::scalar::{Fault, bounded, cut, first_seq, id, id_text, seq, timestamp, timestamp_out};
 use super::{MAX_DETAILS, MAX_NAME_BYTES, MAX_TEXT_BYTES, word};
 use crate::link::{Gap, Refusal, Sample, TelemetryBatch};
 use crate::{Detail, Measurements, Power, pb};
@@ -177,7 +175,9 @@ fn gaps(gaps: Vec<pb::Gap>, first_sample: u64, samples: usize) -> Result<Vec<Gap
                  reason,
              }| {
                 let gap = format_args!("{first_seq} to {last_seq}");
-                if from_one("gaps", first_seq)? > last_seq {
+                // The log goes on after it.
+                seq("gaps", last_seq.saturating_add(1))?;
+                if seq("gaps", first_seq)? > last_seq {
                     return Err(Fault::new("gaps", format_args!("{gap} runs backwards")));
                 }
                 if first_seq <= previous {

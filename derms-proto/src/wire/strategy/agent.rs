@@ -52,12 +52,12 @@ fn software() -> impl Strategy<Value = Software> {
 }
 
 fn log_head() -> impl Strategy<Value = LogHead> {
-    (log_kind(), id(), 1_u64.., any::<u32>()).prop_map(
+    (log_kind(), id(), 1..=MAX_SEQ, any::<u32>()).prop_map(
         |(kind, log_id, first_seq, held): (_, _, u64, u32)| LogHead {
             kind,
             log_id,
             first_seq,
-            next_seq: first_seq.saturating_add(held.into()),
+            next_seq: (first_seq + u64::from(held)).min(MAX_SEQ),
         },
     )
 }
@@ -149,7 +149,7 @@ fn report() -> impl Strategy<Value = ReportBatch> {
             report,
         })
     });
-    (id(), 1..u64::MAX - 4, vec(entry, 0..4)).prop_map(|(log_id, first_seq, entries)| ReportBatch {
+    (id(), 1..MAX_SEQ - 4, vec(entry, 0..4)).prop_map(|(log_id, first_seq, entries)| ReportBatch {
         log_id,
         first_seq,
         entries,

@@ -39,7 +39,7 @@ pub(in crate::wire) fn headend_message() -> impl Strategy<Value = HeadendMessage
 }
 
 fn registered() -> impl Strategy<Value = Registered> {
-    let cursor = (log_kind(), id(), 1_u64..).prop_map(|(kind, log_id, next_seq)| LogCursor {
+    let cursor = (log_kind(), id(), 1..=MAX_SEQ).prop_map(|(kind, log_id, next_seq)| LogCursor {
         kind,
         log_id,
         next_seq,
@@ -143,8 +143,11 @@ fn log_ack() -> impl Strategy<Value = LogAck> {
         RefusalCode::Invalid,
         RefusalCode::Unknown,
     ]);
-    let refused =
-        (1_u64.., code, of(text())).prop_map(|(seq, code, text)| RefusedEntry { seq, code, text });
+    let refused = (1..=MAX_SEQ, code, of(text())).prop_map(|(seq, code, text)| RefusedEntry {
+        seq,
+        code,
+        text,
+    });
     (
         log_kind(),
         id(),

@@ -139,7 +139,7 @@ fn details_are_bounded() {
 }
 
 #[test]
-fn numbers_of_a_log_begin_at_one_and_do_not_overflow() {
+fn numbers_of_a_log_begin_at_one_and_stay_within_their_bound() {
     let from = |first_seq| {
         read_telemetry(pb::Telemetry {
             first_seq,
@@ -148,8 +148,10 @@ fn numbers_of_a_log_begin_at_one_and_do_not_overflow() {
         .map_err(|e| e.field)
     };
     assert_eq!(from(0), Err("first_seq"));
-    assert_eq!(from(u64::MAX), Err("first_seq"));
-    assert!(from(u64::MAX - 1).is_ok());
+    for too_high in [MAX_SEQ, MAX_SEQ + 1, u64::MAX] {
+        assert_eq!(from(too_high), Err("first_seq"), "no room for the sample");
+    }
+    assert!(from(MAX_SEQ - 1).is_ok());
 
     let head = |first_seq, next_seq| pb::LogHead {
         kind: pb::LogKind::Report.into(),
@@ -166,6 +168,8 @@ fn numbers_of_a_log_begin_at_one_and_do_not_overflow() {
     };
     assert_eq!(logs(head(0, 1)), Err("logs.first_seq"));
     assert_eq!(logs(head(2, 1)), Err("logs.next_seq"));
+    assert_eq!(logs(head(1, MAX_SEQ + 1)), Err("logs.next_seq"));
+    assert!(logs(head(MAX_SEQ, MAX_SEQ)).is_ok());
     assert!(logs(head(1, 1)).is_ok());
     let newer = logs(pb::LogHead {
         kind: 99,
@@ -204,6 +208,7 @@ fn gaps_are_in_order_and_apart_from_the_samples() {
         &[(9, 10)],
         &[(11, 11)],
         &[(1, u64::MAX)],
+        &[(12, MAX_SEQ)],
     ] {
         assert_eq!(gaps(bad), Err("gaps"), "{bad:?}");
     }
