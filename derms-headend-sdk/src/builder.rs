@@ -15,8 +15,9 @@ use crate::error::BuildError;
 use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
+use crate::prune;
 use crate::registry::Registry;
-use crate::store::{MemoryStore, Store};
+use crate::store::{MemoryStore, Retention, Store};
 
 /// Sets up a [`Headend`].
 #[derive(Debug)]
@@ -74,6 +75,21 @@ impl HeadendBuilder {
         self
     }
 
+    /// Most memory, in bytes, for telemetry that waits for the store, and as much again for reports
+    /// and for heartbeats. What agents send beyond it they are told to keep and to send again;
+    /// nothing of that is acknowledged. At least 1 MiB, default 64 MiB.
+    pub fn store_backlog(mut self, bytes: usize) -> Self {
+        self.config.ingest.bytes = bytes;
+        self
+    }
+
+    /// How long the store keeps what is over; the headend lets it forget the rest every hour.
+    /// Default: [`Retention::default`].
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.config.retention = retention;
+        self
+    }
+
     /// How long [`Headend::serve`] waits for open streams and requests before it cuts them. At
     /// most 1 day, default 10 s.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
@@ -119,13 +135,13 @@ impl HeadendBuilder {
             stop.cancel();
             return Err(error.into());
         }
-        let ingest = Ingest::start(
-            &self.store,
-            &dispatcher,
-            config.ingest_queue,
-            &background,
-            &stop,
-        );
+        let ingest = Ingest::start(&self.store, &dispatcher, config.ingest, &background, &stop);
+        background.spawn(prune::run(
+            Arc::clone(&self.store),
+            config.retention.clone(),
+            self.clock.clone(),
+            stop.clone(),
+        ));
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -146,6 +162,9 @@ impl HeadendBuilder {
 
 /// The longest interval; far above what is useful, far below where adding to a time overflows.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Room for a few of the largest batches.
+const LEAST_BACKLOG: usize = 1 << 20;
 
 fn check(config: &Config) -> Result<(), BuildError> {
     let millisecond = Duration::from_millis(1);
@@ -178,6 +197,12 @@ fn check(config: &Config) -> Result<(), BuildError> {
         return Err(BuildError::OutOfRange {
             setting: "max_assets_per_agent",
             remedy: "give 1 to 1,024",
+        });
+    }
+    if config.ingest.bytes < LEAST_BACKLOG {
+        return Err(BuildError::OutOfRange {
+            setting: "store_backlog",
+            remedy: "give at least 1 MiB",
         });
     }
     if config.max_sessions == 0 {
@@ -218,6 +243,7 @@ mod tests {
             ),
             (builder().drain_limit(Duration::MAX), "drain_limit"),
             (builder().max_sessions(0), "max_sessions"),
+            (builder().store_backlog(0), "store_backlog"),
             (builder().max_assets_per_agent(0), "max_assets_per_agent"),
             (
                 builder().max_assets_per_agent(1_025),

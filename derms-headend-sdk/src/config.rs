@@ -7,6 +7,9 @@ use std::time::Duration;
 use derms_proto::Timestamp;
 use derms_proto::link::Limits;
 
+use crate::ingest::Bounds;
+use crate::store::Retention;
+
 /// Where the time comes from: the machine's wall clock, or a test's.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
@@ -53,10 +56,11 @@ pub(crate) struct Config {
     pub(crate) max_sessions: usize,
     pub(crate) outbound_queue: usize,
     pub(crate) slow_consumer_after: Duration,
-    /// Batches that wait for the store, all agents together.
-    pub(crate) ingest_queue: usize,
+    /// What may wait for the store, all agents together.
+    pub(crate) ingest: Bounds,
     pub(crate) drain_spread: Duration,
     pub(crate) drain_limit: Duration,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Config {
@@ -75,9 +79,13 @@ impl Default for Config {
             max_sessions: 20_000,
             outbound_queue: 256,
             slow_consumer_after: Duration::from_secs(10),
-            ingest_queue: 16_384,
+            ingest: Bounds {
+                batches: 1 << 18,
+                bytes: 64 << 20,
+            },
             drain_spread: Duration::from_secs(5),
             drain_limit: Duration::from_secs(10),
+            retention: Retention::default(),
         }
     }
 }

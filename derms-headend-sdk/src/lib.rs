@@ -50,12 +50,14 @@
 //!
 //! # Watching
 //! The crate logs with `tracing`; it installs no subscriber, reads no environment and binds no port
-//! unasked. `GET /healthz` and `GET /readyz` are for probes.
+//! unasked. `GET /healthz` and `GET /readyz` are for probes. See [`HeadendService`].
 //!
 //! # Features
 //! | name | what it adds | default |
 //! |---|---|---|
 //! | `conformance` | contract tests that any [`store::Store`] can be run through | no |
+//! | `sqlite` | `store::SqliteStore`, a file; SQLite itself is compiled in | no |
+//! | `postgres` | `store::PostgresStore`, a database, with TimescaleDB where it is there | no |
 
 mod api;
 mod auth;
@@ -72,6 +74,7 @@ mod ingest;
 mod latest;
 mod mailbox;
 mod peer;
+mod prune;
 mod registry;
 mod serve;
 mod service;
@@ -93,7 +96,10 @@ pub use service::{HeadendService, ResponseFuture};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-// The guide lies outside of the package: its code is tested where the whole workspace is.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/embedding.md")]
+#[doc = include_str!("../docs/embedding.md")]
 struct EmbeddingGuide;
+
+#[cfg(all(doctest, feature = "conformance"))]
+#[doc = include_str!("../docs/store-guide.md")]
+struct StoreGuide;

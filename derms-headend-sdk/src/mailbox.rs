@@ -47,6 +47,8 @@ pub(crate) struct Stored {
     /// The agent has not been told yet.
     pub(crate) unsaid: bool,
     pub(crate) refused: Vec<RefusedEntry>,
+    /// Batches behind it that could not be stored.
+    pub(crate) not_kept: usize,
 }
 
 impl Wishes {
@@ -103,6 +105,11 @@ impl Mailbox {
         }
     }
 
+    /// A batch of this log that was accepted can't be stored: the agent must send it again.
+    pub(crate) fn not_kept(&self, kind: LogKind) {
+        self.wish(|wishes| wishes.stored(kind).not_kept += 1);
+    }
+
     /// What was stored and acknowledged since the last look.
     pub(crate) fn settled(&self) -> (Stored, Stored) {
         let mut inside = self.inside.lock();
@@ -110,7 +117,8 @@ impl Mailbox {
             telemetry, report, ..
         } = &mut inside.wishes;
         let [telemetry, report] = [telemetry, report].map(|stored| {
-            if stored.unsaid {
+            // What was not kept is behind what was stored, and the task was woken for it.
+            if stored.unsaid || stored.not_kept > 0 {
                 Stored::default()
             } else {
                 std::mem::take(stored)

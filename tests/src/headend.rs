@@ -4,12 +4,14 @@ use std::net::{SocketAddr, TcpListener};
 
 use derms_client::Client;
 
+use crate::folder::Folder;
 use crate::process::{Process, Program};
 
 /// The port is the system's choice.
 pub const FREE: &str = "127.0.0.1:0";
 
-/// A `der_headend` that listens, with the sample fleet.
+/// A `der_headend` that listens, with the sample fleet and, unless told otherwise, a data folder of
+/// its own.
 #[derive(Debug)]
 pub struct HeadendProcess {
     /// The process.
@@ -20,6 +22,8 @@ pub struct HeadendProcess {
     pub http: String,
     /// Where agents go, `host:port`.
     pub grpc: String,
+    /// Its data folder, if it is one of its own; removed with this.
+    pub data: Option<Folder>,
 }
 
 impl HeadendProcess {
@@ -28,15 +32,35 @@ impl HeadendProcess {
     /// # Panics
     /// It does not listen within a minute.
     pub async fn start() -> Self {
-        Self::of(Program::new("der_headend").args(["--http-addr", FREE, "--grpc-addr", FREE])).await
+        let folder = Folder::new();
+        let data = folder.path().display().to_string();
+        let args = [
+            "--http-addr",
+            FREE,
+            "--grpc-addr",
+            FREE,
+            "--data-dir",
+            &data,
+        ];
+        let mut this = Self::of(Program::new("der_headend").args(args)).await;
+        this.data = Some(folder);
+        this
     }
 
-    /// Starts one on these addresses.
+    /// Starts one on these addresses, with its memory where `database` says.
     ///
     /// # Panics
     /// It does not listen within a minute.
-    pub async fn at(http: &str, grpc: &str) -> Self {
-        Self::of(Program::new("der_headend").args(["--http-addr", http, "--grpc-addr", grpc])).await
+    pub async fn at(http: &str, grpc: &str, database: &str) -> Self {
+        let args = [
+            "--http-addr",
+            http,
+            "--grpc-addr",
+            grpc,
+            "--database-url",
+            database,
+        ];
+        Self::of(Program::new("der_headend").args(args)).await
     }
 
     /// Starts this one.
@@ -54,6 +78,7 @@ impl HeadendProcess {
             client: Client::new(base).expect("a client"),
             http,
             grpc,
+            data: None,
         }
     }
 }

@@ -1,14 +1,18 @@
 //! What the tests of several sides share: the programs as processes, a link that can be cut, and
 //! waiting for a condition with an end.
 
+mod folder;
 mod headend;
+mod postgres;
 mod process;
 mod proxy;
 mod tree;
 
 use std::time::Duration;
 
+pub use folder::Folder;
 pub use headend::{FREE, HeadendProcess, lasting_address};
+pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};
 pub use proxy::Proxy;
 pub use tree::{Relative, children_of};

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use derms_client::{Client, DispatchOptions};
 use derms_proto::{AgentMode, AssetId, DispatchStatus, NewDispatch, Power};
-use derms_tests::{FREE, HeadendProcess, Process, Program, Relative, children_of, until};
+use derms_tests::{
+    FREE, Folder, HeadendProcess, Process, Program, Relative, children_of, lasting_address, until,
+};
 use rustix::process::Signal;
 
 const BESS_1: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
@@ -26,6 +28,8 @@ struct Demo {
     client: Client,
     /// Where agents go, as it was printed.
     grpc: String,
+    /// What its headend keeps.
+    data: Folder,
 }
 
 impl Demo {
@@ -36,7 +40,12 @@ impl Demo {
     }
 
     async fn of(args: &[&str]) -> Self {
-        let mut launcher = Process::start("agent_launcher", args);
+        let data = Folder::new();
+        let path = data.path().display().to_string();
+        let mut launcher = Program::new("agent_launcher")
+            .args(args.iter().copied())
+            .args(["--data-dir", &path])
+            .start();
         let mut after = async |word: &str| {
             let line = launcher.says(&format!("  {word}  ")).await;
             line.split_whitespace().nth(1).unwrap().to_owned()
@@ -66,6 +75,7 @@ impl Demo {
             launcher,
             client,
             grpc,
+            data,
         }
     }
 
@@ -283,7 +293,12 @@ async fn the_launcher_tells_when_its_headend_can_not_listen_and_ends() {
     let headend = HeadendProcess::start().await;
     let taken = headend.http.as_str();
     let args = ["--with-headend", "--http-addr", taken, "--grpc-addr", FREE];
-    let output = Program::new("agent_launcher").args(args).run().await;
+    let data = Folder::new();
+    let output = Program::new("agent_launcher")
+        .args(args)
+        .env("DERMS_DATA_DIR", &data.path().display().to_string())
+        .run()
+        .await;
     assert_eq!(output.code, Some(1));
     assert!(output.stderr.contains(taken), "{}", output.stderr);
     assert!(
@@ -291,4 +306,67 @@ async fn the_launcher_tells_when_its_headend_can_not_listen_and_ends() {
         "{}",
         output.stderr
     );
+}
+
+#[tokio::test]
+async fn a_headend_that_is_killed_and_started_again_has_its_history_and_its_orders() {
+    let (http, grpc) = (lasting_address().to_string(), lasting_address().to_string());
+    let at = ["--http-addr", &http, "--grpc-addr", &grpc];
+    let demo = Demo::of(&[&["--with-headend"], &at[..]].concat()).await;
+    let (leased, waits) = (id(BESS_1), id(BESS_2));
+    let order = NewDispatch::asset(leased, Power::from_mw(5.0)).lasting(Duration::from_secs(600));
+    let wait = DispatchOptions::new().wait(SOON);
+    let active = demo.client.dispatch_with(&order, wait).await.unwrap();
+    assert_eq!(active.status, DispatchStatus::Active);
+    // An order that waits for an agent that is gone.
+    let agents = demo.children();
+    let gone = agents.iter().find(|child| child.has(BESS_2)).unwrap();
+    gone.signal(Signal::KILL);
+    demo.until_connected(waits, false).await;
+    let order = NewDispatch::asset(waits, Power::from_mw(-3.0));
+    let pending = demo.client.dispatch(&order).await.unwrap();
+    assert_eq!(pending.status, DispatchStatus::Pending);
+    let history = async || {
+        let page = demo
+            .client
+            .telemetry_history(leased, Default::default())
+            .await;
+        page.ok().map(|page| page.items.len())
+    };
+    let before = until("history", SOON, async || {
+        history().await.filter(|rows| *rows > 0)
+    })
+    .await;
+
+    let headend = agents
+        .iter()
+        .find(|child| child.has("--exit-with-parent") && child.has(&http));
+    let headend = headend.unwrap();
+    headend.signal(Signal::KILL);
+    until("its end", SOON, async || (!headend.runs()).then_some(())).await;
+    let folder = demo.data.path().display().to_string();
+    let program = Program::new("der_headend")
+        .args(at)
+        .args(["--data-dir", &folder]);
+    let again = HeadendProcess::of(program).await;
+
+    let known = async |id| demo.client.get_dispatch(id).await.unwrap();
+    assert_eq!(known(pending.id).await.status, DispatchStatus::Pending);
+    let now = known(active.id).await;
+    assert_eq!(now.status, DispatchStatus::Active);
+    assert_eq!(
+        now.transitions[..active.transitions.len()],
+        active.transitions
+    );
+    demo.until_connected(leased, true).await;
+    assert!(history().await.unwrap() >= before);
+    // The agent that comes back gets the order that has waited for it.
+    let agent = demo.agent(BESS_2);
+    until("the order at the device", SOON, async || {
+        (known(pending.id).await.status == DispatchStatus::Active).then_some(())
+    })
+    .await;
+    assert_eq!(agent.terminated().await, Some(0));
+    assert_eq!(again.process.terminated().await, Some(0));
+    demo.interrupt().await;
 }

@@ -1,5 +1,6 @@
 //! The steps that are a cargo command.
 
+use crate::postgres;
 use crate::shell::{self, Result};
 use crate::workspace::{LIBRARIES, Workspace};
 
@@ -29,6 +30,7 @@ pub(crate) fn build() -> Result<()> {
 
 /// Tests of every kind, the examples in the documentation among them.
 pub(crate) fn test() -> Result<()> {
+    postgres::ensure()?;
     shell::run(shell::cargo().args(["test", "--workspace", "--all-features"]))
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod advisories;
+mod api;
 mod bench;
 mod checks;
 mod ci;
@@ -14,7 +15,10 @@ mod codegen;
 mod deny;
 mod headend;
 mod layering;
+mod msrv;
 mod openapi;
+mod package;
+mod postgres;
 mod python;
 mod shell;
 mod step;
@@ -60,6 +64,16 @@ enum Task {
         #[arg(long, requires = "release")]
         force: bool,
     },
+    /// Write the public API of each library to docs/api.
+    Api {
+        /// Compare instead of writing, and fail on a difference, on a crate that may not show, and
+        /// on a break with the last release that the version does not tell.
+        #[arg(long, conflicts_with = "release")]
+        check: bool,
+        /// Keep it as that of the version in Cargo.toml, with which later ones are compared.
+        #[arg(long)]
+        release: bool,
+    },
     /// Write the OpenAPI document of the REST interface.
     Openapi {
         /// Compare instead of writing, and fail on a difference.
@@ -75,6 +89,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = api::as_rustdoc() {
+        return code;
+    }
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,6 +113,9 @@ fn run(args: Args) -> Result<()> {
         } => codegen::release(&version, force)?,
         Task::Codegen { check: true, .. } => codegen::check(&workspace)?,
         Task::Codegen { .. } => codegen::write()?,
+        Task::Api { check: true, .. } => api::check(&workspace)?,
+        Task::Api { release: true, .. } => api::release(&workspace)?,
+        Task::Api { .. } => api::write(&workspace)?,
         Task::Bench { args } => bench::run(&workspace, &args)?,
         Task::Openapi { check: true } => openapi::check(&openapi::generate()?)?,
         Task::Openapi { check: false } => openapi::write(&openapi::generate()?)?,

@@ -4,7 +4,9 @@ use clap::ValueEnum;
 
 use crate::shell::Result;
 use crate::workspace::Workspace;
-use crate::{advisories, bench, checks, codegen, deny, layering, openapi, python};
+use crate::{
+    advisories, api, bench, checks, codegen, deny, layering, msrv, openapi, package, python,
+};
 
 /// One step; the order of the variants is the order they run in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,8 +25,14 @@ pub(crate) enum Step {
     Test,
     /// The documentation has no warnings.
     Doc,
+    /// The public API is as listed, shows no crate but those that may, and keeps to its version.
+    Api,
     /// Each library builds with no feature and with each feature alone.
     Features,
+    /// Each library can be published: what is in its package builds, and says what it is.
+    Package,
+    /// No dependency asks for a later Rust than the libraries do.
+    Msrv,
     /// Layering, banned crates, licences and sources.
     Deny,
     /// No dependency has a known vulnerability.
@@ -61,7 +69,10 @@ impl Step {
             }
             Self::Test => checks::test(),
             Self::Doc => checks::doc(),
+            Self::Api => api::check(workspace),
             Self::Features => checks::features(workspace),
+            Self::Package => package::check(workspace),
+            Self::Msrv => msrv::check(workspace),
             Self::Deny => {
                 layering::check()?;
                 deny::check(workspace)

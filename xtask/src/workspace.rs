@@ -58,16 +58,24 @@ impl Workspace {
         self.target.join(profile).join(name)
     }
 
+    /// What cargo knows of a package of this workspace.
+    pub(crate) fn package(&self, name: &str) -> Result<&Value> {
+        self.packages()
+            .find(|package| package["name"] == name)
+            .ok_or_else(|| format!("the workspace has no package {name}").into())
+    }
+
+    /// The packages of this workspace.
+    pub(crate) fn packages(&self) -> impl Iterator<Item = &Value> {
+        self.metadata["packages"].as_array().into_iter().flatten()
+    }
+
     /// What a crate can be built with: no feature, each feature alone, and the default set
     /// where it is more than nothing. Each entry is the arguments for cargo.
     pub(crate) fn feature_sets(&self, package: &str) -> Result<Vec<Vec<String>>> {
-        let features = self.metadata["packages"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|entry| entry["name"] == package)
-            .and_then(|entry| entry["features"].as_object())
-            .ok_or_else(|| format!("the workspace has no package {package}"))?;
+        let features = self.package(package)?["features"]
+            .as_object()
+            .ok_or_else(|| format!("cargo metadata names no features of {package}"))?;
         let none = || vec!["--no-default-features".to_owned()];
         let mut sets = vec![none()];
         for (name, members) in features {

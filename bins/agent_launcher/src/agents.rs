@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::siblings::Siblings;
 
 /// What would make an agent serve something else than it is told to here.
-const NOT_PASSED_ON: [&str; 15] = [
+const NOT_PASSED_ON: [&str; 16] = [
     "AGENT_ID",
     "ASSET_ID",
     "ASSET_NAME",
@@ -24,6 +24,7 @@ const NOT_PASSED_ON: [&str; 15] = [
     "ASSET_FAILSAFE",
     "ASSET_FAILSAFE_AFTER_S",
     "GATEWAY_SITE_ID",
+    "DERMS_STATE_DIR",
 ];
 
 /// An agent that is to be started: its name for people, and what it serves.
@@ -49,6 +50,9 @@ pub(crate) fn start(
                 config.log_format.as_str(),
                 "--exit-with-parent",
             ]);
+        if let (Some(dir), [_, id]) = (&config.state_dir, serves) {
+            command.arg("--state-dir").arg(dir.join(id));
+        }
         for variable in NOT_PASSED_ON {
             command.env_remove(variable);
         }

@@ -59,6 +59,16 @@ pub(crate) struct Args {
     #[arg(long, env = "HEADEND_GRPC_ADDR", value_name = "HOST:PORT")]
     pub(crate) grpc_addr: Option<String>,
 
+    /// Where agents remember orders, reports and samples over a restart: a folder in it for each.
+    /// Default: none, all is kept in memory
+    #[arg(long, env = "DERMS_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
+    /// The folder in which the headend of --with-headend keeps history and orders. Default:
+    /// derms-data
+    #[arg(long, env = "DERMS_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -67,6 +77,8 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) assets: PathBuf,
+    /// Agents have a folder each in it; `None`: they keep all in memory.
+    pub(crate) state_dir: Option<PathBuf>,
     /// With at least one asset.
     pub(crate) fleet: Fleet,
     pub(crate) gateway: bool,
@@ -81,6 +93,7 @@ pub(crate) enum HeadendConfig {
     Start {
         http_addr: Option<SocketAddr>,
         grpc_addr: Option<SocketAddr>,
+        data_dir: Option<PathBuf>,
     },
     /// One that runs already.
     Running { grpc: Uri, rest: Uri },
@@ -109,11 +122,13 @@ impl Config {
             (true, None) => HeadendConfig::Start {
                 http_addr: listened("--http-addr (HEADEND_HTTP_ADDR)", args.http_addr)?,
                 grpc_addr: listened("--grpc-addr (HEADEND_GRPC_ADDR)", args.grpc_addr)?,
+                data_dir: args.data_dir,
             },
             (false, grpc) => running(grpc, args.http_addr.as_deref())?,
         };
         Ok(Self {
             assets: args.assets,
+            state_dir: args.state_dir,
             fleet,
             gateway: args.gateway,
             headend,
@@ -202,6 +217,7 @@ mod tests {
         let HeadendConfig::Start {
             http_addr,
             grpc_addr,
+            ..
         } = config.headend
         else {
             panic!("no headend is started");

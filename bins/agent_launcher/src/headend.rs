@@ -1,6 +1,7 @@
 //! Starts a headend and waits until it listens.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub(crate) async fn start(
     siblings: &Siblings,
     http_addr: Option<SocketAddr>,
     grpc_addr: Option<SocketAddr>,
+    data_dir: Option<&Path>,
 ) -> Result<Headend, Failure> {
     let mut command = Command::new(siblings.path("der_headend"));
     command.arg("--assets").arg(&config.assets);
@@ -45,6 +47,9 @@ pub(crate) async fn start(
         if let Some(value) = value {
             command.args([flag, &value.to_string()]);
         }
+    }
+    if let Some(folder) = data_dir {
+        command.arg("--data-dir").arg(folder);
     }
     command.args([
         "--log-format",

@@ -35,9 +35,17 @@ async fn start(config: &Config, children: &mut Children) -> Result<(String, Stri
         HeadendConfig::Start {
             http_addr,
             grpc_addr,
+            data_dir,
         } => {
             let siblings = Siblings::prepare(&["der_headend", "edge_agent"]).await?;
-            let headend = headend::start(config, &siblings, *http_addr, *grpc_addr).await?;
+            let headend = headend::start(
+                config,
+                &siblings,
+                *http_addr,
+                *grpc_addr,
+                data_dir.as_deref(),
+            )
+            .await?;
             children.add(Role::Headend, "der_headend".to_owned(), headend.child);
             (siblings, headend.rest, headend.grpc)
         }

@@ -4,9 +4,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use derms_headend_sdk::proto::Fleet;
+use derms_headend_sdk::store::Retention;
 use derms_program::{Failure, LogArgs, LogFormat, Stop, socket_address};
+
+use crate::database::{Database, DatabaseArgs};
+use crate::db;
+use crate::retention::RetentionArgs;
 
 /// A DERMS headend: agents dial in over gRPC, operators use REST.
 ///
@@ -42,17 +47,11 @@ pub(crate) struct Args {
     #[arg(long, env = "HEADEND_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = socket_address)]
     grpc_addr: SocketAddr,
 
-    /// Where history and orders are kept. This version knows `memory` alone: all is forgotten when
-    /// the process ends
-    // The value of the variable may hold a password.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        default_value = "memory"
-    )]
-    database_url: OsString,
+    #[command(flatten)]
+    database: DatabaseArgs,
+
+    #[command(flatten)]
+    retention: RetentionArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -60,11 +59,40 @@ pub(crate) struct Args {
     /// Stop when stdin is closed: a launcher that dies takes its headend with it
     #[arg(long, hide = true)]
     exit_with_parent: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look after the database instead of running a headend
+    #[command(arg_required_else_help = false)]
+    Db {
+        #[command(subcommand)]
+        task: db::Task,
+    },
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Run a headend.
+    Serve(Box<Config>),
+    /// Look after the database.
+    Db {
+        task: db::Task,
+        database: Database,
+        retention: Retention,
+        log_format: LogFormat,
+    },
 }
 
 /// A checked configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
+    pub(crate) database: Database,
+    pub(crate) retention: Retention,
     pub(crate) fleet: Fleet,
     pub(crate) http_addr: SocketAddr,
     pub(crate) grpc_addr: SocketAddr,
@@ -72,31 +100,38 @@ pub(crate) struct Config {
     pub(crate) exit_with_parent: bool,
 }
 
-impl Config {
+impl Job {
     /// From the arguments (the program's name first) and the environment.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
         let args: Args = derms_program::parse(args)?;
-        Ok(Self::check(&args).map_err(Failure::configuration)?)
+        Ok(Self::check(args).map_err(Failure::configuration)?)
     }
 
-    fn check(args: &Args) -> Result<Self, String> {
-        // Not quoted: it may hold a password.
-        if args.database_url != "memory" {
-            return Err(
-                "--database-url (DATABASE_URL): this version keeps its data in memory only; \
-                 write `memory` or leave it out"
-                    .to_owned(),
-            );
+    fn check(args: Args) -> Result<Self, String> {
+        let database = Database::check(&args.database)?;
+        let retention = args.retention.retention();
+        let log_format = args.log.log_format;
+        if let Some(Command::Db { task }) = args.command {
+            return Ok(Self::Db {
+                task,
+                database,
+                retention,
+                log_format,
+            });
         }
-        Ok(Self {
+        Ok(Self::Serve(Box::new(Config {
+            database,
+            retention,
             fleet: Fleet::load(&args.assets).map_err(|error| error.to_string())?,
             http_addr: args.http_addr,
             grpc_addr: args.grpc_addr,
-            log_format: args.log.log_format,
+            log_format,
             exit_with_parent: args.exit_with_parent,
-        })
+        })))
     }
+}
 
+impl Config {
     /// Whether REST and agents share a port.
     pub(crate) fn one_port(&self) -> bool {
         self.http_addr == self.grpc_addr && self.http_addr.port() != 0
@@ -109,9 +144,16 @@ mod tests {
 
     const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets.yaml");
 
-    fn parse(flags: &[&str]) -> Result<Config, Stop> {
+    fn parse(flags: &[&str]) -> Result<Job, Stop> {
         let all = ["der_headend", "--assets", FILE].into_iter();
-        Config::parse(all.chain(flags.iter().copied()).map(OsString::from))
+        Job::parse(all.chain(flags.iter().copied()).map(OsString::from))
+    }
+
+    fn served(flags: &[&str]) -> Config {
+        match parse(flags) {
+            Ok(Job::Serve(config)) => *config,
+            other => panic!("{flags:?} gave {other:?}"),
+        }
     }
 
     fn bad(flags: &[&str]) -> String {
@@ -126,7 +168,7 @@ mod tests {
 
     #[test]
     fn equal_addresses_mean_one_port_unless_the_system_chooses_it() {
-        let one_port = |flags: &[&str]| parse(flags).unwrap().one_port();
+        let one_port = |flags: &[&str]| served(flags).one_port();
         assert!(!one_port(&[]));
         assert!(one_port(&["--grpc-addr", "127.0.0.1:3001"]));
         let free = "127.0.0.1:0";
@@ -134,20 +176,52 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_is_not_built_is_refused_without_showing_its_password() {
-        let line = bad(&["--database-url", "postgres://me:secret@db/x"]);
-        assert!(line.contains("DATABASE_URL") && line.contains("write `memory`"));
-        assert!(!line.contains("secret"));
-        assert!(parse(&["--database-url", "memory"]).is_ok());
+    fn the_database_is_a_file_in_the_data_folder_unless_named() {
+        let folder = |config: Config| match config.database {
+            Database::Embedded { folder } => folder,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(folder(served(&[])), PathBuf::from("derms-data"));
+        assert_eq!(folder(served(&["--data-dir", "d"])), PathBuf::from("d"));
+        let line = bad(&["--database-url", "mysql://me:secret@db/x"]);
+        assert!(
+            line.contains("DATABASE_URL") && !line.contains("secret"),
+            "{line}"
+        );
+        assert!(matches!(
+            served(&["--database-url", "memory"]).database,
+            Database::Memory
+        ));
+    }
+
+    #[test]
+    fn a_task_of_the_database_needs_no_fleet_and_takes_its_flags_before_or_after() {
+        for args in [
+            ["--data-dir", "d", "db", "status"],
+            ["db", "status", "--data-dir", "d"],
+        ] {
+            let all = [&["der_headend", "--assets", "nowhere.yaml"], &args[..]].concat();
+            match Job::parse(all.into_iter().map(OsString::from)) {
+                Ok(Job::Db {
+                    task: db::Task::Status,
+                    database: Database::Embedded { folder },
+                    ..
+                }) => assert_eq!(folder, PathBuf::from("d")),
+                other => panic!("{args:?} gave {other:?}"),
+            }
+        }
     }
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 4] = [
+        let cases: [(&[&str], &str); 7] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
-            (&["--database", "memory"], "'--database-url'"),
+            (&["--database-ur", "memory"], "'--database-url'"),
+            (&["--telemetry-days", "0"], "(RETENTION_TELEMETRY_DAYS)"),
+            (&["db"], "status"),
+            (&["db", "statsu"], "status"),
         ];
         for (flags, words) in cases {
             let line = bad(flags);

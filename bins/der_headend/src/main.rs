@@ -1,7 +1,10 @@
 //! A DERMS headend, as it is: `der_headend --help`.
 
 mod args;
+mod database;
+mod db;
 mod listen;
+mod retention;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,7 +12,7 @@ use std::process::ExitCode;
 use derms_headend_sdk::Headend;
 use derms_program::{Failure, Signals, Stop, chain};
 
-use crate::args::Config;
+use crate::args::{Config, Job};
 use crate::listen::listen;
 
 fn main() -> ExitCode {
@@ -17,20 +20,38 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), Stop> {
-    let config = Config::parse(std::env::args_os())?;
-    derms_program::start_log(config.log_format)?;
+    let job = Job::parse(std::env::args_os())?;
+    derms_program::start_log(match &job {
+        Job::Serve(config) => config.log_format,
+        Job::Db { log_format, .. } => *log_format,
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::start(format!("can't start: {error}")))?;
-    Ok(runtime.block_on(run(config))?)
+    Ok(runtime.block_on(async {
+        match job {
+            Job::Serve(config) => run(*config).await,
+            Job::Db {
+                task,
+                database,
+                retention,
+                ..
+            } => db::run(&task, database, &retention).await,
+        }
+    })?)
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let one_port = config.one_port();
     let (sites, assets) = (config.fleet.sites().len(), config.fleet.assets().len());
-    let headend = Headend::builder(config.fleet)
+    let store = config.database.name();
+    let builder = Headend::builder(config.fleet).retention(config.retention);
+    let headend = config
+        .database
+        .give_to(builder)
+        .await?
         .build()
         .await
         .map_err(|error| Failure::start(chain(&error)))?;
@@ -43,7 +64,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         let rest = (http, headend.rest_service());
         (vec![rest, (grpc, headend.grpc_service())], grpc_addr)
     };
-    tracing::info!(%http_addr, %grpc_addr, sites, assets, store = "memory", "headend listens");
+    tracing::info!(%http_addr, %grpc_addr, sites, assets, store, "headend listens");
     warn_if_open("REST", http_addr);
     warn_if_open("the agent link", grpc_addr);
     let addresses = serde_json::json!({ "http_addr": http_addr, "grpc_addr": grpc_addr });

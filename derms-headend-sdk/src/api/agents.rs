@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use derms_proto::{AgentStatus, AssetId, AssetName, Page, Problem, SessionRecord};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::{PageParams, Params};
+use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
 
@@ -65,15 +67,30 @@ pub(super) async fn list(
     Json(agents)
 }
 
+/// Columns of sessions as CSV.
+const COLUMNS: &[&str] = &[
+    "agent_id",
+    "instance_id",
+    "epoch",
+    "peer",
+    "agent_version",
+    "assets",
+    "connected_at",
+    "disconnected_at",
+    "cause",
+    "text",
+];
+
 /// Sessions, newest first
 #[utoipa::path(get, path = "/agents/history", operation_id = "list_sessions", tag = "fleet", params(PageParams), responses(
-    (status = 200, description = "A page", body = Page<SessionRecord>),
+    (status = 200, description = "A page", content((Page<SessionRecord> = "application/json"), (String = "text/csv"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
     Params(params): Params<PageParams>,
-) -> Result<Json<Page<SessionRecord>>, Failure> {
-    Ok(Json(core.store.sessions(&params.into_query()?).await?))
+    wanted: Wanted,
+) -> Result<Response, Failure> {
+    wanted.page(core.store.sessions(&params.into_query()?).await?, COLUMNS)
 }

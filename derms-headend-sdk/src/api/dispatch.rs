@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::extract::{Body, Caller, Id, NoParams, Params, page};
+use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
 use crate::store::DispatchQuery;
@@ -167,21 +168,41 @@ pub(super) struct HistoryParams {
     cursor: Option<Cursor>,
 }
 
+/// Columns of orders as CSV; the shares of a site order are in its `children` in JSON alone.
+const COLUMNS: &[&str] = &[
+    "id",
+    "asset_id",
+    "site_id",
+    "mw",
+    "duration_s",
+    "ttl_s",
+    "revision",
+    "status",
+    "in_doubt",
+    "reason",
+    "text",
+    "applied_mw",
+    "created_at",
+    "expires_at",
+    "principal",
+];
+
 /// Orders, newest first; the shares of a site order stand under it
 #[utoipa::path(get, path = "/dispatch/history", operation_id = "list_dispatches", tag = "dispatch", params(HistoryParams), responses(
-    (status = 200, description = "A page", body = Page<Dispatch>),
+    (status = 200, description = "A page", content((Page<Dispatch> = "application/json"), (String = "text/csv"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
     Params(params): Params<HistoryParams>,
-) -> Result<Json<Page<Dispatch>>, Failure> {
+    wanted: Wanted,
+) -> Result<Response, Failure> {
     let query = DispatchQuery {
         asset: params.asset_id,
         site: params.site_id,
         status: params.status,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
-    Ok(Json(core.dispatcher.dispatches(&query).await?))
+    wanted.page(core.dispatcher.dispatches(&query).await?, COLUMNS)
 }

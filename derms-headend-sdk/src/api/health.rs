@@ -26,7 +26,7 @@ pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the headend takes work: its store can be reached, and it is not shutting down
+/// Whether the headend takes work: its store takes what it is given, and it is not shutting down
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "service", responses(
     (status = 200, description = "It does", body = Health),
     (status = 503, description = "`store_unavailable`, `draining`", body = Problem, content_type = "application/problem+json"),
@@ -36,5 +36,9 @@ pub(super) async fn readyz(State(core): State<Arc<Core>>) -> Result<Json<Health>
         return Err(Problem::new(ProblemCode::Draining, "the headend is shutting down").into());
     }
     core.store.ping().await?;
+    if let Some(what) = core.ingest.failing() {
+        let detail = format!("the store can be reached, but does not take {what}");
+        return Err(Problem::new(ProblemCode::StoreUnavailable, detail).into());
+    }
     Ok(Json(Health { status: "ready" }))
 }

@@ -4,12 +4,30 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use derms_proto::{AssetId, Heartbeat, Page, Problem, ProblemCode};
 
 use super::assets::find;
 use super::extract::{Id, NoParams, PageParams, Params};
+use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
+
+/// Columns as CSV.
+const COLUMNS: &[&str] = &[
+    "asset_id",
+    "agent_id",
+    "epoch",
+    "received_at",
+    "agent_time",
+    "uptime_s",
+    "outbox_depth",
+    "dropped_samples",
+    "availability",
+    "control",
+    "control_mw",
+    "read_errors",
+];
 
 /// The last heartbeat of the agent that serves an asset
 #[utoipa::path(get, path = "/heartbeat/{id}", operation_id = "get_heartbeat", tag = "telemetry",
@@ -39,7 +57,7 @@ pub(super) async fn get(
 #[utoipa::path(get, path = "/heartbeat/{id}/history", operation_id = "list_heartbeats", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset"), PageParams),
     responses(
-    (status = 200, description = "A page", body = Page<Heartbeat>),
+    (status = 200, description = "A page", content((Page<Heartbeat> = "application/json"), (String = "text/csv"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
@@ -48,9 +66,9 @@ pub(super) async fn history(
     State(core): State<Arc<Core>>,
     Id(id): Id<AssetId>,
     Params(params): Params<PageParams>,
-) -> Result<Json<Page<Heartbeat>>, Failure> {
+    wanted: Wanted,
+) -> Result<Response, Failure> {
     find(&core, id)?;
-    Ok(Json(
-        core.store.heartbeats(id, &params.into_query()?).await?,
-    ))
+    let page = core.store.heartbeats(id, &params.into_query()?).await?;
+    wanted.page(page, COLUMNS)
 }

@@ -8,6 +8,7 @@ mod document;
 mod extract;
 mod health;
 mod heartbeat;
+mod listing;
 mod problem;
 mod telemetry;
 

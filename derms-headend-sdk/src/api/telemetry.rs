@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use derms_proto::{
     AssetId, Cursor, Page, Problem, ProblemCode, TelemetryHistoryItem, TelemetrySnapshot, Timestamp,
 };
@@ -12,12 +13,49 @@ use utoipa::IntoParams;
 
 use super::assets::find;
 use super::extract::{Id, NoParams, Params, page};
+use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
 use crate::store::{TelemetryQuery, time_of};
 
 /// Longest bucket, seconds.
 const MAX_STEP_S: u64 = 366 * 24 * 3600;
+
+/// Columns of measurements as CSV.
+const MEASUREMENTS: &[&str] = &[
+    "asset_id",
+    "site_id",
+    "measured_at",
+    "received_at",
+    "quality",
+    "mw",
+    "mvar",
+    "voltage_v",
+    "frequency_hz",
+    "current_a",
+    "soc_pct",
+    "soh_pct",
+    "energy_in_mwh",
+    "energy_out_mwh",
+    "available_charge_mw",
+    "available_discharge_mw",
+    "setpoint_mw",
+    "status",
+    "details",
+];
+/// Columns of buckets as CSV.
+const BUCKETS: &[&str] = &[
+    "asset_id",
+    "from",
+    "to",
+    "count",
+    "mw.min",
+    "mw.mean",
+    "mw.max",
+    "soc_pct.min",
+    "soc_pct.mean",
+    "soc_pct.max",
+];
 
 /// The latest measurement of every asset that has one
 #[utoipa::path(get, path = "/telemetry", operation_id = "list_telemetry", tag = "telemetry", responses(
@@ -83,7 +121,8 @@ pub(super) struct HistoryParams {
 #[utoipa::path(get, path = "/telemetry/{id}/history", operation_id = "list_telemetry_history", tag = "telemetry",
     params(("id" = String, Path, format = "uuid", description = "The asset"), HistoryParams),
     responses(
-    (status = 200, description = "A page of measurements or, with `step`, of buckets", body = Page<TelemetryHistoryItem>),
+    (status = 200, description = "A page of measurements or, with `step`, of buckets",
+        content((Page<TelemetryHistoryItem> = "application/json"), (String = "text/csv"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
@@ -92,24 +131,21 @@ pub(super) async fn history(
     State(core): State<Arc<Core>>,
     Id(id): Id<AssetId>,
     Params(params): Params<HistoryParams>,
-) -> Result<Json<Page<TelemetryHistoryItem>>, Failure> {
+    wanted: Wanted,
+) -> Result<Response, Failure> {
     find(&core, id)?;
     let page = page(params.from, params.to, params.limit, params.cursor)?;
     let query = TelemetryQuery::new(id, page);
-    Ok(Json(match params.step {
-        None => {
-            let page = core.store.telemetry(&query).await?;
-            page.map(TelemetryHistoryItem::Measurement)
-        }
+    match params.step {
+        None => wanted.page(core.store.telemetry(&query).await?, MEASUREMENTS),
         Some(step) if (1..=MAX_STEP_S).contains(&step) => {
-            let page = core.store.telemetry_buckets(&query, step).await?;
-            page.map(TelemetryHistoryItem::Bucket)
+            wanted.page(core.store.telemetry_buckets(&query, step).await?, BUCKETS)
         }
         Some(_) => {
             let text = format!("step must be 1 to {MAX_STEP_S} seconds");
-            return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+            Err(Problem::new(ProblemCode::InvalidParameter, text).into())
         }
-    }))
+    }
 }
 
 /// The newest measurement of an asset as it looks now.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind};
+use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind, RefusedEntry};
 use derms_proto::{CloseReason, pb};
 use tokio::sync::mpsc;
 use tokio::task::coop;
@@ -24,7 +24,7 @@ use super::session::{Action, Rules, StreamSession};
 use crate::auth::Principal;
 use crate::bell::Bell;
 use crate::core::Core;
-use crate::ingest::{ReportItem, TelemetryItem};
+use crate::ingest::Item;
 use crate::mailbox::{Mailbox, Wishes};
 use crate::peer::ConnectionHandle;
 use crate::registry::{Outbound, Session};
@@ -215,14 +215,10 @@ impl Driver {
             Action::Send(message) => self.send(message, live),
             Action::Telemetry(accepted) => {
                 if let Some(session) = &live.session {
+                    let first_seq = accepted.first_seq;
                     let (append, refused) =
                         live.facts.telemetry(&self.core, session.agent_id, accepted);
-                    let mailbox = Arc::clone(&self.mailbox);
-                    let item = TelemetryItem {
-                        append,
-                        refused,
-                        mailbox,
-                    };
+                    let item = self.item(append, first_seq, refused);
                     if self.core.ingest.telemetry(item).is_err() {
                         live.state.not_kept(LogKind::Telemetry, Instant::now());
                     }
@@ -235,13 +231,9 @@ impl Driver {
             }
             Action::Report(accepted) => {
                 if let Some(session) = &live.session {
+                    let first_seq = accepted.first_seq;
                     let (append, refused) = facts::report(&self.core, session, accepted);
-                    let mailbox = Arc::clone(&self.mailbox);
-                    let item = ReportItem {
-                        append,
-                        refused,
-                        mailbox,
-                    };
+                    let item = self.item(append, first_seq, refused);
                     if self.core.ingest.reports(item).is_err() {
                         live.state.not_kept(LogKind::Report, Instant::now());
                     }
@@ -271,6 +263,15 @@ impl Driver {
                 live.end = Some(close);
             }
             Action::Ended(close) => live.end = Some(close),
+        }
+    }
+
+    fn item<A>(&self, append: A, first_seq: u64, refused: Vec<RefusedEntry>) -> Item<A> {
+        Item {
+            append,
+            first_seq,
+            refused,
+            mailbox: Arc::clone(&self.mailbox),
         }
     }
 
@@ -362,6 +363,9 @@ impl Driver {
                 }
                 Some(up_to) => live.state.settled(kind, up_to, stored.batches),
                 None => {}
+            }
+            for _ in 0..stored.not_kept {
+                live.state.not_kept(kind, Instant::now());
             }
         }
         if wishes.probe {

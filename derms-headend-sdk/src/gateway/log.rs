@@ -16,6 +16,8 @@ const REWIND_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq)]
 pub(crate) struct Accepted<T> {
     pub(crate) log: LogId,
+    /// It continued here before.
+    pub(crate) first_seq: u64,
     pub(crate) items: Vec<(u64, T)>,
     pub(crate) refused: Vec<RefusedEntry>,
     pub(crate) gaps: Vec<Gap>,
@@ -120,12 +122,14 @@ impl LogTrack {
             // All of it came before. Once stored, the agent should hear that again.
             return if self.durable == self.expected && self.in_hand == 0 {
                 self.in_hand += 1;
-                Ok(Some(self.accepted(
-                    Vec::new(),
-                    Vec::new(),
-                    Vec::new(),
+                Ok(Some(Accepted {
+                    log: self.id(),
+                    first_seq: self.expected,
+                    items: Vec::new(),
+                    refused: Vec::new(),
+                    gaps: Vec::new(),
                     next_seq,
-                )))
+                }))
             } else {
                 Ok(None)
             };
@@ -141,29 +145,20 @@ impl LogTrack {
                 Err(refusal) => refusals.push(refused(seq, &refusal)),
             }
         }
-        self.expected = next_seq;
+        let first_seq = std::mem::replace(&mut self.expected, next_seq);
         self.rewind = None;
         self.in_hand += 1;
-        Ok(Some(self.accepted(taken, refusals, new_gaps, next_seq)))
-    }
-
-    fn accepted<T>(
-        &self,
-        items: Vec<(u64, T)>,
-        refused: Vec<RefusedEntry>,
-        gaps: Vec<Gap>,
-        next_seq: u64,
-    ) -> Accepted<T> {
-        Accepted {
+        Ok(Some(Accepted {
             log: self.id(),
-            items,
-            refused,
-            gaps,
+            first_seq,
+            items: taken,
+            refused: refusals,
+            gaps: new_gaps,
             next_seq,
-        }
+        }))
     }
 
-    /// The batch just accepted was not kept after all.
+    /// A batch that was accepted was not kept after all, nor is what came behind it.
     pub(crate) fn not_kept(&mut self, now: Instant) {
         self.in_hand = self.in_hand.saturating_sub(1);
         self.go_back(now);

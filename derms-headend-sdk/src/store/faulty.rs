@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use super::{
     Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    ReportAppend, ReportFate, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
-    TelemetryQuery,
+    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, StoredReport,
+    TelemetryAppend, TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +43,18 @@ pub(crate) enum Fault {
     AnyAgentReports,
     AllInDoubt,
     NoneInDoubt,
+    NothingPruned,
+    AllPruned,
     /// What the headend must bear.
     CommitFails,
     CommitFailsAfter,
     SentFails,
     SentFailsAfter,
     AdvanceFails,
+    AppendFails,
+    AppendNever,
+    /// What ends this log at this number can't be stored.
+    Poison(LogId, u64),
 }
 
 /// All clones are the same store.
@@ -232,6 +238,19 @@ impl Store for FaultyStore {
     }
 
     async fn append_telemetry(&self, appends: &[TelemetryAppend]) -> Result<(), StoreError> {
+        let fault = self.state.lock().fault;
+        match fault {
+            Fault::AppendFails => return unavailable(),
+            Fault::Poison(log, next)
+                if !appends.iter().any(|a| (a.log, a.next_seq) == (log, next)) => {}
+            Fault::AppendNever | Fault::Poison(..) => {
+                return Err(StoreError::Corrupt {
+                    context: "on request".to_owned(),
+                    source: None,
+                });
+            }
+            _ => {}
+        }
         let mut appends = appends.to_vec();
         if self.has(Fault::GapsLost) {
             appends.iter_mut().for_each(|append| append.gaps.clear());
@@ -463,5 +482,17 @@ impl Store for FaultyStore {
         query: &HistoryQuery,
     ) -> Result<Page<Heartbeat>, StoreError> {
         self.inner.heartbeats(asset, query).await
+    }
+
+    async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
+        if self.has(Fault::NothingPruned) {
+            return Ok(Pruned::default());
+        }
+        let now = if self.has(Fault::AllPruned) {
+            Timestamp::MAX
+        } else {
+            now
+        };
+        self.inner.prune(retention, now).await
     }
 }

@@ -1,11 +1,16 @@
 //! What a headend must remember, behind one trait.
 //!
-//! [`MemoryStore`] is always built. A store of your own implements [`Store`] and runs through
-//! `conformance::check` (feature `conformance`), which checks the sentences that are written here.
+//! [`MemoryStore`] is always built, `SqliteStore` and `PostgresStore` with the features of their
+//! names. A store of your own implements [`Store`] and runs through `conformance::check` (feature
+//! `conformance`), which checks the sentences that are written here.
 
 mod memory;
 mod order;
+mod page;
 mod query;
+mod retention;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -27,6 +32,13 @@ pub use order::{
     StoredReport, status_of, summarise,
 };
 pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
+pub use retention::{Pruned, Retention};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::{OpenError, SchemaStatus, SqlStore};
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresOptions, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteOptions, SqliteStore};
 
 /// Counters that an agent tells of (its last epoch, its last revisions) count for no more than
 /// this, 2⁵³: no honest one comes near it, JSON holds it exactly, and above it there is room to
@@ -82,6 +94,21 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] when it may work later, [`StoreError::Corrupt`] when it won't.
+///
+/// # Example
+/// ```
+/// use derms_headend_sdk::store::{MemoryStore, Store};
+/// use derms_headend_sdk::{Headend, proto::Fleet};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml")?;
+/// let store = MemoryStore::new().samples_per_asset(900); // or yours
+/// assert!(!store.is_durable());
+/// let headend = Headend::builder(fleet).store(store).build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Whether what was acknowledged survives a restart of the headend; told to every agent.
@@ -205,6 +232,13 @@ pub trait Store: Debug + Send + Sync + 'static {
         asset: AssetId,
         query: &HistoryQuery,
     ) -> Result<Page<Heartbeat>, StoreError>;
+
+    /// Forgets a part of what is older than its retention, small enough that nobody waits long for
+    /// it; [`Pruned::more`] says that there is more of it. What is younger stays; of what is older
+    /// a day may stay longer. Never forgotten are open orders, epochs, revisions and the cursors of
+    /// logs; an order goes with its steps and its key, a site order with its shares when all have
+    /// ended.
+    async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError>;
 }
 
 /// The time by which a measurement is placed: when it was measured, or, when the clock at the edge

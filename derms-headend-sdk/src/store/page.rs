@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use derms_proto::{Cursor, Page, Timestamp};
 
-use super::super::{HistoryQuery, StoreError};
+use super::{HistoryQuery, StoreError};
 
 /// Where an item stands in its list: by time, then by what tells apart those of one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +69,20 @@ pub(super) fn range(list: List, query: &HistoryQuery) -> Result<Range<Place>, St
         end = end.min(place);
     }
     Ok(Place::at(query.from).min(end)..end)
+}
+
+/// How many items a page has to be cut from, at most.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn fetch(limit: usize) -> i64 {
+    i64::try_from(limit.max(1).saturating_add(1)).unwrap_or(i64::MAX)
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) const fn empty<T>() -> Page<T> {
+    Page {
+        items: Vec::new(),
+        next_cursor: None,
+    }
 }
 
 /// Takes a page from items that come newest first.

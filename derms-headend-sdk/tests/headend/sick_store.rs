@@ -7,11 +7,12 @@ use derms_headend_sdk::async_trait;
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
     AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket,
+    TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
     Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    ReportAppend, ReportFate, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -94,4 +95,5 @@ delegate! {
     fn raise_revision(asset: AssetId, at_least: u64) -> ();
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
+    fn prune(retention: &Retention, now: Timestamp) -> Pruned;
 }

@@ -6,7 +6,10 @@ use derms_headend_sdk::proto::{Detail, Measurements, Power, ProblemCode as Code}
 use derms_headend_sdk::store::MemoryStore;
 
 use crate::agent::Agent;
-use crate::support::{BESS_1, BESS_2, JERSEY, get, headend, headend_with};
+use bytes::Bytes;
+use http_body_util::Full;
+
+use crate::support::{BESS_1, BESS_2, JERSEY, get, headend, headend_with, request, send};
 
 const PATH: &str = "/telemetry/7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
@@ -157,4 +160,58 @@ async fn history_is_newest_first_in_pages_and_in_buckets() {
     );
     assert!(newest["soc_pct"].is_null());
     assert_eq!(buckets["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_csv_for_whoever_asks_for_it() {
+    let (headend, clock) = headend_with(MemoryStore::new()).await;
+    let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
+    for mw in [1.0, -2.5, 3.0] {
+        clock.advance(Duration::from_secs(4));
+        agent.measured_mw(BESS_1, clock.now(), mw).await;
+    }
+    let csv = async |path: String| {
+        let request = request("GET", &path).header("accept", "text/csv");
+        send(
+            headend.service(),
+            request.body(Full::<Bytes>::default()).unwrap(),
+        )
+        .await
+    };
+    let first = csv(format!("{PATH}/history?limit=2")).await;
+    assert_eq!(
+        first.header("content-type"),
+        "text/csv; charset=utf-8; header=present"
+    );
+    let lines: Vec<&str> = first.text().lines().collect();
+    assert!(lines[0].starts_with("asset_id,site_id,measured_at,received_at,quality,mw,"));
+    assert!(
+        lines[1].contains(",good,3.0,") && lines[2].contains(",good,-2.5,"),
+        "{lines:?}"
+    );
+    let next = first.header("link").strip_prefix('<').unwrap();
+    let next = next.strip_suffix(">; rel=\"next\"").unwrap();
+    let last = csv(next.to_owned()).await;
+    assert_eq!(last.text().lines().count(), 2);
+    assert!(last.text().contains(",good,1.0,"));
+    assert_eq!(last.header("link"), "");
+
+    let buckets = csv(format!("{PATH}/history?step=3600")).await;
+    let lines: Vec<&str> = buckets.text().lines().collect();
+    assert!(lines[0].starts_with("asset_id,from,to,count,mw_min,mw_mean,mw_max,"));
+    assert!(lines[1].contains(",3,-2.5,0.5,3.0,"), "{lines:?}");
+
+    for path in [
+        "/agents/history",
+        "/dispatch/history",
+        &format!("/heartbeat/{BESS_1}/history"),
+    ] {
+        let answer = csv(path.to_owned()).await;
+        assert!(
+            answer.header("content-type").starts_with("text/csv"),
+            "{path}"
+        );
+    }
+    let refused = csv(format!("{PATH}/history?limit=0")).await;
+    refused.problem(Code::InvalidParameter);
 }

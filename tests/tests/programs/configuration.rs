@@ -59,7 +59,7 @@ async fn a_wrong_flag_or_variable_is_one_line_that_says_what_to_change() {
         &'static str,
     );
     const NONE: (&str, &str) = ("LANG", "C");
-    let cases: [Case; 17] = [
+    let cases: [Case; 21] = [
         ("der_headend", &["--colour"], NONE, "'--colour'"),
         ("der_headend", &["--http-adr", "x"], NONE, "'--http-addr'"),
         (
@@ -77,9 +77,28 @@ async fn a_wrong_flag_or_variable_is_one_line_that_says_what_to_change() {
         (
             "der_headend",
             &[],
-            ("DATABASE_URL", "postgres://me:secret@db/x"),
-            "write `memory`",
+            ("DATABASE_URL", "mysql://me:secret@db/x"),
+            "(DATABASE_URL): write `sqlite:FILE`",
         ),
+        (
+            "der_headend",
+            &[],
+            ("DATABASE_URL", "postgres://me:secret@db:port/x"),
+            "(DATABASE_URL)",
+        ),
+        (
+            "der_headend",
+            &["db", "prune", "--telemetry-days", "x"],
+            NONE,
+            "(RETENTION_TELEMETRY_DAYS)",
+        ),
+        (
+            "der_headend",
+            &["db", "status", "--database-url", "memory"],
+            NONE,
+            "(DATABASE_URL)",
+        ),
+        ("der_headend", &["db"], NONE, "status, migrate, prune"),
         ("edge_agent", &[], NONE, "--asset-id (ASSET_ID)"),
         ("edge_agent", &[], ("ASSET_ID", "BESS-1"), "(ASSET_ID)"),
         ("edge_agent", &["--asset-id", UNKNOWN], NONE, UNKNOWN),
@@ -179,6 +198,7 @@ async fn a_level_of_the_log_that_does_not_exist_is_refused() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_one_line_with_the_address_and_what_to_do() {
     let headend = HeadendProcess::start().await;
+    let memory = ["--database-url", "memory"];
     for (args, taken, flag) in [
         (
             ["--http-addr", &headend.http, "--grpc-addr", FREE],
@@ -191,9 +211,45 @@ async fn a_port_that_is_taken_is_one_line_with_the_address_and_what_to_do() {
             "--grpc-addr",
         ),
     ] {
-        let line = refused(1, "der_headend", Program::new("der_headend").args(args)).await;
+        let line = refused(
+            1,
+            "der_headend",
+            Program::new("der_headend").args(args).args(memory),
+        )
+        .await;
         assert!(line.contains(taken) && line.contains(flag), "{line}");
         assert!(line.contains("another port"), "{line}");
+    }
+    assert_eq!(headend.process.terminated().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_be_used_is_one_line_that_says_what_to_do() {
+    let headend = HeadendProcess::start().await;
+    let folder = headend.data.as_ref().unwrap().path();
+    let folder = folder.to_str().unwrap();
+    let free = ["--http-addr", FREE, "--grpc-addr", FREE];
+    let mut cases = vec![(
+        ["--data-dir", folder],
+        "derms.sqlite is in use by another headend",
+    )];
+    cases.push((
+        ["--data-dir", "/proc/nowhere"],
+        "--data-dir (DERMS_DATA_DIR)",
+    ));
+    cases.push((
+        ["--database-url", "sqlite:/proc/nowhere/x"],
+        "/proc/nowhere/x",
+    ));
+    cases.push((
+        ["--database-url", "postgres://me:secret@127.0.0.1:1/x"],
+        "refused",
+    ));
+    for (args, words) in cases {
+        let program = Program::new("der_headend").args(free).args(args);
+        let line = refused(1, "der_headend", program).await;
+        assert!(line.contains(words), "`{words}` is not in: {line}");
+        assert!(!line.contains("secret"), "{line}");
     }
     assert_eq!(headend.process.terminated().await, Some(0));
 }

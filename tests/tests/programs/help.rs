@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 15] = [
+const FLAGS: [(&str, &str, &str, &str); 24] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -17,7 +17,49 @@ const FLAGS: [(&str, &str, &str, &str); 15] = [
         "HEADEND_GRPC_ADDR",
         "127.0.0.1:50051",
     ),
-    ("der_headend", "--database-url", "DATABASE_URL", "memory"),
+    (
+        "der_headend",
+        "--database-url",
+        "DATABASE_URL",
+        "derms.sqlite in the folder of --data-dir",
+    ),
+    (
+        "der_headend",
+        "--database-schema",
+        "DATABASE_SCHEMA",
+        "derms",
+    ),
+    ("der_headend", "--data-dir", "DERMS_DATA_DIR", "derms-data"),
+    (
+        "der_headend",
+        "--telemetry-days",
+        "RETENTION_TELEMETRY_DAYS",
+        "30",
+    ),
+    (
+        "der_headend",
+        "--heartbeat-days",
+        "RETENTION_HEARTBEAT_DAYS",
+        "7",
+    ),
+    (
+        "der_headend",
+        "--session-days",
+        "RETENTION_SESSION_DAYS",
+        "365",
+    ),
+    (
+        "der_headend",
+        "--report-days",
+        "RETENTION_REPORT_DAYS",
+        "365",
+    ),
+    (
+        "der_headend",
+        "--dispatch-days",
+        "RETENTION_DISPATCH_DAYS",
+        "1825",
+    ),
     ("der_headend", "--log-format", "LOG_FORMAT", "text"),
     (
         "edge_agent",
@@ -27,6 +69,7 @@ const FLAGS: [(&str, &str, &str, &str); 15] = [
     ),
     ("edge_agent", "--asset-id", "ASSET_ID", ""),
     ("edge_agent", "--site-id", "GATEWAY_SITE_ID", ""),
+    ("edge_agent", "--state-dir", "DERMS_STATE_DIR", ""),
     ("edge_agent", "--assets", "ASSETS_PATH", "assets.yaml"),
     ("edge_agent", "--log-format", "LOG_FORMAT", "text"),
     ("agent_launcher", "--assets", "ASSETS_PATH", "assets.yaml"),
@@ -38,6 +81,12 @@ const FLAGS: [(&str, &str, &str, &str); 15] = [
     ),
     ("agent_launcher", "--gateway", "", ""),
     ("agent_launcher", "--with-headend", "", ""),
+    (
+        "agent_launcher",
+        "--data-dir",
+        "DERMS_DATA_DIR",
+        "derms-data",
+    ),
     ("agent_launcher", "--log-format", "LOG_FORMAT", "text"),
 ];
 

@@ -71,6 +71,8 @@ async fn a_headend_with_agents_drains_when_told_although_its_stdin_is_open() {
             FREE,
             "--grpc-addr",
             FREE,
+            "--database-url",
+            "memory",
             "--exit-with-parent",
         ])
         .with_stdin();
@@ -100,6 +102,8 @@ async fn a_program_ends_with_whoever_started_it() {
             FREE,
             "--grpc-addr",
             FREE,
+            "--database-url",
+            "memory",
             "--exit-with-parent",
         ])
         .with_stdin();
@@ -127,7 +131,7 @@ async fn a_program_ends_with_whoever_started_it() {
 #[tokio::test]
 async fn one_address_for_both_is_one_port() {
     let address = lasting_address().to_string();
-    let headend = HeadendProcess::at(&address, &address).await;
+    let headend = HeadendProcess::at(&address, &address, "memory").await;
     assert_eq!((&headend.http, &headend.grpc), (&address, &address));
     let agent = agent(BESS_1, &address);
     until_agents(&headend, 1).await;
@@ -145,6 +149,8 @@ async fn a_headend_says_its_addresses_on_stdout_and_logs_objects_to_stderr() {
             FREE,
             "--log-format",
             "json",
+            "--database-url",
+            "memory",
         ])
         .args(["--exit-with-parent"]);
     // Its stdin is at its end from the start, so it stops by itself.

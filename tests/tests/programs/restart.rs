@@ -43,7 +43,7 @@ async fn time_of(agent: &mut Process, words: &str) -> Timestamp {
 #[tokio::test]
 async fn agents_outlive_a_headend_that_was_killed_and_has_forgotten_everything() {
     let (http, grpc) = (lasting_address().to_string(), lasting_address().to_string());
-    let headend = HeadendProcess::at(&http, &grpc).await;
+    let headend = HeadendProcess::at(&http, &grpc, "memory").await;
     let (leased, ordered): (AssetId, AssetId) = (BESS_1.parse().unwrap(), BESS_2.parse().unwrap());
     let mut agents = [BESS_1, BESS_2]
         .map(|asset| Process::start("edge_agent", &["--asset-id", asset, "--headend", &grpc]));
@@ -65,7 +65,7 @@ async fn agents_outlive_a_headend_that_was_killed_and_has_forgotten_everything()
     for agent in &mut agents {
         agent.says("will try again").await;
     }
-    let headend = HeadendProcess::at(&http, &grpc).await;
+    let headend = HeadendProcess::at(&http, &grpc, "memory").await;
     let client = &headend.client;
     assert!(
         client

@@ -20,6 +20,7 @@ mod lives;
 mod orders;
 mod pages;
 mod reports;
+mod retention;
 mod samples;
 
 #[cfg(test)]
@@ -88,6 +89,7 @@ impl Sentence {
             orders::ALL,
             reports::ALL,
             pages::ALL,
+            retention::ALL,
         ]
         .concat()
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use derms_proto::link::{LogKind, Report, SetpointPhase};
-use derms_proto::{AssetId, Detail, DispatchStatus, LogId, Timestamp};
+use derms_proto::{
+    AssetId, Availability, ControlSource, Detail, DispatchStatus, Heartbeat, LogId, Power,
+    Timestamp,
+};
 
 use super::super::{HistoryQuery, Store, TelemetryAppend, TelemetryQuery, time_of};
 use super::Broken;
@@ -17,6 +20,7 @@ sentences! {
     "the latest measurement is the last measured, not the last received" => latest_measured,
     "a measurement from the future is placed at its receipt" => future_hides_nothing,
     "no text that an agent sends makes a call fail" => any_text,
+    "no time and no counter that an agent tells makes a call fail" => any_number,
     "buckets are aligned to 1970 and count what is in the range" => buckets_aligned,
 }
 
@@ -306,4 +310,64 @@ async fn any_text(store: Arc<dyn Store>) -> Checked {
         store.close_session(agent, epoch, &end(1, text)).await?;
     }
     same("measurements", &numbers(&store, asset).await?.len(), &6)
+}
+
+async fn any_number(store: Arc<dyn Store>) -> Checked {
+    let (agent, asset) = (new_agent(), new_asset());
+    for time in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+        let mut append = samples(agent, LogId::generate(), asset, 1..2);
+        append.samples[0].1.measured_at = time;
+        append.samples[0].1.measurements.mw = Some(Power::from_mw(f64::MAX));
+        append.samples[0].1.measurements.soc_pct = Some(5e-324);
+        store.append_telemetry(&[append]).await?;
+        let beat = Heartbeat {
+            asset_id: asset,
+            agent_id: agent,
+            epoch: 1,
+            received_at: at(1),
+            agent_time: Some(time),
+            uptime_s: Some(f64::MAX),
+            outbox_depth: u64::MAX,
+            dropped_samples: u64::MAX,
+            availability: Availability::default(),
+            control: ControlSource::default(),
+            control_mw: Some(Power::from_mw(f64::MIN)),
+            read_errors: u64::MAX,
+        };
+        store.append_heartbeats(&[beat]).await?;
+        let carrier = session(&store, agent).await?;
+        let mut entry = event(asset, 1);
+        entry.entry.at = time;
+        report(&store, carrier, entry).await?;
+        let order = sent(&store, carrier).await?;
+        let mut entry = says(&order, 1, SetpointPhase::Started);
+        entry.entry.at = time;
+        if let Report::Setpoint(report) = &mut entry.entry.report {
+            report.revision = u64::MAX;
+        }
+        report(&store, carrier, entry).await?;
+        let told = stored(&store, order.id).await?;
+        let told = told.transitions.last().and_then(|step| step.reported_at);
+        same("when the agent says it was", &told, &Some(time))?;
+    }
+    let query = TelemetryQuery::new(asset, HistoryQuery::default());
+    let times = store.telemetry(&query).await?.items;
+    let times: Vec<_> = times.iter().map(|row| row.measured_at).collect();
+    // The one from the future stands where it was received.
+    let wanted = vec![Timestamp::MAX, Timestamp::UNIX_EPOCH, Timestamp::MIN];
+    same("times of measurement", &times, &wanted)?;
+    for step_s in [1, 900, u64::MAX] {
+        let buckets = store.telemetry_buckets(&query, step_s).await?.items;
+        let count: u64 = buckets.iter().map(|bucket| bucket.count).sum();
+        same("measurements in buckets", &count, &3)?;
+    }
+    same(
+        "heartbeats",
+        &store
+            .heartbeats(asset, &HistoryQuery::default())
+            .await?
+            .items
+            .len(),
+        &1,
+    )
 }

@@ -82,6 +82,14 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             Fault::NoneInDoubt,
             "the end of a session puts in doubt what it carried",
         ),
+        (
+            Fault::NothingPruned,
+            "what is older than its retention is forgotten",
+        ),
+        (
+            Fault::AllPruned,
+            "what is not older than its retention stays",
+        ),
     ];
     for (fault, sentence) in faults {
         let broken = check(async || FaultyStore::new(fault)).await.unwrap_err();

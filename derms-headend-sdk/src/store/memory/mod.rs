@@ -2,7 +2,6 @@
 
 mod logs;
 mod orders;
-mod page;
 mod sessions;
 mod telemetry;
 
@@ -13,16 +12,18 @@ use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
     AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket,
+    TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
 use self::orders::OrderTables;
 use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
+use super::retention::horizon;
 use super::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, ReportAppend,
-    ReportFate, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
+    ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -220,5 +221,22 @@ impl Store for MemoryStore {
         query: &HistoryQuery,
     ) -> Result<Page<Heartbeat>, StoreError> {
         self.heartbeats.lock().history(asset, query)
+    }
+
+    async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruned = Pruned::default();
+        if let Some(before) = horizon(retention.telemetry, now) {
+            (pruned.telemetry, pruned.gaps) = self.telemetry.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.heartbeats, now) {
+            pruned.heartbeats = self.heartbeats.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.sessions, now) {
+            pruned.sessions = self.sessions.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.dispatches, now) {
+            pruned.dispatches = self.orders.lock().prune(before);
+        }
+        Ok(pruned)
     }
 }

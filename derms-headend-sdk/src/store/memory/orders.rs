@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use derms_proto::link::Report;
-use derms_proto::{AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, Page};
+use derms_proto::{AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, Page, Timestamp};
 use uuid::Uuid;
 
+use super::super::page::{self, List, Place};
 use super::super::{
     Advance, Commit, DispatchQuery, Idempotency, MAX_COUNTER, NewOrder, Order, ReportAppend,
     ReportFate, Reported, StoreError, summarise,
 };
 use super::logs::Logs;
-use super::page::{self, List, Place};
 
 #[derive(Debug)]
 pub(super) struct OrderTables {
@@ -352,33 +352,61 @@ impl OrderTables {
         self.ended_epochs.get(&agent).copied().unwrap_or(0)
     }
 
+    /// Forgets what ended before this; gives how many orders and site orders that were.
+    pub(super) fn prune(&mut self, before: Timestamp) -> u64 {
+        let all = self.orders.len() + self.parents.len();
+        let mut kept = VecDeque::new();
+        while let Some(root) = self.ended.pop_front() {
+            let ended = |id| {
+                let order: Option<&Order> = self.orders.get(id);
+                let last = order.and_then(|order| order.dispatch.transitions.last());
+                last.is_none_or(|step| step.at < before)
+            };
+            let old = match self.parents.get(&root) {
+                Some((_, children)) => children.iter().all(ended),
+                None => ended(&root),
+            };
+            if old {
+                self.forget(root);
+            } else {
+                kept.push_back(root);
+            }
+        }
+        self.ended = kept;
+        (all - self.orders.len() - self.parents.len()) as u64
+    }
+
     fn forget_oldest(&mut self) {
         while self.ended_leaves > self.keep_ended {
             let Some(root) = self.ended.pop_front() else {
                 return;
             };
-            let leaves = self.parents.remove(&root).map_or_else(
-                || vec![root],
-                |(parent, children)| {
-                    self.roots.remove(&place(&parent));
-                    children
-                },
-            );
-            self.ended_leaves = self.ended_leaves.saturating_sub(leaves.len());
-            for id in leaves {
-                let Some(order) = self.orders.remove(&id) else {
-                    continue;
-                };
-                let place = place(&order.dispatch);
-                self.roots.remove(&place);
-                let asset = order.dispatch.asset_id;
-                if let Some(list) = asset.and_then(|asset| self.by_asset.get_mut(&asset)) {
-                    list.remove(&place);
-                }
+            self.forget(root);
+        }
+    }
+
+    fn forget(&mut self, root: DispatchId) {
+        let leaves = self.parents.remove(&root).map_or_else(
+            || vec![root],
+            |(parent, children)| {
+                self.roots.remove(&place(&parent));
+                children
+            },
+        );
+        self.ended_leaves = self.ended_leaves.saturating_sub(leaves.len());
+        for id in leaves {
+            let Some(order) = self.orders.remove(&id) else {
+                continue;
+            };
+            let place = place(&order.dispatch);
+            self.roots.remove(&place);
+            let asset = order.dispatch.asset_id;
+            if let Some(list) = asset.and_then(|asset| self.by_asset.get_mut(&asset)) {
+                list.remove(&place);
             }
-            if let Some(key) = self.key_of.remove(&root) {
-                self.keys.remove(&key);
-            }
+        }
+        if let Some(key) = self.key_of.remove(&root) {
+            self.keys.remove(&key);
         }
     }
 }

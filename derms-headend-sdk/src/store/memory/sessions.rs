@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use derms_proto::{AgentId, Page, SessionRecord};
+use derms_proto::{AgentId, Page, SessionRecord, Timestamp};
 
+use super::super::page::{self, List, Place};
 use super::super::{HistoryQuery, MAX_COUNTER, SessionEnd, StoreError};
-use super::page::{self, List, Place};
 
 #[derive(Debug)]
 pub(super) struct SessionTables {
@@ -73,6 +73,19 @@ impl SessionTables {
             .iter()
             .map(|(agent, epoch)| (*agent, *epoch))
             .collect()
+    }
+
+    pub(super) fn prune(&mut self, before: Timestamp) -> u64 {
+        let (records, mut pruned) = (&mut self.records, 0);
+        self.ended.retain(|place| {
+            let ended = records.get(place).and_then(|record| record.disconnected_at);
+            let old = ended.is_none_or(|ended| ended < before);
+            if old && records.remove(place).is_some() {
+                pruned += 1;
+            }
+            !old
+        });
+        pruned
     }
 
     pub(super) fn history(&self, query: &HistoryQuery) -> Result<Page<SessionRecord>, StoreError> {

@@ -8,9 +8,9 @@ use derms_proto::{
     AgentId, Aggregate, AssetId, Heartbeat, LogId, Page, Telemetry, TelemetryBucket, Timestamp,
 };
 
+use super::super::page::{self, List, Place};
 use super::super::{HistoryQuery, StoreError, TelemetryAppend, TelemetryQuery, time_of};
 use super::logs::Logs;
-use super::page::{self, List, Place};
 
 const GAPS_PER_AGENT: usize = 256;
 const HEARTBEATS_PER_ASSET: usize = 256;
@@ -22,7 +22,7 @@ pub(super) struct TelemetryTables {
     in_all: usize,
     by_asset: HashMap<AssetId, Rows>,
     pub(super) logs: Logs,
-    gaps: HashMap<AgentId, VecDeque<(LogId, Gap)>>,
+    gaps: HashMap<AgentId, VecDeque<(Timestamp, LogId, Gap)>>,
     /// Tells apart measurements of one time.
     serial: u64,
 }
@@ -80,7 +80,7 @@ impl TelemetryTables {
                     first_seq: gap.first_seq.max(settled),
                     ..*gap
                 };
-                gaps.push_back((append.log, rest));
+                gaps.push_back((Timestamp::now(), append.log, rest));
                 if gaps.len() > GAPS_PER_AGENT {
                     gaps.pop_front();
                 }
@@ -106,6 +106,21 @@ impl TelemetryTables {
         while rows.0.len() > keep {
             rows.0.pop_front();
         }
+    }
+
+    /// How many measurements and gaps are forgotten.
+    pub(super) fn prune(&mut self, before: Timestamp) -> (u64, u64) {
+        let (mut samples, mut gaps) = (0, 0);
+        for rows in self.by_asset.values_mut() {
+            let old = rows.0.partition_point(|(place, _)| place.at < before);
+            samples += rows.0.drain(..old).len() as u64;
+        }
+        for declared in self.gaps.values_mut() {
+            let all = declared.len();
+            declared.retain(|(at, ..)| *at >= before);
+            gaps += (all - declared.len()) as u64;
+        }
+        (samples, gaps)
     }
 
     pub(super) fn latest(&self) -> Vec<Telemetry> {
@@ -156,7 +171,7 @@ impl TelemetryTables {
 
     pub(super) fn gaps(&self, agent: AgentId) -> Vec<(LogId, Gap)> {
         let gaps = self.gaps.get(&agent);
-        gaps.map(|gaps| gaps.iter().copied().collect())
+        gaps.map(|gaps| gaps.iter().map(|(_, log, gap)| (*log, *gap)).collect())
             .unwrap_or_default()
     }
 }
@@ -165,6 +180,15 @@ impl TelemetryTables {
 pub(super) struct HeartbeatTable(HashMap<AssetId, BTreeMap<Place, Heartbeat>>);
 
 impl HeartbeatTable {
+    pub(super) fn prune(&mut self, before: Timestamp) -> u64 {
+        let mut pruned = 0;
+        for rows in self.0.values_mut() {
+            let kept = rows.split_off(&Place::at(before));
+            pruned += std::mem::replace(rows, kept).len() as u64;
+        }
+        pruned
+    }
+
     pub(super) fn append(&mut self, heartbeats: &[Heartbeat]) {
         for heartbeat in heartbeats {
             let place = Place {

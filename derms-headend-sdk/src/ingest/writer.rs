@@ -1,0 +1,268 @@
+//! Stores what waits in a queue, and tells the sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use derms_proto::link::RefusedEntry;
+use derms_proto::{Heartbeat, LogId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::append::{Append, Writing};
+use super::{Failing, Item, Waiting};
+use crate::mailbox::Mailbox;
+use crate::store::{Store, StoreError};
+
+/// Entries that are stored in one call, and a batch more.
+const WRITE_ENTRIES: usize = 8_192;
+/// Until a store that can't be reached is asked again; doubles up to [`LONGEST_DELAY`].
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// Who is told, and what besides.
+type Ack = (Vec<RefusedEntry>, Arc<Mailbox>);
+
+/// The writer of one kind of log.
+#[derive(Debug)]
+pub(super) struct Writer {
+    store: Arc<dyn Store>,
+    failing: Arc<Failing>,
+    stop: CancellationToken,
+    /// Logs of which the store refused something, with the first number that it does not have:
+    /// what comes behind it must not be stored before it.
+    broken: HashMap<LogId, u64>,
+}
+
+#[derive(Debug)]
+enum Written<T> {
+    Yes(T),
+    /// It can't be stored, now or later.
+    Never,
+    /// The headend stops: what was not stored was not acknowledged, and its agent still has it.
+    Stopped,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        failing: Arc<Failing>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            failing,
+            stop,
+            broken: HashMap::new(),
+        }
+    }
+
+    /// Stores what comes; `stored` learns what the store said of it.
+    pub(super) async fn run<A: Append>(
+        mut self,
+        mut queue: mpsc::Receiver<Waiting<Item<A>>>,
+        mut stored: impl FnMut(&[A], A::Answer) + Send,
+    ) {
+        while let Some(waiting) = gather(&mut queue, &self.stop).await {
+            let (mut appends, mut acks) = (Vec::new(), Vec::new());
+            let mut firsts = Vec::new();
+            // Freed with the next turn, when this one is stored.
+            let mut room = Vec::with_capacity(waiting.len());
+            for Waiting {
+                what: item,
+                room: held,
+            } in waiting
+            {
+                if self.is_behind(item.append.log(), item.first_seq) {
+                    item.mailbox.not_kept(A::KIND);
+                    continue;
+                }
+                firsts.push(item.first_seq);
+                appends.push(item.append);
+                acks.push((item.refused, item.mailbox));
+                room.push(held);
+            }
+            match self.insist(&appends).await {
+                Written::Yes(answer) => {
+                    acknowledge(&appends, acks);
+                    stored(&appends, answer);
+                }
+                Written::Never => self.one_by_one(appends, &firsts, acks, &mut stored).await,
+                Written::Stopped => {}
+            }
+        }
+    }
+
+    /// Whether something is missing before this part of a log.
+    fn is_behind(&mut self, log: LogId, first_seq: u64) -> bool {
+        match self.broken.get(&log) {
+            Some(missing) if first_seq > *missing => true,
+            // Its agent has gone back.
+            Some(_) => {
+                self.broken.remove(&log);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// One part that can't be stored must not hold up all the others.
+    async fn one_by_one<A: Append>(
+        &mut self,
+        appends: Vec<A>,
+        firsts: &[u64],
+        acks: Vec<Ack>,
+        stored: &mut (impl FnMut(&[A], A::Answer) + Send),
+    ) {
+        let mut any = false;
+        for ((append, first), ack) in appends.into_iter().zip(firsts).zip(acks) {
+            let log = append.log();
+            if self.broken.contains_key(&log) {
+                ack.1.not_kept(A::KIND);
+                continue;
+            }
+            let one = [append];
+            match self.insist(&one).await {
+                Written::Yes(answer) => {
+                    any = true;
+                    acknowledge(&one, vec![ack]);
+                    stored(&one, answer);
+                }
+                Written::Never => {
+                    tracing::error!(what = A::NAME, %log, first_seq = *first,
+                        "a batch can't be stored; its agent keeps it and sends it again");
+                    self.broken.insert(log, *first);
+                    ack.1.not_kept(A::KIND);
+                }
+                Written::Stopped => return,
+            }
+        }
+        if !any {
+            // Nothing works: the next try can wait.
+            A::failing(&self.failing).store(true, Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(LONGEST_DELAY) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Repeats a call until it works, ever more slowly, unless it never will.
+    async fn insist<A: Append>(&self, appends: &[A]) -> Written<A::Answer> {
+        let failing = A::failing(&self.failing);
+        let written = insist(
+            A::NAME,
+            &self.stop,
+            || {
+                let writing: Writing<'_, A::Answer> = A::write(&*self.store, appends);
+                writing
+            },
+            |fails| failing.store(fails, Ordering::Relaxed),
+        );
+        written.await
+    }
+}
+
+pub(super) async fn write_heartbeats(
+    store: Arc<dyn Store>,
+    mut queue: mpsc::Receiver<Waiting<Vec<Heartbeat>>>,
+    stop: CancellationToken,
+) {
+    while let Some(waiting) = gather(&mut queue, &stop).await {
+        let (heartbeats, _room): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|w| (w.what, w.room)).unzip();
+        let heartbeats = heartbeats.concat();
+        // Those that can't be stored are left out of history.
+        let _ = insist(
+            "heartbeats",
+            &stop,
+            || store.append_heartbeats(&heartbeats),
+            |_| {},
+        )
+        .await;
+    }
+}
+
+/// Tells each session, once for all of its batches, what was stored and where its log continues.
+fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
+    let mut mailboxes = Vec::with_capacity(acks.len());
+    for (append, (refused, mailbox)) in appends.iter().zip(acks) {
+        mailbox.stored(A::KIND, append.next_seq().saturating_sub(1), refused);
+        mailboxes.push(mailbox);
+    }
+    for (append, mailbox) in appends.iter().zip(mailboxes) {
+        mailbox.acknowledge(A::KIND, append.log());
+    }
+}
+
+/// What a thing in a queue weighs in a transaction.
+trait Entries {
+    fn entries(&self) -> usize;
+}
+
+impl<A: Append> Entries for Waiting<Item<A>> {
+    fn entries(&self) -> usize {
+        self.what.append.entries()
+    }
+}
+
+impl Entries for Waiting<Vec<Heartbeat>> {
+    fn entries(&self) -> usize {
+        self.what.len()
+    }
+}
+
+/// What waits, once something does; `None` when the headend stops and nothing is left.
+async fn gather<T: Entries>(
+    queue: &mut mpsc::Receiver<T>,
+    stop: &CancellationToken,
+) -> Option<Vec<T>> {
+    let first = tokio::select! {
+        biased;
+        first = queue.recv() => first?,
+        () = stop.cancelled() => return None,
+    };
+    let mut entries = first.entries();
+    let mut items = vec![first];
+    while entries < WRITE_ENTRIES
+        && let Ok(item) = queue.try_recv()
+    {
+        entries += item.entries();
+        items.push(item);
+    }
+    Some(items)
+}
+
+async fn insist<T, F>(
+    what: &'static str,
+    stop: &CancellationToken,
+    mut call: impl FnMut() -> F,
+    fails: impl Fn(bool),
+) -> Written<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut delay = FIRST_DELAY;
+    loop {
+        match call().await {
+            Ok(value) => {
+                fails(false);
+                return Written::Yes(value);
+            }
+            Err(error @ StoreError::Unavailable { .. }) => {
+                tracing::warn!(what, %error, retry_in = ?delay, "can't store; acknowledging nothing");
+            }
+            Err(error) => {
+                tracing::error!(what, %error, "can't store; this will not mend by itself");
+                return Written::Never;
+            }
+        }
+        fails(true);
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = stop.cancelled() => return Written::Stopped,
+        }
+        delay = (delay * 2).min(LONGEST_DELAY);
+    }
+}

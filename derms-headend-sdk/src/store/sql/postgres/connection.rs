@@ -1,0 +1,195 @@
+//! A connection to the server, inside a transaction.
+
+use std::time::Duration;
+
+use derms_proto::link::LogKind;
+use derms_proto::{AgentId, LogId, Timestamp};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use uuid::Uuid;
+
+use super::super::codes::Code as _;
+use super::super::connection::{Connection, Row, TelemetryRow, bind, columns};
+use super::super::fault::Fault;
+use super::super::statement::{Dialect, Statement};
+use super::super::telemetry::COLUMNS;
+use super::super::value::{Value, saturated, without_nul};
+use super::rows;
+use super::time::{self, Time};
+
+/// A connection to the server.
+#[derive(Debug)]
+pub struct PostgresConnection {
+    pub(super) connection: PoolConnection<sqlx::Postgres>,
+    ended: bool,
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// All statements see the same moment.
+    Read,
+    /// Each statement sees what was committed before it: what has waited for a lock goes on with
+    /// what the other has left.
+    Write,
+}
+
+impl PostgresConnection {
+    pub(super) async fn begin(pool: &PgPool, begin: Begin) -> Result<Self, Fault> {
+        let mut this = Self {
+            connection: pool.acquire().await?,
+            ended: false,
+        };
+        this.control(match begin {
+            Begin::Read => "begin isolation level repeatable read read only",
+            Begin::Write => "begin isolation level read committed read write",
+        })
+        .await?;
+        Ok(this)
+    }
+
+    /// A statement without arguments and without an answer, in one round trip.
+    pub(super) async fn control(&mut self, sql: &str) -> Result<(), Fault> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        self.connection.execute(sql).await?;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresConnection {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// How far back the latest measurements are looked for first; then twice as far, and so on.
+const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
+
+impl Connection for PostgresConnection {
+    const DIALECT: Dialect = Dialect::Postgres;
+    const LAST_TIE: u32 = 0x7fff;
+    // Before its origin `date_bin` rounds the wrong way in some releases.
+    const BUCKET: &'static str = "date_bin(make_interval(secs => $1), at, \
+         timestamptz 'epoch' - make_interval(secs => $2))";
+    const HAS_VERSIONS: &'static str = "select c.relname::text from pg_class c join pg_namespace n \
+         on n.oid = c.relnamespace where n.nspname = current_schema() \
+         and c.relname = 'schema_versions'";
+    const VERSIONS: &'static str = "create table schema_versions (version int8 primary key, \
+         name text not null, applied_at timestamptz not null)";
+
+    type Row = StoredRow;
+
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<StoredRow>, Fault> {
+        let mut query = sqlx::query(AssertSqlSafe(statement.sql));
+        for value in statement.args {
+            query = bind!(query, value, Time, |text| without_nul(&text), uuids => uuids);
+        }
+        let rows = self.connection.fetch_all(query).await?;
+        Ok(rows.into_iter().map(StoredRow).collect())
+    }
+
+    async fn run(&mut self, statement: Statement) -> Result<u64, Fault> {
+        let mut query = sqlx::query(AssertSqlSafe(statement.sql));
+        for value in statement.args {
+            query = bind!(query, value, Time, |text| without_nul(&text), uuids => uuids);
+        }
+        Ok(self.connection.execute(query).await?.rows_affected())
+    }
+
+    async fn script(&mut self, sql: &str) -> Result<(), Fault> {
+        self.control(sql).await
+    }
+
+    async fn move_logs(
+        &mut self,
+        kind: LogKind,
+        logs: &[(AgentId, LogId, u64)],
+    ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
+        let agents: Vec<Uuid> = logs.iter().map(|(agent, ..)| agent.uuid()).collect();
+        let ids: Vec<Uuid> = logs.iter().map(|(_, log, _)| log.uuid()).collect();
+        let next: Vec<i64> = logs.iter().map(|(.., next)| saturated(*next)).collect();
+        // One statement reads, moves and holds them, also those that are new.
+        let query = sqlx::query(
+            "insert into log_cursors (agent_id, kind, log_id, next_seq, previous_seq) \
+             select agent, $4, log, next, 0 from unnest($1, $2, $3) as moved (agent, log, next) \
+             order by agent, log on conflict (agent_id, kind, log_id) do update set \
+             previous_seq = log_cursors.next_seq, \
+             next_seq = greatest(log_cursors.next_seq, excluded.next_seq) \
+             returning agent_id, log_id, previous_seq",
+        )
+        .bind(agents)
+        .bind(ids)
+        .bind(next)
+        .bind(kind.code());
+        let rows = self.connection.fetch_all(query).await?;
+        let stood = rows.into_iter().map(StoredRow).map(|row| {
+            Ok((
+                AgentId::new(row.uuid(0)?),
+                LogId::new(row.uuid(1)?),
+                row.counter(2)?,
+            ))
+        });
+        stood.collect()
+    }
+
+    async fn insert_telemetry(&mut self, rows: &[TelemetryRow<'_>]) -> Result<(), Fault> {
+        rows::insert(self, rows).await
+    }
+
+    async fn latest_telemetry(&mut self, keys: &[i64]) -> Result<Vec<StoredRow>, Fault> {
+        let sql = format!(
+            "select latest.* from unnest($1) as wanted (key) cross join lateral (select {COLUMNS}, \
+             asset from telemetry where asset = key and at >= $2 and at < $3 \
+             order by at desc, tie desc limit 1) latest"
+        );
+        let mut missing: std::collections::BTreeSet<i64> = keys.iter().copied().collect();
+        let (mut found, mut look) = (Vec::new(), FIRST_LOOK);
+        let mut end = Timestamp::MAX;
+        let mut start = Timestamp::now().saturating_sub(look);
+        // Nearly all have one today, and a look at every day for every asset takes long.
+        while !missing.is_empty() && end > Timestamp::MIN {
+            let wanted: Vec<i32> = missing
+                .iter()
+                .filter_map(|key| i32::try_from(*key).ok())
+                .collect();
+            let query = sqlx::query(AssertSqlSafe(sql.as_str()))
+                .bind(wanted)
+                .bind(Time(start))
+                .bind(Time(end));
+            for row in self.connection.fetch_all(query).await? {
+                let row = StoredRow(row);
+                missing.remove(&row.int(20)?);
+                found.push(row);
+            }
+            end = start;
+            look = look.saturating_mul(2);
+            start = start.saturating_sub(look);
+        }
+        Ok(found)
+    }
+
+    async fn commit(mut self) -> Result<(), Fault> {
+        self.control("commit").await?;
+        self.ended = true;
+        Ok(())
+    }
+
+    async fn rollback(mut self) {
+        self.ended = self.control("rollback").await.is_ok();
+    }
+}
+
+/// A row of the server.
+#[derive(Debug)]
+pub struct StoredRow(PgRow);
+
+impl Row for StoredRow {
+    columns!();
+
+    fn opt_time(&self, column: usize) -> Result<Option<Timestamp>, Fault> {
+        Ok(self.opt_int(column)?.map(time::read))
+    }
+}

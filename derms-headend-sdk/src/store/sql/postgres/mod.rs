@@ -1,0 +1,92 @@
+//! PostgreSQL, and TimescaleDB where it is there.
+
+mod connection;
+mod layout;
+mod migrate;
+mod options;
+mod partitions;
+mod rows;
+mod time;
+mod timescale;
+
+use std::collections::BTreeSet;
+
+use derms_proto::Timestamp;
+use sqlx::PgPool;
+
+use super::super::{Pruned, Retention};
+use super::connection::Database;
+use super::fault::Fault;
+use super::store::SqlStore;
+use connection::{Begin, PostgresConnection};
+use layout::Layout;
+
+pub use options::PostgresOptions;
+
+/// A store in a PostgreSQL database, version 14 or newer, in a schema of its own.
+///
+/// With the `timescaledb` extension measurements and heartbeats are hypertables, compressed after
+/// a week; without it they are partitioned by day. Which of the two is decided when the schema is
+/// made.
+///
+/// Several headends may use one database, each with a schema of its own. On one schema each call is
+/// as safe as alone, but one headend's start ends the sessions of the other: let them not run at
+/// the same time.
+///
+/// ```no_run
+/// use derms_headend_sdk::store::PostgresStore;
+///
+/// # async fn f() -> Result<(), derms_headend_sdk::store::OpenError> {
+/// let store = PostgresStore::connect("postgres://derms@db.example/derms").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type PostgresStore = SqlStore<Postgres>;
+
+/// A database, connected.
+#[derive(Debug)]
+pub struct Postgres {
+    pool: PgPool,
+    layout: Layout,
+}
+
+impl Database for Postgres {
+    type Connection = PostgresConnection;
+
+    async fn begin(&self) -> Result<PostgresConnection, Fault> {
+        PostgresConnection::begin(&self.pool, Begin::Write).await
+    }
+
+    async fn snapshot(&self) -> Result<PostgresConnection, Fault> {
+        PostgresConnection::begin(&self.pool, Begin::Read).await
+    }
+
+    async fn make_room(
+        &self,
+        table: &'static str,
+        times: BTreeSet<Timestamp>,
+    ) -> Result<(), Fault> {
+        match &self.layout {
+            Layout::Partitions(days) => days.make_room(self, table, times).await,
+            // It makes its chunks by itself.
+            Layout::Timescale(_) => Ok(()),
+        }
+    }
+
+    async fn drop_old(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, Fault> {
+        match &self.layout {
+            Layout::Partitions(days) => {
+                days.make_ahead(self, now).await?;
+                days.drop_old(self, retention, now).await
+            }
+            Layout::Timescale(hypertables) => hypertables.drop_old(self, retention, now).await,
+        }
+    }
+
+    async fn count_old(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, Fault> {
+        match &self.layout {
+            Layout::Partitions(days) => days.count_old(self, retention, now).await,
+            Layout::Timescale(hypertables) => hypertables.count_old(self, retention, now).await,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A throw-away PostgreSQL server for the tests of one process.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What to do when there is no server to start.
+const MISSING: &str = "PostgreSQL is not installed: `apt-get install postgresql`, or let \
+                       `cargo xtask ci` do it";
+
+/// A cluster of its own, listening on loopback; stopped and removed when dropped.
+#[derive(Debug)]
+pub struct PostgresServer {
+    bin: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    databases: AtomicU32,
+}
+
+impl PostgresServer {
+    /// Makes and starts a cluster.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed, or does not start; says what to do.
+    #[must_use]
+    pub fn start() -> Self {
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let bin = programs().expect(MISSING);
+        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        // Not in the target folder: the user that runs the server need not be able to reach it.
+        let name = format!("derms-postgres-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder for the cluster");
+        let mut server = Self {
+            bin,
+            folder,
+            port: 0,
+            databases: AtomicU32::new(0),
+        };
+        if is_root() {
+            let owner = Command::new("chown")
+                .arg("postgres")
+                .arg(&server.folder)
+                .output();
+            succeeded("chown", &owner.expect("chown"));
+        }
+        let data = server.data();
+        let init = server
+            .command("initdb")
+            .args([
+                "--auth=trust",
+                "--username=postgres",
+                "--no-sync",
+                "--encoding=UTF8",
+            ])
+            .arg("--locale=C")
+            .arg(&data)
+            .output();
+        succeeded("initdb", &init.expect(MISSING));
+        // Another process may take a free port before the server does.
+        for attempt in 1.. {
+            server.port = free_port();
+            if server.up() {
+                break;
+            }
+            assert!(attempt < 5, "the server does not start:\n{}", server.log());
+        }
+        server
+    }
+
+    /// A database that nobody else uses, as a URL.
+    ///
+    /// # Panics
+    /// It can't be made.
+    #[must_use]
+    pub fn database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{number}");
+        self.sql("postgres", &format!("create database {name}"));
+        self.url(&name)
+    }
+
+    /// Runs SQL in a database (the last part of its URL will do); gives what psql prints.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let database = database.rsplit('/').next().unwrap_or(database);
+        let output = Command::new(self.bin.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set=ON_ERROR_STOP=1", "--command", sql])
+            .arg(self.url(database))
+            .output()
+            .expect(MISSING);
+        succeeded(sql, &output);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Stops it at once, as when its machine is switched off.
+    ///
+    /// # Panics
+    /// It does not stop.
+    pub fn stop(&self) {
+        let stop = self.control().args(["stop", "-m", "immediate"]).output();
+        succeeded("pg_ctl stop", &stop.expect("pg_ctl"));
+    }
+
+    /// Starts it again at the same address.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_again(&self) {
+        assert!(self.up(), "the server does not start:\n{}", self.log());
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn up(&self) -> bool {
+        let settings = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1",
+            self.port,
+            self.folder.display()
+        );
+        let start = self
+            .control()
+            .args(["start", "-o", &settings, "-l"])
+            .arg(self.folder.join("log"))
+            // A pipe would stay open as long as the server runs.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        start.is_ok_and(|status| status.success())
+    }
+
+    fn control(&self) -> Command {
+        let mut command = self.command("pg_ctl");
+        command.args(["-w", "-t", "60", "-D"]).arg(self.data());
+        command
+    }
+
+    /// A program of the server, which refuses to be run by root.
+    fn command(&self, name: &str) -> Command {
+        let program = self.bin.join(name);
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args([
+                    "--reuid=postgres",
+                    "--regid=postgres",
+                    "--init-groups",
+                    "--",
+                ])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        let _ = self.control().args(["stop", "-m", "immediate"]).output();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where `initdb` and the others are: Debian keeps them out of the path.
+fn programs() -> Option<PathBuf> {
+    let has = |folder: &Path| folder.join("initdb").is_file() && folder.join("psql").is_file();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let mut debian: Vec<PathBuf> = versions
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|folder| has(folder))
+        .collect();
+    debian.sort_by_key(|folder| {
+        let version = folder
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(OsStr::to_str);
+        version.and_then(|version| version.parse::<u32>().ok())
+    });
+    std::env::split_paths(&path)
+        .find(|folder| has(folder))
+        .or_else(|| debian.pop())
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+fn succeeded(what: &str, output: &Output) {
+    assert!(
+        output.status.success(),
+        "{what} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,14 @@
+//! Stores on disks and servers, under the contract of all stores and under what only they can
+//! suffer.
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
+
+mod contract;
+mod durable;
+mod facts;
+mod opening;
+mod outage;
+mod partitions;
+mod place;
+mod race;
+mod server;
+mod speed;

@@ -1,0 +1,237 @@
+//! Opening, migrating, and what is refused.
+
+use derms_headend_sdk::store::{OpenError, PostgresOptions, SqliteOptions, SqliteStore, Store};
+
+use crate::facts::*;
+use crate::place::{Place, places};
+use crate::server::server;
+
+/// What a release wrote: the text of its migrations and the row that it left.
+const FIRST_SQLITE: &str = concat!(
+    include_str!("../../../derms-headend-sdk/migrations/sqlite/0001_first.sql"),
+    "pragma application_id = 1145393741; create table schema_versions (version integer primary key, \
+     name text not null, applied_at integer not null) strict; \
+     insert into schema_versions values (1, 'first', 1790000000000000)"
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_holds() {
+    let [place, _] = places();
+    place.sql(FIRST_SQLITE).await;
+    place
+        .sql(
+            "insert into revisions values (x'00000000000000000000000000000007', 41); \
+             insert into assets values (1, x'00000000000000000000000000000007', null)",
+        )
+        .await;
+    let store = place.open().await;
+    let asset = derms_proto::AssetId::new(uuid::Uuid::from_u128(7));
+    assert_eq!(store.revisions(&[asset]).await.unwrap(), [41]);
+    let rows = vec![bare(asset, at(1))];
+    let append = part(
+        asset.into(),
+        derms_proto::LogId::generate(),
+        1,
+        rows.clone(),
+    );
+    store.append_telemetry(&[append]).await.unwrap();
+    assert_eq!(store.latest_telemetry().await.unwrap(), rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_program_is_refused_and_left_as_it_is() {
+    for place in places() {
+        drop(place.open().await);
+        let newer = match &place {
+            Place::Sqlite(_) => "insert into schema_versions values (7, 'of next year', 0)",
+            Place::Postgres(..) => "insert into schema_versions values (7, 'of next year', now())",
+        };
+        place.sql(newer).await;
+        let error = place.try_open().await.unwrap_err();
+        assert!(
+            matches!(error, OpenError::NewerSchema { found: 7, known: 1 }),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains("use the newer program"),
+            "{error}"
+        );
+        let status = match &place {
+            Place::Sqlite(_) => SqliteOptions::new(place.file()).status().await,
+            Place::Postgres(_, url) => PostgresOptions::new(url).unwrap().status().await,
+        };
+        let status = status.unwrap();
+        assert_eq!(
+            (status.found, status.known, status.is_behind()),
+            (Some(7), 1, false)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_changes_nothing_and_a_migration_is_done_once() {
+    let [sqlite, postgres] = places();
+    let file = || SqliteOptions::new(sqlite.file());
+    let status = file().status().await.unwrap();
+    assert!(status.found.is_none() && status.is_behind() && !sqlite.file().exists());
+    assert_eq!(file().migrate().await.unwrap(), [1]);
+    assert_eq!(file().migrate().await.unwrap(), [] as [u32; 0]);
+    let status = file().status().await.unwrap();
+    assert_eq!(
+        (status.found, status.telemetry.as_str()),
+        (Some(1), "table")
+    );
+    assert!(status.bytes.unwrap() > 0 && status.applied[0].1 == "first");
+
+    let Place::Postgres(server, url) = &postgres else {
+        unreachable!()
+    };
+    let options = || PostgresOptions::new(url).unwrap();
+    let status = options().status().await.unwrap();
+    assert!(status.found.is_none() && status.is_behind());
+    let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
+    assert_eq!(server.sql(url, schemas), "0");
+    assert_eq!(options().migrate().await.unwrap(), [1]);
+    assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
+    let status = options().status().await.unwrap();
+    assert_eq!(
+        (status.found, status.telemetry.as_str()),
+        (Some(1), "partitions")
+    );
+    assert!(
+        !status.location.contains("postgres@"),
+        "{}",
+        status.location
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_one_headend_at_a_time() {
+    let [place, _] = places();
+    let store = place.open().await;
+    let error = place.try_open().await.unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains("in use by another headend"),
+        "{error}"
+    );
+    // Maintenance goes on beside it.
+    let beside = SqliteOptions::new(place.file())
+        .open_beside()
+        .await
+        .unwrap();
+    let pruned = beside.prune(&Default::default(), at(0)).await.unwrap();
+    assert_eq!(pruned.total(), 0);
+    assert!(SqliteOptions::new(place.file()).status().await.is_ok());
+    drop(store);
+    place.open().await;
+    // And not before anything is there.
+    let [empty, _] = places();
+    let error = SqliteOptions::new(empty.file())
+        .open_beside()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, OpenError::OldSchema { found: None, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_another_program_is_left_alone() {
+    let [place, _] = places();
+    place.sql("create table telemetry (precious text)").await;
+    let error = SqliteStore::open(place.file()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+    place
+        .sql("insert into telemetry (precious) values ('mine')")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_not_there_and_a_server_that_does_not_answer_are_told() {
+    let [place, _] = places();
+    let error = SqliteStore::open(place.file().join("deeper"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, OpenError::Store(_)), "{error:?}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let url = format!("postgres://me:secret@127.0.0.1:{port}/x");
+    let error = PostgresOptions::new(&url)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap_err();
+    let text = format!("{error:?}");
+    assert!(
+        text.contains("refused") && !text.contains("secret"),
+        "{text}"
+    );
+    let options = PostgresOptions::new("postgres://h/d")
+        .unwrap()
+        .schema("Not; this");
+    let error = options.connect().await.unwrap_err();
+    assert!(matches!(error, OpenError::Setting { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headends_that_start_at_once_migrate_one_after_the_other() {
+    let server = server();
+    let url = server.database();
+    let starts: Vec<_> = (0..8)
+        .map(|_| {
+            let options = PostgresOptions::new(&url).unwrap().connections(2);
+            tokio::spawn(async move { options.connect().await })
+        })
+        .collect();
+    for start in starts {
+        start.await.unwrap().unwrap();
+    }
+    assert_eq!(
+        server.sql(&url, "select count(*) from derms.schema_versions"),
+        "1"
+    );
+
+    // In a file, one of them is refused.
+    let [place, _] = places();
+    let starts: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(SqliteOptions::new(place.file()).migrate()))
+        .collect();
+    let mut added = 0;
+    for start in starts {
+        match start.await.unwrap() {
+            Ok(versions) => added += versions.len(),
+            Err(OpenError::InUse { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(added, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_schemas_of_one_database_do_not_see_each_other_or_what_else_is_there() {
+    let server = server();
+    let url = server.database();
+    server.sql(
+        &url,
+        "create table dispatches (precious text); create table telemetry (precious text)",
+    );
+    let open = |schema: &str| PostgresOptions::new(&url).unwrap().schema(schema).connect();
+    let (north, south) = (open("north").await.unwrap(), open("user").await.unwrap());
+    let asset = asset();
+    let order = commit(&north, &order(asset)).await;
+    let append = part(
+        asset.into(),
+        derms_proto::LogId::generate(),
+        1,
+        vec![bare(asset, at(1))],
+    );
+    north.append_telemetry(&[append]).await.unwrap();
+    assert_eq!(south.dispatch(order.id).await.unwrap(), None);
+    assert_eq!(south.revisions(&[asset]).await.unwrap(), [0]);
+    assert!(south.latest_telemetry().await.unwrap().is_empty());
+    let mine = "select count(*) from information_schema.columns where table_schema = 'public'";
+    assert_eq!(server.sql(&url, mine), "2");
+}
