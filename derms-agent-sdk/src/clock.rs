@@ -23,6 +23,10 @@ pub(crate) struct Now {
 pub(crate) trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Reads both clocks.
     fn now(&self) -> Now;
+
+    /// What tells one run of the monotonic clock from another; `None` if nothing does, or if it
+    /// starts with the process.
+    fn boot(&self) -> Option<String>;
 }
 
 impl MonoTime {
@@ -86,6 +90,15 @@ impl Clock for SystemClock {
             wall: Timestamp::now(),
         }
     }
+
+    fn boot(&self) -> Option<String> {
+        if cfg!(target_os = "linux") {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+        } else {
+            None
+        }
+    }
 }
 
 /// Tokio's clock, which tests pause and advance; the wall clock moves with it.
@@ -114,6 +127,10 @@ impl Clock for TokioClock {
             mono: MonoTime(elapsed),
             wall: self.wall.saturating_add(elapsed),
         }
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some("tokio".into())
     }
 }
 

@@ -44,6 +44,15 @@ pub enum BuildError {
     /// Assets of several sites, and no `agent_id`.
     #[error("the assets belong to several sites; say who the agent is with `agent_id(…)`")]
     AgentIdMissing,
+    /// The state directory can't be used.
+    #[error("the state directory `{}` can't be used", path.display())]
+    StateDir {
+        /// As it was given.
+        path: std::path::PathBuf,
+        /// Why: it can't be written, another process or another agent uses it, or a later version
+        /// wrote it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// What ends [`AgentRuntime::run`](crate::AgentRuntime::run), apart from a shutdown.

@@ -140,6 +140,24 @@ pub enum AgentEvent {
         /// The headend's words.
         text: Option<String>,
     },
+    /// The order that was in force when the agent was last running is in force again, for the rest
+    /// of its lease.
+    Resumed {
+        /// The asset.
+        asset_id: AssetId,
+        /// The order.
+        dispatch_id: DispatchId,
+        /// What is left of its lease.
+        remaining: Option<Duration>,
+    },
+    /// The state directory can't be written (a full disk?): new setpoints are refused, samples are
+    /// kept in memory as long as there is room.
+    StorageFailed,
+    /// The state directory is written again.
+    StorageRecovered,
+    /// The headend knows more of a log than this agent has sent: the state directory is an older
+    /// copy, is used by two agents, or has lost its end. The logs go on under new ids.
+    StateForked,
     /// The report log is full: new setpoints are refused until the headend acknowledges some.
     ReportLogFull,
     /// The agent stops: devices go to their defaults, logs are sent.

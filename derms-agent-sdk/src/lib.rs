@@ -40,9 +40,9 @@
 //! An order is checked, written down, started at most once, never after its deadline, and reported
 //! with what the device answered. When its lease ends, the device is told what follows, with or
 //! without a link. An order that comes again is answered with its outcome and not applied again.
-//! When the link is lost for too long, an asset without a lease goes to its failsafe. Orders and
-//! logs are kept in memory: after a restart of the process the asset is at its default. See
-//! [`DerAdapter`] for the device's part.
+//! When the link is lost for too long, an asset without a lease goes to its failsafe. Without a
+//! [`state_dir`](AgentBuilder::state_dir) orders and logs are kept in memory: after a restart of
+//! the process the asset is at its default. See [`DerAdapter`] for the device's part.
 //!
 //! # Telemetry
 //! Each reading is stamped, numbered and kept until the headend has acknowledged it; after a lost
@@ -65,6 +65,7 @@ mod backoff;
 mod builder;
 mod clock;
 mod connect;
+mod disk;
 mod error;
 mod event;
 mod forward;
@@ -88,7 +89,10 @@ pub use error::{BuildError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};
 pub use runtime::{AgentEvents, AgentHandle, AgentRuntime};
 
-// The guide lies outside of the package: its code is tested where the whole workspace is.
+#[cfg(all(doctest, feature = "sim"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(all(doctest, feature = "sim", feature = "testing"))]
-#[doc = include_str!("../../docs/adapter-guide.md")]
+#[doc = include_str!("../docs/adapter-guide.md")]
 struct AdapterGuide;

@@ -551,3 +551,82 @@ async fn over_a_real_socket_an_order_is_started_and_the_agent_stops() {
     assert_eq!(session.ended().await.unwrap().reason, CloseReason::Normal);
     agent.running.await.unwrap().unwrap();
 }
+
+/// A folder that is gone with the test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("derms-runtime-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_with_a_state_directory_goes_on_where_it_was_killed() {
+    let folder = Folder::new();
+    let mut headend = FakeHeadend::in_memory();
+    let device = ScriptedAdapter::new();
+    let start = |headend: &FakeHeadend| {
+        let builder = headend.agent().backoff(|_: u32| Duration::from_secs(1));
+        let agent = builder
+            .adapter(asset(1), device.clone())
+            .state_dir(&folder.0)
+            .build()?;
+        Ok::<_, derms_agent_sdk::BuildError>(TaskTracker::new().spawn(agent.run()))
+    };
+    let running = start(&headend).expect("the directory is made");
+    let in_use = start(&headend).unwrap_err();
+    assert!(matches!(
+        in_use,
+        derms_agent_sdk::BuildError::StateDir { .. }
+    ));
+
+    let mut session = headend.accept_and_grant().await;
+    assert!(session.register().durable);
+    let logs = session.register().logs.clone();
+    device.next_call().await;
+    let mut order = session.order(asset(1).id, MW(5.0));
+    order.duration = Some(Duration::from_secs(600));
+    session.setpoint(&order).await;
+    session
+        .reported(order.dispatch_id, SetpointPhase::Started)
+        .await;
+    device.next_call().await;
+    session.answers_by_itself(false);
+    for _ in 0..4 {
+        seqs(&mut session).await;
+    }
+    running.abort();
+    running.await.unwrap_err();
+    session.cut();
+
+    let _running = loop {
+        // The last write may still be under way.
+        match start(&headend) {
+            Ok(running) => break running,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let Call::Apply(again) = device.next_call().await else {
+        panic!("the lease does not go on");
+    };
+    let left = again.remaining.unwrap();
+    assert!(left < Duration::from_secs(590), "{left:?}");
+    let session = headend.accept_and_grant().await;
+    let heads = &session.register().logs;
+    assert_eq!(
+        (heads[0].log_id, heads[1].log_id),
+        (logs[0].log_id, logs[1].log_id)
+    );
+    assert!(heads[0].next_seq >= 5, "no number is used again: {heads:?}");
+    let claim = session.register().assets[0].clone().unwrap();
+    assert_eq!(claim.last_revision, order.revision);
+    assert_eq!(device.setpoints(), [MW(5.0), MW(5.0)]);
+}

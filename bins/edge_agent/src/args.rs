@@ -50,6 +50,11 @@ pub(crate) struct Args {
     #[arg(long, env = "AGENT_ID", value_name = "UUID")]
     pub(crate) agent_id: Option<AgentId>,
 
+    /// Where it remembers orders, reports and samples over a restart; its own, made if it is not
+    /// there. Default: none, all is kept in memory
+    #[arg(long, env = "DERMS_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+
     /// Chooses the values of the simulation, together with the asset's id
     #[arg(long, env = "SIM_SEED", value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Never empty.
     pub(crate) assets: Vec<Asset>,
+    /// `None`: all is kept in memory.
+    pub(crate) state_dir: Option<PathBuf>,
     pub(crate) seed: u64,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
@@ -43,6 +45,7 @@ impl Config {
             agent_id: args.agent_id.unwrap_or(agent_id),
             name,
             assets,
+            state_dir: args.state_dir,
             seed: args.seed,
             log_format: args.log.log_format,
             exit_with_parent: args.exit_with_parent,

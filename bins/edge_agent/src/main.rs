@@ -5,7 +5,7 @@ mod config;
 
 use std::process::ExitCode;
 
-use derms_agent_sdk::{AgentRuntime, sim};
+use derms_agent_sdk::{AgentRuntime, BuildError, sim};
 use derms_program::{Failure, Stop, chain};
 
 use crate::config::Config;
@@ -32,6 +32,9 @@ async fn run(config: Config) -> Result<(), Failure> {
         .agent_id(agent)
         .software(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
         .shutdown_on_signal();
+    if let Some(dir) = config.state_dir {
+        builder = builder.state_dir(dir);
+    }
     for asset in config.assets {
         let device = sim::for_asset(&asset, config.seed);
         builder = builder.adapter(asset, device);
@@ -39,9 +42,11 @@ async fn run(config: Config) -> Result<(), Failure> {
     if config.exit_with_parent {
         builder = builder.shutdown_on(derms_program::parent_gone());
     }
-    let runtime = builder
-        .build()
-        .map_err(|error| Failure::configuration(chain(&error)))?;
+    let runtime = builder.build().map_err(|error| match &error {
+        // The configuration may be right: the directory is in use, or the disk refuses.
+        BuildError::StateDir { .. } => Failure::start(chain(&error)),
+        _ => Failure::configuration(chain(&error)),
+    })?;
     tracing::info!(%agent, %headend, assets, "serving simulated devices");
     runtime
         .run()

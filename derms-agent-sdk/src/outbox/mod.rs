@@ -1,6 +1,8 @@
 //! The two logs of an agent: telemetry, bounded, and reports, never dropped.
 
+mod gaps;
 mod report;
+mod shelf;
 mod size;
 mod telemetry;
 mod window;

@@ -23,6 +23,13 @@ pub(crate) struct ReportLog {
     /// The last number that was ever sent; 0 if none.
     sent: u64,
     capacity: usize,
+    /// With a disk: entries up to there are on it. Only they are sent: a number that was sent is
+    /// never used for something else, whatever crashes.
+    stored: Option<u64>,
+    /// The first entry of this process.
+    started: u64,
+    /// The disk fails: what can't be stored is said all the same.
+    failing: bool,
 }
 
 impl ReportLog {
@@ -33,7 +40,80 @@ impl ReportLog {
             next_seq: 1,
             sent: 0,
             capacity,
+            stored: None,
+            started: 1,
+            failing: false,
         }
+    }
+
+    /// A log that goes on, on a disk.
+    pub(crate) fn recovered(
+        log_id: LogId,
+        first_seq: u64,
+        entries: Vec<ReportEntry>,
+        capacity: usize,
+    ) -> Self {
+        let next_seq = first_seq + entries.len() as u64;
+        let sized = entries.into_iter().map(|entry| {
+            let bytes = size::of_report(&entry);
+            (entry, bytes)
+        });
+        Self {
+            entries: sized.collect(),
+            next_seq,
+            // Any of them may have been sent.
+            sent: next_seq - 1,
+            stored: Some(next_seq - 1),
+            started: next_seq,
+            ..Self::new(log_id, capacity)
+        }
+    }
+
+    /// Entries that are not on the disk, and the number of the first.
+    pub(crate) fn unsaved(&self) -> (u64, Vec<ReportEntry>) {
+        let first = self
+            .stored
+            .map_or(self.next_seq, |stored| stored + 1)
+            .max(self.first_unacked());
+        let skip = usize::try_from(first - self.first_unacked()).unwrap_or(usize::MAX);
+        let entries = self.entries.iter().skip(skip);
+        (first, entries.map(|(entry, _)| entry.clone()).collect())
+    }
+
+    pub(crate) fn has_unsaved(&self) -> bool {
+        self.stored
+            .is_some_and(|stored| stored.max(self.first_unacked() - 1) + 1 < self.next_seq)
+    }
+
+    pub(crate) const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Everything below this number is on the disk, or could not be written.
+    pub(crate) fn saved(&mut self, next: u64, done: bool) {
+        self.failing = !done;
+        if let Some(stored) = self.stored.as_mut().filter(|_| done) {
+            *stored = (*stored).max(next - 1);
+        }
+    }
+
+    /// What was thought to be on the disk may not be.
+    pub(crate) fn write_again(&mut self) {
+        self.stored = self.stored.map(|_| 0);
+    }
+
+    /// All entries go on as another log; see `TelemetryLog::fork`.
+    pub(crate) fn fork(&mut self, log_id: LogId, cursor: u64) {
+        let both = cursor
+            .min(self.started)
+            .saturating_sub(self.first_unacked());
+        let both = usize::try_from(both).map_or(0, |n| n.min(self.entries.len()));
+        self.entries.drain(..both);
+        self.log_id = log_id;
+        self.started = (self.started.saturating_sub(self.first_unacked()) + 1).max(1);
+        self.next_seq = self.entries.len() as u64 + 1;
+        self.sent = 0;
+        self.stored = self.stored.map(|_| 0);
     }
 
     pub(crate) const fn log_id(&self) -> LogId {
@@ -109,11 +189,16 @@ impl ReportLog {
         self.first_unacked()
     }
 
-    /// Mends the times of all entries.
-    pub(crate) fn relabel(&mut self, mend: impl Fn(Timestamp) -> Timestamp) {
-        for (entry, _) in &mut self.entries {
-            entry.at = mend(entry.at);
+    /// Moves the times of all entries of this process; they are to be written again.
+    pub(crate) fn relabel(&mut self, micros: i64) {
+        let old = self.started.saturating_sub(self.first_unacked());
+        let old = usize::try_from(old).unwrap_or(usize::MAX);
+        for (entry, _) in self.entries.iter_mut().skip(old) {
+            let at = entry.at.unix_micros().saturating_add(micros);
+            entry.at = Timestamp::from_unix_micros(at);
         }
+        let before = self.started - 1;
+        self.stored = self.stored.map(|stored| stored.min(before));
     }
 
     /// Everything up to `up_to` is safe. False, and nothing is done, if no such number was ever
@@ -137,12 +222,15 @@ impl ReportLog {
     ) -> Option<(ReportBatch, u64)> {
         let first_seq = from.max(self.first_unacked());
         let skip = usize::try_from(first_seq - self.first_unacked()).ok()?;
+        let stored = self.stored.filter(|_| !self.failing);
+        let until = stored.map_or(self.next_seq, |stored| stored + 1);
+        let ready = usize::try_from(until.saturating_sub(first_seq)).unwrap_or(0);
         let mut bytes = 0;
         let entries: Vec<_> = self
             .entries
             .iter()
             .skip(skip)
-            .take(max_entries.max(1))
+            .take(max_entries.max(1).min(ready))
             .take_while(|(_, size)| {
                 let first = bytes == 0;
                 bytes += size;

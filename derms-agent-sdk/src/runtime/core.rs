@@ -13,11 +13,11 @@ use tonic::transport::Channel;
 
 use super::device::{self, Commands, Shared};
 use super::handle::Publisher;
+use super::storage::{Job, Storage};
 use super::{Parts, journal};
 use crate::clock::{Clock, MonoTime};
 use crate::connect::{self, Dial, Inbound, OUTBOUND};
 use crate::session::{End, Input, Output, Session};
-use crate::state::StateStore;
 
 /// What may wait for the session. Full: devices and the stream's reader wait; the session never
 /// waits for anything, so it is not full for long.
@@ -33,7 +33,7 @@ pub(super) struct Core {
     headend: Uri,
     clock: Arc<dyn Clock>,
     dialer: Arc<dyn Dial>,
-    state: Box<dyn StateStore>,
+    storage: Option<Storage>,
     publisher: Publisher,
     tasks: TaskTracker,
     life: CancellationToken,
@@ -77,6 +77,9 @@ impl Core {
         let (input_sender, inputs) = mpsc::channel(INPUTS);
         let (link_sender, link) = mpsc::channel(INPUTS);
         let (every, every_receiver) = watch::channel(READ_EVERY);
+        let storage = parts
+            .state
+            .map(|dir| Storage::start(dir, input_sender.clone(), tasks, life));
         let shared = Shared {
             inputs: input_sender,
             every: every_receiver,
@@ -96,7 +99,7 @@ impl Core {
             headend: parts.headend,
             clock: parts.clock,
             dialer: parts.dialer,
-            state: parts.state,
+            storage,
             publisher,
             tasks: tasks.clone(),
             life: life.clone(),
@@ -126,6 +129,12 @@ impl Core {
                 Some(event) = self.link.recv() => self.link_event(event),
                 () = sleep => self.feed(Input::Tick),
             }
+        }
+        if let Some(storage) = self.storage.take() {
+            let (commit, shelved) = self.session.last_words(self.clock.now());
+            // Nobody must wait for this task any more, or the storage might.
+            drop(self);
+            storage.finish(commit, shelved).await;
         }
     }
 
@@ -196,18 +205,20 @@ impl Core {
                     return Some(Input::Ended(End::Lost { text }));
                 }
             }
-            Output::Persist { token, record } => {
-                let asset_id = record.asset_id;
-                let stored = self.state.persist(record);
-                if let Err(error) = &stored {
-                    tracing::error!(asset = %asset_id, %error, "an order can't be stored");
+            Output::Persist { number, commit } => match &self.storage {
+                Some(storage) => return storage.hand(Job::Persist { number, commit }),
+                None => {
+                    return Some(Input::Persisted {
+                        number,
+                        stored: true,
+                    });
                 }
-                let stored = stored.is_ok();
-                return Some(Input::Persisted {
-                    asset_id,
-                    token,
-                    stored,
-                });
+            },
+            Output::Shelve { log_id, shelved } => {
+                return self.storage.as_ref()?.hand(Job::Shelve { log_id, shelved });
+            }
+            Output::Fetch { log_id, from, to } => {
+                return self.storage.as_ref()?.hand(Job::Fetch { log_id, from, to });
             }
             Output::Command {
                 asset_id,

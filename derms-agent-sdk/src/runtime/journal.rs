@@ -103,6 +103,25 @@ pub(super) fn write(event: &E, headend: &Uri) {
             let text = text.as_deref().unwrap_or_default();
             warn!(?kind, seq, text, "the headend refused an entry for good");
         }
+        E::Resumed {
+            asset_id,
+            dispatch_id,
+            remaining,
+        } => {
+            info!(asset = %asset_id, dispatch = %dispatch_id, ?remaining, "an order goes on after the restart");
+        }
+        E::StorageFailed => {
+            error!(
+                "the state directory can't be written: new setpoints are refused, samples are kept in memory"
+            );
+        }
+        E::StorageRecovered => info!("the state directory is written again"),
+        E::StateForked => {
+            error!(
+                "the headend knows more of a log than this agent has sent: the state directory is an older copy, \
+                 is used by two agents, or was damaged; the logs go on under new ids"
+            );
+        }
         E::ReportLogFull => error!("the report log is full: new setpoints are refused"),
         E::Stopping => info!("stopping"),
         E::Stopped { unsettled } if unsettled.is_empty() => info!("stopped"),

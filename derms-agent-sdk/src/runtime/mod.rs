@@ -4,6 +4,7 @@ mod core;
 mod device;
 mod handle;
 mod journal;
+mod storage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub use self::handle::{AgentEvents, AgentHandle};
 use crate::builder::BoxFuture;
 use crate::clock::Clock;
 use crate::connect::Dial;
+use crate::disk::Dir;
 use crate::session::Config;
-use crate::state::StateStore;
 use crate::{AgentBuilder, DerAdapter, RunError};
 
 /// Tasks get this long to end after the session's last word.
@@ -33,7 +34,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) devices: Vec<(AssetId, Arc<dyn DerAdapter>)>,
     pub(crate) adapter_timeout: Duration,
-    pub(crate) state: Box<dyn StateStore>,
+    /// `None`: all is kept in memory.
+    pub(crate) state: Option<Dir>,
     pub(crate) shutdown: Vec<BoxFuture>,
     pub(crate) signals: bool,
     pub(crate) dialer: Arc<dyn Dial>,

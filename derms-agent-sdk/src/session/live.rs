@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) backfill_rate: u32,
     /// While the telemetry log is behind: when its next batch may be sent.
     pub(super) backfill: Option<MonoTime>,
+    /// What is next waits for the disk; its answer is an input.
+    pub(super) waits_for_disk: bool,
     pub(super) throttle: Option<Throttle>,
     pub(super) next_live: MonoTime,
 }
@@ -75,6 +77,7 @@ impl Live {
             reports: Window::new(reports_next, most),
             backfill_rate: limits.backfill_batches_per_s,
             backfill: None,
+            waits_for_disk: false,
             throttle: None,
             next_live: now,
         }

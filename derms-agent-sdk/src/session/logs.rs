@@ -98,16 +98,21 @@ impl Session {
             self.reports.sent(last);
             self.send(AgentMessage::Report(batch));
         }
-        self.send_telemetry(&mut live, now.mono);
+        let wanted = self.send_telemetry(&mut live, now.mono);
         self.send_fresh(&mut live, now.mono);
         self.live = Some(live);
+        if let Some(from) = wanted {
+            self.fetch(from, now);
+        }
     }
 
-    fn send_telemetry(&mut self, live: &mut Live, now: MonoTime) {
+    /// Gives the number that may have to be read back before the log can go on.
+    fn send_telemetry(&mut self, live: &mut Live, now: MonoTime) -> Option<u64> {
         if live.backfill.is_none() && self.is_behind(live) {
             // Not at once: a pause that the headend asked for holds for this, too.
             live.backfill = Some(live.after_backfill_batch(now));
         }
+        live.waits_for_disk = false;
         while !live.telemetry.is_full() {
             if self.unsent(live) <= live.max_samples as u64 {
                 live.backfill = None;
@@ -117,12 +122,15 @@ impl Session {
                 None => self.gathers_until(live).is_some_and(|until| until > now),
             };
             if waits {
-                return;
+                return None;
             }
             let batch =
                 self.telemetry
                     .batch(live.telemetry.next(), live.max_samples, live.max_bytes);
-            let Some((batch, last)) = batch else { return };
+            let Some((batch, last)) = batch else {
+                live.waits_for_disk = true;
+                return Some(live.telemetry.next());
+            };
             live.telemetry.sent(last);
             self.telemetry.sent(last);
             self.out
@@ -131,6 +139,7 @@ impl Session {
                 live.backfill = Some(live.after_backfill_batch(now));
             }
         }
+        None
     }
 
     /// While something is on its way, samples are gathered, so that a gateway with many assets
@@ -163,7 +172,8 @@ impl Session {
     /// When the session has something to do by itself.
     pub(super) fn live_deadline(&self, live: &Live) -> Option<MonoTime> {
         let telemetry = match live.backfill {
-            _ if live.telemetry.is_full() || self.unsent(live) == 0 => None,
+            _ if live.waits_for_disk || live.telemetry.is_full() => None,
+            _ if self.unsent(live) == 0 => None,
             Some(next) => Some(next),
             None => self.gathers_until(live),
         };

@@ -6,11 +6,13 @@
 
 mod asset;
 mod inbound;
+mod ledger;
 mod link;
 mod live;
 mod logs;
 mod registration;
 mod server_clock;
+mod shelf;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use derms_proto::{
 };
 
 use self::asset::{AssetMachine, Ctx};
+use self::ledger::Ledger;
 pub(crate) use self::link::End;
 use self::link::{Link, Next, State};
 use self::live::Live;
@@ -32,7 +35,7 @@ use self::server_clock::ServerClock;
 use self::stopping::Stopping;
 use crate::clock::{MonoTime, Now};
 use crate::outbox::{ReportLog, TelemetryLog};
-use crate::state::Record;
+use crate::state::{Commit, Fetched, Kept, Recovered, Shelved};
 use crate::{AgentEvent, AgentSnapshot, Applied, Backoff, LinkState, Reading, Setpoint};
 
 /// How long the headend may take to answer Register.
@@ -51,7 +54,8 @@ pub(crate) struct Config {
     pub(crate) telemetry_bytes: usize,
     pub(crate) telemetry_age: Duration,
     pub(crate) report_capacity: usize,
-    pub(crate) durable: bool,
+    /// What was left behind; `None`: all is kept in memory.
+    pub(crate) recovered: Option<Recovered>,
 }
 
 /// What happens to a session.
@@ -68,10 +72,13 @@ pub(crate) enum Input {
     /// The attempt or the stream has ended.
     Ended(End),
     /// The answer to [`Output::Persist`].
-    Persisted {
-        asset_id: AssetId,
-        token: u64,
-        stored: bool,
+    Persisted { number: u64, stored: bool },
+    /// The answer to [`Output::Shelve`]; `None` if the disk failed.
+    Shelved { log_id: LogId, kept: Option<Kept> },
+    /// The answer to [`Output::Fetch`]; `None` if the disk failed.
+    Fetched {
+        log_id: LogId,
+        fetched: Option<Fetched>,
     },
     /// The answer to [`Output::Command`].
     Done {
@@ -98,8 +105,12 @@ pub(crate) enum Output {
     Send(Box<AgentMessage>),
     /// End the attempt or the stream, after what is queued. Its later events don't count.
     Disconnect,
-    /// Write this down, then answer with [`Input::Persisted`].
-    Persist { token: u64, record: Record },
+    /// Write this down, then answer with [`Input::Persisted`]. One at a time.
+    Persist { number: u64, commit: Commit },
+    /// Keep these samples, then answer with [`Input::Shelved`]. One at a time.
+    Shelve { log_id: LogId, shelved: Shelved },
+    /// Read samples back, then answer with [`Input::Fetched`]. One at a time.
+    Fetch { log_id: LogId, from: u64, to: u64 },
     /// Tell the device, then answer with [`Input::Done`]. One at a time per asset.
     Command {
         asset_id: AssetId,
@@ -154,7 +165,7 @@ pub(crate) struct Session {
     agent_id: AgentId,
     instance_id: InstanceId,
     software: Software,
-    durable: bool,
+    ledger: Ledger,
     started: MonoTime,
     rng: fastrand::Rng,
     link: Link,
@@ -180,29 +191,54 @@ impl Session {
             let machine = AssetMachine::new(asset, kind, now.mono);
             (machine.id(), machine)
         });
-        Self {
+        let (bytes, age) = (config.telemetry_bytes, config.telemetry_age);
+        let capacity = config.report_capacity;
+        let (telemetry, reports) = match &config.recovered {
+            Some(found) => (
+                TelemetryLog::recovered(found.telemetry_log, &found.telemetry, bytes, age),
+                ReportLog::recovered(
+                    found.report_log,
+                    found.first_report,
+                    found.reports.clone(),
+                    capacity,
+                ),
+            ),
+            None => (
+                TelemetryLog::new(config.telemetry_log, bytes, age),
+                ReportLog::new(config.report_log, capacity),
+            ),
+        };
+        let last_epoch = config
+            .recovered
+            .as_ref()
+            .map_or(0, |found| found.last_epoch);
+        let mut session = Self {
             agent_id: config.agent_id,
             instance_id: config.instance_id,
             software: config.software,
-            durable: config.durable,
+            ledger: Ledger::new(config.recovered.is_some(), last_epoch),
             started: now.mono,
             rng,
             link: Link::new(config.backoff, link_rng, now.mono),
             live: None,
-            last_epoch: 0,
+            last_epoch,
             clock: ServerClock::new(now),
             assets: assets.collect(),
-            telemetry: TelemetryLog::new(
-                config.telemetry_log,
-                config.telemetry_bytes,
-                config.telemetry_age,
-            ),
-            reports: ReportLog::new(config.report_log, config.report_capacity),
+            telemetry,
+            reports,
             fresh: BTreeMap::new(),
             tokens: Tokens::default(),
             stopping: None,
             out: VecDeque::new(),
+        };
+        if let Some(found) = config.recovered {
+            for record in found.records {
+                session.on_asset(record.asset_id, now, |asset, ctx| {
+                    asset.restore(record, found.same_boot, ctx);
+                });
+            }
         }
+        session
     }
 
     /// Takes one input.
@@ -217,15 +253,15 @@ impl Session {
                     self.end(&end, now);
                 }
             }
-            Input::Persisted {
-                asset_id,
-                token,
-                stored,
-            } => {
-                self.on_asset(asset_id, now, |asset, ctx| {
-                    asset.persisted(token, stored, ctx);
-                });
+            Input::Persisted { number, stored } => self.persisted(number, stored, now),
+            // An answer under numbers that count no more is none.
+            Input::Shelved { log_id, kept } if log_id == self.telemetry.log_id() => {
+                self.shelved(kept, now);
             }
+            Input::Fetched { log_id, fetched } if log_id == self.telemetry.log_id() => {
+                self.fetched(fetched, now);
+            }
+            Input::Shelved { .. } | Input::Fetched { .. } => {}
             Input::Done {
                 asset_id,
                 token,
@@ -260,7 +296,14 @@ impl Session {
         let live = self.live.as_ref().and_then(|live| self.live_deadline(live));
         let stopping = self.stopping.as_ref().and_then(Stopping::deadline);
         let assets = self.assets.values().filter_map(AssetMachine::deadline);
-        assets.chain(link).chain(live).chain(stopping).min()
+        let disk = [self.ledger_deadline(), self.shelf_deadline()];
+        let disk = disk.into_iter().flatten();
+        assets
+            .chain(link)
+            .chain(live)
+            .chain(stopping)
+            .chain(disk)
+            .min()
     }
 
     /// How the agent stands now.
@@ -299,6 +342,8 @@ impl Session {
             self.event(AgentEvent::SamplesLost { gap });
         }
         self.heartbeat(now);
+        self.write_ledger(now);
+        self.shelve(now);
         self.send_logs(now);
         self.advance_stop(now);
     }
@@ -384,6 +429,7 @@ impl Session {
             now,
             clock: &self.clock,
             reports: &mut self.reports,
+            ledger: &mut self.ledger,
             out: &mut self.out,
             tokens: &mut self.tokens,
         };
@@ -403,6 +449,7 @@ impl Session {
             now,
             clock: &self.clock,
             reports: &mut self.reports,
+            ledger: &mut self.ledger,
             out: &mut self.out,
             tokens: &mut self.tokens,
         };

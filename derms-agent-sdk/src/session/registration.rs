@@ -1,10 +1,10 @@
 //! Register, grants, heartbeats: who the agent is and how it is.
 
-use derms_proto::Timestamp;
 use derms_proto::link::{
     AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LogCursor, LogKind,
     PROTOCOL_MINOR, Register, Registered,
 };
+use derms_proto::{LogId, Timestamp};
 
 use super::asset::AssetMachine;
 use super::link::State;
@@ -12,6 +12,7 @@ use super::live::{self, Live};
 use super::{Output, REGISTERED_TIMEOUT, Session};
 use crate::AgentEvent;
 use crate::clock::Now;
+use crate::state::Renamed;
 
 impl Session {
     /// The connection is there: the agent says who it is.
@@ -29,7 +30,7 @@ impl Session {
             last_epoch: self.last_epoch,
             logs: vec![self.telemetry.head(), self.reports.head()],
             assets: self.claims(now, |_| true),
-            durable: self.durable,
+            durable: self.ledger.is_durable(),
             agent_time: Some(now.wall),
         };
         self.send(AgentMessage::Register(register));
@@ -55,6 +56,7 @@ impl Session {
             return;
         };
         let Some((telemetry_next, reports_next)) = self.resume_logs(&registered.logs) else {
+            self.fork_logs(&registered.logs);
             self.protocol_error("a log cursor is beyond what was ever sent".into(), now);
             return;
         };
@@ -127,13 +129,45 @@ impl Session {
         })
     }
 
+    /// A headend that knows more of a log than was ever sent from here: this state is an older
+    /// copy, or another process goes on with a copy of it, or its end was lost. Under other ids
+    /// nothing is taken for what it is not.
+    fn fork_logs(&mut self, cursors: &[LogCursor]) {
+        if !self.ledger.is_durable() {
+            return;
+        }
+        let mut renamed = Renamed::default();
+        for cursor in cursors {
+            let up_to = cursor.next_seq.max(1) - 1;
+            match cursor.kind {
+                LogKind::Telemetry
+                    if cursor.log_id == self.telemetry.log_id()
+                        && !self.telemetry.was_sent(up_to) =>
+                {
+                    let log = LogId::generate();
+                    renamed.telemetry = Some((log, self.telemetry.fork(log, cursor.next_seq)));
+                }
+                LogKind::Report
+                    if cursor.log_id == self.reports.log_id() && !self.reports.was_sent(up_to) =>
+                {
+                    let log = LogId::generate();
+                    self.reports.fork(log, cursor.next_seq);
+                    renamed.reports = Some(log);
+                }
+                _ => {}
+            }
+        }
+        self.ledger.rename(renamed);
+        self.event(AgentEvent::StateForked);
+    }
+
     /// Before the first exchange the wall clock was the label, and nothing has been sent yet.
     fn mend_labels(&mut self, early: i64) {
         let later = |label: Timestamp| {
             Timestamp::from_unix_micros(label.unix_micros().saturating_add(early))
         };
-        self.telemetry.relabel(later);
-        self.reports.relabel(later);
+        self.telemetry.relabel(early);
+        self.reports.relabel(early);
         for sample in self.fresh.values_mut() {
             sample.measured_at = later(sample.measured_at);
         }

@@ -30,6 +30,7 @@ fn one_asset_of_the_file_is_served_under_its_own_id() {
     assert_eq!(config.headend, "http://127.0.0.1:50051");
     assert_eq!((config.seed, config.log_format), (0, LogFormat::Text));
     assert!(!config.exit_with_parent);
+    assert_eq!(config.state_dir, None, "in memory");
 }
 
 #[test]

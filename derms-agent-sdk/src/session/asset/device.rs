@@ -4,9 +4,10 @@ use derms_proto::link::{FollowUp, SetpointPhase};
 use derms_proto::wire::MAX_TEXT_BYTES;
 use derms_proto::{ControlSource, Power, ReasonCode};
 
-use super::{AssetMachine, Ctx, Ending, Started, retry_delay};
+use super::{AssetMachine, Ctx, Ending, retry_delay};
 use crate::clock::MonoTime;
 use crate::session::{Command, DeviceFault, Output};
+use crate::state::Started;
 use crate::{AgentEvent, Applied, Setpoint};
 
 /// A command that the device has not answered.
@@ -20,6 +21,8 @@ pub(super) struct InFlight {
 enum Job {
     /// Starts the order in force.
     Start,
+    /// Tells the device the order in force once more, after a restart of the agent.
+    Resume,
     /// Brings the device to rest; the number tells whether that is still where it must be.
     Settle { generation: u64 },
 }
@@ -79,6 +82,11 @@ impl AssetMachine {
         self.command(Job::Start, Command::Apply(setpoint), ctx);
     }
 
+    /// Drives the device to the order that goes on.
+    pub(super) fn drive_again(&mut self, setpoint: Setpoint, ctx: &mut Ctx<'_>) {
+        self.command(Job::Resume, Command::Apply(setpoint), ctx);
+    }
+
     /// Tells the device where it must be without an order, if it is not there and may be told.
     pub(super) fn settle_device(&mut self, ctx: &mut Ctx<'_>) {
         let waits = self.rest.retry_at.is_some_and(|at| at > ctx.now.mono);
@@ -124,6 +132,7 @@ impl AssetMachine {
         });
         match in_flight.job {
             Job::Start => self.start_answered(result, ctx),
+            Job::Resume => self.resume_answered(result, ctx),
             Job::Settle { generation } => {
                 self.ready = true;
                 if generation == self.rest.generation {
@@ -151,6 +160,7 @@ impl AssetMachine {
                 // The lease counts from the device's yes, whatever the order was told before.
                 let ends_at = in_force.order.duration.map(|lease| ctx.now.mono + lease);
                 in_force.started = Some(Started { ends_at, applied });
+                self.changed = true;
                 let mut report = Self::report_of(&in_force.order, SetpointPhase::Started);
                 report.text = answer.text;
                 report.applied = applied;
@@ -234,6 +244,8 @@ impl AssetMachine {
         let Some(in_force) = self.in_force.take() else {
             return;
         };
+        self.touch();
+        self.resuming = false;
         self.ending = Some(Ending {
             report: Self::report_of(&in_force.order, SetpointPhase::Completed),
             release: None,
@@ -259,6 +271,8 @@ impl AssetMachine {
     /// goes to its default.
     pub(in crate::session) fn stop(&mut self, ctx: &mut Ctx<'_>) {
         self.stopping = true;
+        self.resuming = false;
+        self.touch();
         let interrupted = |mut report: derms_proto::link::SetpointReport| {
             report.phase = SetpointPhase::Failed;
             report.reason = Some(ReasonCode::Interrupted);

@@ -3,6 +3,7 @@
 mod device;
 mod failsafe;
 mod orders;
+mod restart;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use derms_proto::link::{
 use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
 
 use self::device::{InFlight, Rest, Target};
+use super::ledger::Ledger;
 use super::server_clock::ServerClock;
 use super::{Output, Tokens};
 use crate::clock::{MonoTime, Now};
 use crate::outbox::ReportLog;
+use crate::state::{Held as InForce, Started};
 use crate::{AgentEvent, AssetSnapshot};
 
 /// Outcomes that are kept to answer an order that comes again.
@@ -45,8 +48,12 @@ pub(super) struct AssetMachine {
     rest: Rest,
     /// The one command that the device is busy with.
     in_flight: Option<InFlight>,
-    /// The first default was tried: orders may start.
+    /// The device was told where it must be: orders may start.
     ready: bool,
+    /// The order in force is of an earlier life of the agent, and the device is to be told again.
+    resuming: bool,
+    /// Something is to be written down.
+    changed: bool,
     failsafe: bool,
     /// The agent stops: the default is the last word.
     stopping: bool,
@@ -71,20 +78,6 @@ struct Releasing {
 }
 
 #[derive(Debug)]
-struct InForce {
-    order: SetpointOrder,
-    /// `None` until the device has said yes.
-    started: Option<Started>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Started {
-    /// End of the lease.
-    ends_at: Option<MonoTime>,
-    applied: Option<Power>,
-}
-
-#[derive(Debug)]
 struct Ending {
     report: SetpointReport,
     /// The revision of the release behind it.
@@ -97,6 +90,7 @@ pub(super) struct Ctx<'a> {
     pub(super) now: Now,
     pub(super) clock: &'a ServerClock,
     pub(super) reports: &'a mut ReportLog,
+    pub(super) ledger: &'a mut Ledger,
     pub(super) out: &'a mut VecDeque<Output>,
     pub(super) tokens: &'a mut Tokens,
 }
@@ -165,6 +159,8 @@ impl AssetMachine {
             rest: Rest::new(ControlSource::Default, Target::Default),
             in_flight: None,
             ready: false,
+            resuming: false,
+            changed: false,
             failsafe: false,
             stopping: false,
             availability: Availability::default(),
@@ -253,7 +249,7 @@ impl AssetMachine {
                 source: ControlSource::Setpoint,
                 dispatch_id: Some(order.dispatch_id),
                 revision: Some(order.revision),
-                power: Some(order.power),
+                power: Some(order.power).filter(|_| !self.resuming),
                 remaining: started.ends_at.map(|end| end.saturating_since(now)),
             };
         }
@@ -307,6 +303,7 @@ impl AssetMachine {
         if self.in_flight.is_some() {
             return;
         }
+        self.resume(ctx);
         self.start_next(ctx);
         self.settle_device(ctx);
     }

@@ -5,8 +5,6 @@ use derms_proto::{ControlSource, DispatchId, ReasonCode};
 
 use super::device::Target;
 use super::{AssetMachine, Ctx, Ending, InForce, Next, OUTCOMES, Releasing};
-use crate::session::Output;
-use crate::state::Record;
 use crate::{AgentEvent, Setpoint};
 
 impl AssetMachine {
@@ -59,19 +57,9 @@ impl AssetMachine {
     fn accept(&mut self, order: SetpointOrder, ctx: &mut Ctx<'_>) {
         self.last_revision = order.revision;
         self.supersede_next(ctx);
-        let token = ctx.tokens.next();
-        ctx.out.push_back(Output::Persist {
-            token,
-            record: Record {
-                asset_id: self.id(),
-                revision: order.revision,
-                order: Some(order.clone()),
-            },
-        });
-        self.next = Some(Next {
-            order,
-            writing: Some(token),
-        });
+        self.touch();
+        let writing = Some(ctx.ledger.await_next());
+        self.next = Some(Next { order, writing });
     }
 
     /// A release of this session's epoch: refused for nothing but its revision.
@@ -82,43 +70,34 @@ impl AssetMachine {
             return;
         }
         self.last_revision = order.revision;
-        let token = ctx.tokens.next();
-        ctx.out.push_back(Output::Persist {
-            token,
-            record: Record {
-                asset_id: self.id(),
-                revision: order.revision,
-                order: None,
-            },
-        });
+        self.touch();
         let unstarted = self.next.take().map(|next| next.order);
         if let Some(older) = self.releasing.take() {
             self.release(older, ctx);
         }
         self.releasing = Some(Releasing {
             order,
-            writing: token,
+            writing: ctx.ledger.await_next(),
             unstarted,
         });
     }
 
     /// What was to be written down is, or could not be.
-    pub(in crate::session) fn persisted(&mut self, token: u64, stored: bool, ctx: &mut Ctx<'_>) {
+    pub(in crate::session) fn persisted(&mut self, number: u64, stored: bool, ctx: &mut Ctx<'_>) {
         if let Some(releasing) = self
             .releasing
-            .take_if(|releasing| releasing.writing == token)
+            .take_if(|releasing| releasing.writing == number)
         {
             if !stored {
                 // Going to the default is safe, forgetting it after a crash is not: do it, and say so.
                 ctx.alarm(self.id(), "storage_failed", "a release could not be stored");
             }
             self.release(releasing, ctx);
-            return;
         }
         let Some(next) = self
             .next
             .as_mut()
-            .filter(|next| next.writing == Some(token))
+            .filter(|next| next.writing == Some(number))
         else {
             return;
         };
@@ -219,6 +198,7 @@ impl AssetMachine {
             order,
             started: None,
         });
+        self.touch();
         self.drive(setpoint, ctx);
     }
 
@@ -291,7 +271,8 @@ impl AssetMachine {
     ) {
         let mut report = Self::report_of(order, phase);
         report.reason = Some(reason);
-        // What was reported as refused must stay refused, whatever comes again later.
+        // What was reported as refused must stay refused, whatever comes again later, and is
+        // written down before it is said.
         if order.revision > self.last_revision {
             self.last_revision = order.revision;
         }
@@ -312,7 +293,13 @@ impl AssetMachine {
     }
 
     /// To be reported when the device is at rest; what was to be reported before is now.
-    fn end_with(&mut self, report: SetpointReport, release: Option<u64>, ctx: &mut Ctx<'_>) {
+    pub(super) fn end_with(
+        &mut self,
+        report: SetpointReport,
+        release: Option<u64>,
+        ctx: &mut Ctx<'_>,
+    ) {
+        self.touch();
         if let Some(before) = self.ending.replace(Ending { report, release }) {
             self.cut_short(before, ctx);
         }
@@ -341,6 +328,7 @@ impl AssetMachine {
     }
 
     fn remember(&mut self, revision: u64, report: SetpointReport) {
+        self.touch();
         // Of this very order: a headend that lost its counter may give a revision twice.
         let id = report.dispatch_id;
         self.outcomes

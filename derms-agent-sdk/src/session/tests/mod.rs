@@ -6,6 +6,7 @@ mod link;
 mod logs;
 mod model;
 mod orders;
+mod restart;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use derms_proto::{
 };
 
 use super::*;
+use crate::disk::tests::Folder;
+use crate::disk::{self, Dir};
 
 /// A phase with its reason, as reported.
 type Step = (u64, SetpointPhase, Option<ReasonCode>);
@@ -36,15 +39,79 @@ struct Bench {
     revoked: Vec<AssetId>,
     /// Whether devices say yes, and storage stores, by themselves.
     obliging: bool,
+    /// The state directory, if there is one.
+    disk: Option<Disk>,
     /// By how much the wall clock was set since the start.
     wall_is_ahead: Duration,
     sent: VecDeque<AgentMessage>,
     commands: VecDeque<(AssetId, u64, Command)>,
-    persists: VecDeque<(AssetId, u64)>,
+    /// Writes of the ledger that are not answered.
+    persists: VecDeque<(u64, Output)>,
     events: Vec<AgentEvent>,
     connects: usize,
     disconnects: usize,
     stopped: bool,
+}
+
+/// A real directory, in the place of the runtime's storage.
+struct Disk {
+    folder: Folder,
+    /// `None` while nobody has it open.
+    dir: Option<Dir>,
+    boot: u32,
+    /// Writes fail.
+    full: bool,
+    /// Writes that came through.
+    writes: usize,
+    assets: Vec<Asset>,
+}
+
+impl Disk {
+    fn new(assets: Vec<Asset>) -> Self {
+        Self {
+            folder: Folder::new(),
+            dir: None,
+            boot: 1,
+            full: false,
+            writes: 0,
+            assets,
+        }
+    }
+
+    fn open(&mut self, now: Now) -> Recovered {
+        self.dir = None;
+        let options = disk::Options {
+            agent_id: AgentId::new(uuid_of(7)),
+            boot: Some(self.boot.to_string()),
+            now: now.mono,
+            telemetry_bytes: 256 << 10,
+            telemetry_age: Duration::from_secs(24 * 3_600),
+        };
+        let (dir, recovered) = Dir::open(self.folder.path(), &options).unwrap();
+        self.dir = Some(dir);
+        recovered
+    }
+
+    fn perform(&mut self, output: Output) -> Input {
+        let full = self.full;
+        let dir = self.dir.as_mut().filter(|_| !full);
+        self.writes += usize::from(dir.is_some());
+        match output {
+            Output::Persist { number, commit } => Input::Persisted {
+                number,
+                stored: dir.is_some_and(|dir| dir.commit(&commit).is_ok()),
+            },
+            Output::Shelve { log_id, shelved } => Input::Shelved {
+                log_id,
+                kept: dir.map(|dir| dir.shelve(shelved).unwrap()),
+            },
+            Output::Fetch { log_id, from, to } => Input::Fetched {
+                log_id,
+                fetched: self.dir.as_ref().map(|dir| dir.fetch(from, to).unwrap()),
+            },
+            other => panic!("{other:?} is not for a disk"),
+        }
+    }
 }
 
 fn asset_id(number: u128) -> AssetId {
@@ -71,6 +138,26 @@ fn asset(number: u128) -> Asset {
     asset
 }
 
+fn config(assets: Vec<Asset>, telemetry_bytes: usize, report_capacity: usize) -> Config {
+    Config {
+        agent_id: AgentId::new(uuid_of(7)),
+        instance_id: InstanceId::new(uuid_of(8)),
+        software: Software::default(),
+        assets: assets
+            .into_iter()
+            .map(|asset| (asset, AssetKind::Battery))
+            .collect(),
+        backoff: Box::new(|_: u32| Duration::from_secs(1)),
+        seed: 42,
+        telemetry_log: LogId::new(uuid_of(100)),
+        report_log: LogId::new(uuid_of(101)),
+        telemetry_bytes,
+        telemetry_age: Duration::from_secs(24 * 3_600),
+        report_capacity,
+        recovered: None,
+    }
+}
+
 impl Bench {
     fn new(assets: Vec<Asset>) -> Self {
         Self::with(assets, 8 << 20, 8_192)
@@ -84,24 +171,8 @@ impl Bench {
 
     /// Before the first input.
     fn at_rest(assets: Vec<Asset>, telemetry_bytes: usize, report_capacity: usize) -> Self {
-        let config = Config {
-            agent_id: AgentId::new(uuid_of(7)),
-            instance_id: InstanceId::new(uuid_of(8)),
-            software: Software::default(),
-            assets: assets
-                .into_iter()
-                .map(|asset| (asset, AssetKind::Battery))
-                .collect(),
-            backoff: Box::new(|_: u32| Duration::from_secs(1)),
-            seed: 42,
-            telemetry_log: LogId::new(uuid_of(100)),
-            report_log: LogId::new(uuid_of(101)),
-            telemetry_bytes,
-            telemetry_age: Duration::from_secs(24 * 3_600),
-            report_capacity,
-            durable: false,
-        };
         let now = Duration::from_secs(1_000);
+        let config = config(assets, telemetry_bytes, report_capacity);
         let session = Session::new(config, at(now));
         Self {
             session,
@@ -114,6 +185,7 @@ impl Bench {
             },
             revoked: Vec::new(),
             obliging: true,
+            disk: None,
             wall_is_ahead: Duration::ZERO,
             sent: VecDeque::new(),
             commands: VecDeque::new(),
@@ -142,11 +214,16 @@ impl Bench {
                 Output::Event(event) => self.events.push(event),
                 Output::ReadEvery(_) => {}
                 Output::Stopped => self.stopped = true,
-                Output::Persist { token, record } => {
-                    self.persists.push_back((record.asset_id, token));
+                Output::Persist { number, .. } => {
+                    self.persists.push_back((number, output));
                     if self.obliging {
                         self.store(true);
                     }
+                }
+                Output::Shelve { .. } | Output::Fetch { .. } => {
+                    let disk = self.disk.as_mut().expect("there is a disk");
+                    let answer = disk.perform(output);
+                    self.session.handle(answer, self.clocks());
                 }
                 Output::Command {
                     asset_id,
@@ -169,13 +246,58 @@ impl Bench {
 
     /// Answers the oldest write.
     fn store(&mut self, stored: bool) {
-        if let Some((asset_id, token)) = self.persists.pop_front() {
-            self.feed(Input::Persisted {
-                asset_id,
-                token,
-                stored,
-            });
+        let Some((number, output)) = self.persists.pop_front() else {
+            return;
+        };
+        let answer = match &mut self.disk {
+            Some(disk) if stored => disk.perform(output),
+            _ => Input::Persisted { number, stored },
+        };
+        self.feed(answer);
+    }
+
+    /// A bench with a state directory, before the first input.
+    fn on_disk(assets: Vec<Asset>) -> Self {
+        let mut bench = Self::at_rest(Vec::new(), 64 << 10, 8_192);
+        bench.disk = Some(Disk::new(assets));
+        bench.start();
+        bench
+    }
+
+    /// The process is found dead, and started again: whatever was not on the disk is gone.
+    fn start(&mut self) {
+        let now = self.clocks();
+        let disk = self.disk.as_mut().expect("there is a disk");
+        let recovered = Some(disk.open(now));
+        let config = Config {
+            recovered,
+            ..config(disk.assets.clone(), 64 << 10, 8_192)
+        };
+        self.session = Session::new(config, now);
+        self.persists.clear();
+        self.commands.clear();
+        self.sent.clear();
+    }
+
+    fn restart(&mut self) {
+        self.start();
+        self.feed(Input::Tick);
+    }
+
+    /// The process ends in order, as far as the disk is concerned.
+    fn stop(&mut self) {
+        let now = self.clocks();
+        let (commit, shelved) = self.session.last_words(now);
+        let dir = self.disk.as_mut().and_then(|disk| disk.dir.as_mut());
+        let dir = dir.expect("there is a disk");
+        dir.commit(&commit).unwrap();
+        for shelved in shelved {
+            dir.shelve(shelved).unwrap();
         }
+    }
+
+    fn disk(&mut self) -> &mut Disk {
+        self.disk.as_mut().expect("there is a disk")
     }
 
     /// Answers the oldest command, which is given back.

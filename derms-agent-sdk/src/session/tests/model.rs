@@ -43,6 +43,12 @@ enum Act {
     },
     Grant(bool),
     Read,
+    /// The process is killed and started again, perhaps with the machine.
+    Kill {
+        reboot: bool,
+    },
+    /// Writes fail from now on, or no more.
+    Full(bool),
     /// A part of what is not acknowledged is, with or without the agent hearing of it.
     Ack {
         part: f64,
@@ -74,6 +80,8 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0_u64..4_000, memory()).prop_map(|(latency, memory)| Act::Connect { latency, memory }),
         1 => prop::bool::weighted(0.7).prop_map(Act::Grant),
         6 => Just(Act::Read),
+        1 => prop::bool::weighted(0.3).prop_map(|reboot| Act::Kill { reboot }),
+        1 => prop::bool::weighted(0.3).prop_map(Act::Full),
         3 => (0.0..=1.0, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(part, heard, rewind)| Act::Ack { part, heard, rewind }),
     ]
@@ -128,6 +136,19 @@ impl Kept {
     }
 }
 
+fn status_of(phase: SetpointPhase) -> DispatchStatus {
+    match phase {
+        SetpointPhase::Received => DispatchStatus::Received,
+        SetpointPhase::Started => DispatchStatus::Active,
+        SetpointPhase::Completed => DispatchStatus::Completed,
+        SetpointPhase::Superseded => DispatchStatus::Superseded,
+        SetpointPhase::Released => DispatchStatus::Cancelled,
+        SetpointPhase::Rejected => DispatchStatus::Rejected,
+        SetpointPhase::Expired => DispatchStatus::Expired,
+        _ => DispatchStatus::Failed,
+    }
+}
+
 struct World {
     bench: Bench,
     orders: BTreeMap<u64, SetpointOrder>,
@@ -142,12 +163,24 @@ struct World {
     reports: Kept,
     delivered: HashSet<(u64, SetpointPhase)>,
     said: HashSet<(u64, SetpointPhase)>,
+    /// The same, in order.
+    steps: Vec<(u64, SetpointPhase)>,
+    /// The order that may go on after a restart, and until when.
+    resumable: Option<(u64, Duration)>,
+    /// What was read, and under which number the headend has it.
+    reads: u32,
+    content: BTreeMap<u64, f64>,
+    with_disk: bool,
 }
 
 impl World {
-    fn new() -> Self {
-        // Room for about ten samples, so that some are dropped.
-        let mut bench = Bench::at_rest(vec![asset(1)], 2_500, 8_192);
+    fn new(with_disk: bool) -> Self {
+        let mut bench = if with_disk {
+            Bench::on_disk(vec![asset(1)])
+        } else {
+            // Room for about ten samples, so that some are dropped.
+            Bench::at_rest(vec![asset(1)], 2_500, 8_192)
+        };
         bench.obliging = false;
         bench.feed(Input::Tick);
         Self {
@@ -164,6 +197,11 @@ impl World {
             reports: Kept::new(),
             delivered: HashSet::new(),
             said: HashSet::new(),
+            steps: Vec::new(),
+            resumable: None,
+            reads: 0,
+            content: BTreeMap::new(),
+            with_disk,
         }
     }
 
@@ -198,7 +236,12 @@ impl World {
             Act::Cut => self.bench.cut(),
             Act::Connect { latency, memory } if !active => self.connect(latency, memory),
             Act::Grant(granted) if active => self.grant(granted),
-            Act::Read => self.bench.read(1.0),
+            Act::Read => {
+                self.reads += 1;
+                self.bench.read(self.reads.into());
+            }
+            Act::Kill { reboot } if self.with_disk => self.kill(reboot),
+            Act::Full(full) if self.with_disk => self.bench.disk().full = full,
             Act::Ack {
                 part,
                 heard,
@@ -207,6 +250,49 @@ impl World {
             _ => {}
         }
         self.observe();
+    }
+
+    fn kill(&mut self, reboot: bool) {
+        self.observe();
+        // What a full disk does not have is lost with the process; that is another test.
+        self.bench.disk().full = false;
+        self.bench.pass(6.0);
+        while !self.bench.persists.is_empty() {
+            self.bench.store(true);
+        }
+        self.observe();
+        self.bench.disk().boot += u32::from(reboot);
+        let leases = self.started_at.iter().filter_map(|(revision, at)| {
+            let end = *at + self.orders[revision].duration?;
+            (self.status[revision] == DispatchStatus::Active && !reboot).then_some((*revision, end))
+        });
+        self.resumable = leases.max();
+        self.bench.restart();
+        self.granted = false;
+        // What was said and neither sent nor stored was never said.
+        let (batch, _) = self.bench.session.reports.batch(1, 10_000, 1 << 30).unzip();
+        let stored: HashSet<(u64, SetpointPhase)> = batch
+            .into_iter()
+            .flat_map(|batch| batch.entries)
+            .filter_map(|entry| match entry.unwrap().report {
+                Report::Setpoint(report) => Some((report.revision, report.phase)),
+                _ => None,
+            })
+            .collect();
+        let kept =
+            |step: &(u64, SetpointPhase)| self.delivered.contains(step) || stored.contains(step);
+        self.steps.retain(kept);
+        self.said.retain(kept);
+        for status in self.status.values_mut() {
+            *status = DispatchStatus::Sent;
+        }
+        for (revision, phase) in self.steps.clone() {
+            let old = self.status[&revision];
+            if !old.is_terminal() {
+                self.status.insert(revision, status_of(phase));
+            }
+        }
+        self.seen_token = 0;
     }
 
     fn order(&mut self, revision: u64, mw: f64, lease: Option<u64>, wait: i64, then: u8) {
@@ -338,6 +424,15 @@ impl World {
             .iter()
             .find(|(_, o)| o.dispatch_id == id)
             .unwrap();
+        if let Some((resumed, end)) = self.resumable
+            && resumed == *revision
+            && self.applied.contains(revision)
+        {
+            let left = end.checked_sub(self.bench.now).expect("the lease runs");
+            assert_eq!(setpoint.remaining, Some(left), "the rest of the lease");
+            self.resumable = None;
+            return;
+        }
         assert!(
             self.applied.insert(*revision),
             "I1: {revision} starts twice"
@@ -372,16 +467,8 @@ impl World {
             let Some(old) = self.status.get(&revision).copied() else {
                 continue;
             };
-            let new = match phase {
-                SetpointPhase::Received => DispatchStatus::Received,
-                SetpointPhase::Started => DispatchStatus::Active,
-                SetpointPhase::Completed => DispatchStatus::Completed,
-                SetpointPhase::Superseded => DispatchStatus::Superseded,
-                SetpointPhase::Released => DispatchStatus::Cancelled,
-                SetpointPhase::Rejected => DispatchStatus::Rejected,
-                SetpointPhase::Expired => DispatchStatus::Expired,
-                _ => DispatchStatus::Failed,
-            };
+            let new = status_of(phase);
+            self.steps.push((revision, phase));
             // Only an outcome that is no longer among the last 16 may have been forgotten.
             let forgotten = old.is_terminal() && self.orders.len() > 8;
             let legal = new == old || old.may_become(new, Actor::Agent) || forgotten;
@@ -412,6 +499,11 @@ impl World {
         for message in std::mem::take(&mut self.bench.sent) {
             match message {
                 AgentMessage::Telemetry(batch) => {
+                    for (seq, sample) in (batch.first_seq..).zip(&batch.samples) {
+                        let mw = sample.as_ref().unwrap().measurements.mw.unwrap().mw();
+                        let had = *self.content.entry(seq).or_insert(mw);
+                        assert_eq!(had.to_bits(), mw.to_bits(), "I11: {seq} was something else");
+                    }
                     self.telemetry
                         .batch(batch.first_seq, batch.samples.len(), &batch.gaps);
                 }
@@ -434,6 +526,9 @@ impl World {
 
     /// Faults stop: everything is delivered, and the device ends up somewhere.
     fn settle(&mut self) {
+        if self.with_disk {
+            self.bench.disk().full = false;
+        }
         for _ in 0..40 {
             if !self.bench.session.link.is_active() {
                 self.connect(10, Memory::Kept);
@@ -448,11 +543,26 @@ impl World {
                 rewind: false,
             });
         }
+        // What the last round has said is still to be stored before it is sent.
+        for _ in 0..2 {
+            self.act(Act::Store(true));
+            self.act(Act::Ack {
+                part: 1.0,
+                heard: true,
+                rewind: false,
+            });
+        }
         let next = self.bench.session.telemetry.next_seq();
         for seq in 1..next {
             let there = self.telemetry.seen.contains(&seq) || self.telemetry.lost.contains(&seq);
             assert!(there, "I12: {seq} was neither sent nor declared lost");
         }
+        let distinct: BTreeSet<u64> = self.content.values().map(|mw| mw.to_bits()).collect();
+        assert_eq!(
+            distinct.len(),
+            self.content.len(),
+            "I11: one sample under two numbers"
+        );
         assert_eq!(self.bench.session.telemetry.depth(), 0);
         assert_eq!(self.bench.session.reports.depth(), 0);
         assert_eq!(self.said, self.delivered, "I13");
@@ -468,7 +578,16 @@ proptest! {
 
     #[test]
     fn no_life_of_a_session_breaks_an_invariant(acts in prop::collection::vec(act(), 1..120)) {
-        let mut world = World::new();
+        let mut world = World::new(false);
+        for act in acts {
+            world.act(act);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn no_life_of_a_session_with_a_disk_breaks_an_invariant(acts in prop::collection::vec(act(), 1..120)) {
+        let mut world = World::new(true);
         for act in acts {
             world.act(act);
         }
