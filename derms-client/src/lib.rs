@@ -3,8 +3,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use derms_client::Client;
-//! use derms_client::proto::{NewDispatch, Power};
+//! use derms_client::{Client, proto::{NewDispatch, Power}};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,12 +33,13 @@
 //! # Errors
 //! [`Error`] tells who must act: the caller, the network, the headend. An answer of the headend
 //! carries its stable [`code`](Error::code); [`is_retryable`](Error::is_retryable) says whether the
-//! same call may be made again without a second effect.
+//! same call may be made again without a second effect. See [`Error`].
 //!
 //! # Retries
 //! Reads, and orders under an `Idempotency-Key`, are repeated after a transient failure
 //! ([`ClientBuilder::retries`]). [`Client::dispatch`] makes such a key for each call, so that a
-//! repeat never gives a second order. Nothing else is repeated.
+//! repeat never gives a second order. Nothing else is repeated. See [`DispatchOptions`] for a key
+//! of your own.
 //!
 //! # Histories
 //! Long lists come in pages. A history call is a [`PageRequest`]: awaited, it gives one
@@ -77,7 +77,6 @@ pub use transport::Body;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-// The guide lies outside of the package: its code is tested where the whole workspace is.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/client-guide.md")]
+#[doc = include_str!("../docs/client-guide.md")]
 struct ClientGuide;

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, service: HeadendService) {
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, service: HeadendService) {
     // Owed: who is calling, for `GET /agents` and the log.
     let service = service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddr(peer));

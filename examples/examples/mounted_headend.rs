@@ -28,22 +28,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let headend = Headend::builder(Fleet::load("assets.yaml")?)
         .build()
         .await?;
-    let app = Router::new()
-        .nest_service("/derms", headend.rest_service())
-        .layer(from_fn(authenticate))
-        .route(
-            "/",
-            get(|| async { "the application that was there before\n" }),
-        );
-
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     // Agents get a port of their own, with the keep-alive and the end that their streams need.
     let agents = Headend::bind("127.0.0.1:50051".parse()?)?;
     println!("REST http://127.0.0.1:8080/derms, agents http://127.0.0.1:50051; Ctrl-C ends both");
     let serve_agents = headend.serve(vec![(agents, headend.grpc_service())], interrupted());
-    let serve_app = axum::serve(listener, app).with_graceful_shutdown(interrupted());
+    let serve_app = axum::serve(listener, app(&headend)).with_graceful_shutdown(interrupted());
     let (served, ()) = tokio::join!(serve_app, serve_agents);
     Ok(served?)
+}
+
+/// A function of its own, so that a test can call it without a socket.
+pub(crate) fn app(headend: &Headend) -> Router {
+    Router::new()
+        .nest_service("/derms", headend.rest_service())
+        .layer(from_fn(authenticate))
+        .route(
+            "/",
+            get(|| async { "the application that was there before\n" }),
+        )
 }
 
 /// The application's own rule. Here: a token of two people; there: OAuth, mTLS, a session.

@@ -74,8 +74,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn show(dispatch: &Dispatch) {
-    let text = dispatch.text.as_deref().unwrap_or_default();
-    println!("{:?} {text}", dispatch.status);
+    let text = dispatch.text.as_deref();
+    let text = text.map_or_else(String::new, |text| format!(": {text}"));
+    println!("{:?}{text}", dispatch.status);
 }
 
 fn print(telemetry: &Telemetry) {
