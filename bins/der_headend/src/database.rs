@@ -57,7 +57,7 @@ pub(crate) enum Database {
         folder: PathBuf,
     },
     Sqlite(PathBuf),
-    Postgres(PostgresOptions),
+    Postgres(Box<PostgresOptions>),
 }
 
 impl Database {
@@ -90,7 +90,7 @@ impl Database {
             let options = PostgresOptions::new(url)
                 .map_err(|error| format!("{setting}: {error}"))?
                 .schema(&args.database_schema);
-            return Ok(Self::Postgres(options));
+            return Ok(Self::Postgres(Box::new(options)));
         }
         Err(forms())
     }

@@ -131,7 +131,10 @@ async fn events_and_contradictions_are_kept_as_they_were_received() {
         let order = commit(&*store, &order(asset)).await;
         // It was never sent, so it can't have started.
         let report = told(carrier, &order, SetpointPhase::Started);
-        store.append_reports(&[report.clone()]).await.unwrap();
+        store
+            .append_reports(std::slice::from_ref(&report))
+            .await
+            .unwrap();
         store.append_reports(&[report]).await.unwrap();
         place
             .sql(

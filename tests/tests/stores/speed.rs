@@ -1,5 +1,6 @@
 //! How fast measurements go in and how much room they take. Measurements, no checks:
 //! `cargo test --release -p derms-tests --test stores -- --ignored --nocapture --test-threads 1`
+#![allow(clippy::print_stdout, reason = "they are there to be read")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
