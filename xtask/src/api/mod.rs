@@ -143,13 +143,22 @@ fn document() -> Result<()> {
         shell::cargo()
             .args(["doc", "--quiet", "--workspace", "--lib", "--no-deps"])
             .arg("--all-features")
-            .env("RUSTDOC", std::env::current_exe()?)
+            .env("RUSTDOC", own_path()?)
             .env(STAND_IN, rustdoc)
             .env(
                 "RUSTDOCFLAGS",
                 "-Zunstable-options --output-format=json --cap-lints=allow",
             ),
     )
+}
+
+/// Where this program lies; Linux marks a file that a build has replaced meanwhile.
+fn own_path() -> Result<OsString> {
+    let path = std::env::current_exe()?.into_os_string();
+    let text = path.to_string_lossy();
+    Ok(text
+        .strip_suffix(" (deleted)")
+        .map_or(path.clone(), OsString::from))
 }
 
 impl Workspace {

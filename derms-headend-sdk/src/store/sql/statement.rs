@@ -99,7 +99,7 @@ impl Statement {
     }
 
     /// A condition: the column before it is one of these.
-    pub(super) fn one_of(mut self, ids: &[Uuid]) -> Self {
+    pub(super) fn one_of(self, ids: &[Uuid]) -> Self {
         match self.dialect {
             #[cfg(feature = "sqlite")]
             Dialect::Sqlite => {
@@ -112,9 +112,9 @@ impl Statement {
             }
             #[cfg(feature = "postgres")]
             Dialect::Postgres => {
-                self.sql.push_str(" = any(");
-                self.placeholder(Value::Uuids(ids.to_vec()));
-                self.push(")")
+                let mut this = self.push(" = any(");
+                this.placeholder(Value::Uuids(ids.to_vec()));
+                this.push(")")
             }
         }
     }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use derms_proto::Detail;
-use sqlx::Executor as _;
-use uuid::Uuid;
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, Executor as _, Postgres, Type};
 
 use super::super::codes::Code as _;
 use super::super::connection::TelemetryRow;
@@ -17,61 +17,109 @@ use super::super::value::without_nul;
 use super::PostgresConnection;
 use super::time::Time;
 
-const INSERT: &str = "insert into telemetry (at, received_at, measured_at, asset, tie, status, \
-    quality, site_id, details, mw, mvar, voltage_v, frequency_hz, current_a, soc_pct, soh_pct, \
-    energy_in_mwh, energy_out_mwh, available_charge_mw, available_discharge_mw, setpoint_mw) \
-    select at, received_at, measured_at, asset, tie, status, quality, site_id, details::jsonb, \
-    v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12 from unnest($1, $2, $3, $4, $5, $6, $7, $8, \
-    $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) as new (at, received_at, \
-    measured_at, asset, tie, status, quality, site_id, details, v1, v2, v3, v4, v5, v6, v7, v8, \
-    v9, v10, v11, v12)";
+/// The columns of values, in the order of [`values`].
+const VALUES: [&str; 12] = [
+    "mw",
+    "mvar",
+    "voltage_v",
+    "frequency_hz",
+    "current_a",
+    "soc_pct",
+    "soh_pct",
+    "energy_in_mwh",
+    "energy_out_mwh",
+    "available_charge_mw",
+    "available_discharge_mw",
+    "setpoint_mw",
+];
+
+/// The columns that hold something, and their arrays: what a fleet does not measure costs nothing.
+#[derive(Default)]
+struct Columns {
+    names: Vec<&'static str>,
+    arrays: PgArguments,
+}
+
+impl Columns {
+    fn add<T>(&mut self, name: &'static str, array: Vec<T>) -> Result<(), Fault>
+    where
+        for<'q> Vec<T>: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        self.names.push(name);
+        let added = self.arrays.add(array).map_err(sqlx::Error::Encode);
+        Ok(added?)
+    }
+
+    fn add_if_any<T>(&mut self, name: &'static str, array: Vec<Option<T>>) -> Result<(), Fault>
+    where
+        for<'q> Vec<Option<T>>: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        if array.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        self.add(name, array)
+    }
+
+    fn sql(&self) -> String {
+        let names = self.names.join(", ");
+        let placeholders: Vec<String> = (1..=self.names.len()).map(|n| format!("${n}")).collect();
+        let selected = names.replace("details", "details::jsonb");
+        format!(
+            "insert into telemetry ({names}) select {selected} from unnest({}) as new ({names})",
+            placeholders.join(", ")
+        )
+    }
+}
 
 pub(super) async fn insert(
     connection: &mut PostgresConnection,
     rows: &[TelemetryRow<'_>],
 ) -> Result<(), Fault> {
-    let measurements = || rows.iter().map(|row| &row.telemetry.measurements);
-    let at: Vec<Time> = rows.iter().map(|row| Time(row.at)).collect();
-    let received: Vec<Time> = rows
-        .iter()
-        .map(|row| Time(row.telemetry.received_at))
-        .collect();
+    let columns = columns(rows)?;
+    let query = sqlx::query_with(AssertSqlSafe(columns.sql()), columns.arrays);
+    connection.connection.execute(query).await?;
+    Ok(())
+}
+
+fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
+    let mut columns = Columns::default();
     let measured = rows.iter().map(|row| {
         let measured = row.telemetry.measured_at;
         (measured != row.at).then_some(Time(measured))
     });
+    let received = rows.iter().map(|row| Time(row.telemetry.received_at));
+    columns.add("at", rows.iter().map(|row| Time(row.at)).collect())?;
+    columns.add("received_at", received.collect())?;
+    columns.add_if_any("measured_at", measured.collect())?;
     // The numbers come out of columns of these sizes, or are bounded by them.
     let assets = rows
         .iter()
         .map(|row| i32::try_from(row.asset).unwrap_or(-1));
     let ties = rows.iter().map(|row| short(i64::from(row.tie)));
-    let status = measurements().map(|m| m.status.map(|status| short(status.code())));
-    let qualities = measurements().map(|m| quality(m.quality).map(short));
+    columns.add("asset", assets.collect())?;
+    columns.add("tie", ties.collect())?;
+    let all = || rows.iter().map(|row| &row.telemetry.measurements);
+    let status = all().map(|m| m.status.map(|status| short(status.code())));
+    let details = all().map(|m| details_json(&m.details).map(|json| clean(json, &m.details)));
     let sites = rows.iter().map(|row| row.site.map(|site| site.uuid()));
-    let details =
-        measurements().map(|m| details_json(&m.details).map(|json| clean(json, &m.details)));
-    let mut columns: [Vec<Option<f64>>; 12] =
+    columns.add_if_any("status", status.collect())?;
+    columns.add_if_any(
+        "quality",
+        all().map(|m| quality(m.quality).map(short)).collect(),
+    )?;
+    columns.add_if_any("site_id", sites.collect())?;
+    columns.add_if_any("details", details.collect())?;
+    let mut arrays: [Vec<Option<f64>>; 12] =
         std::array::from_fn(|_| Vec::with_capacity(rows.len()));
-    for row in measurements() {
-        for (column, value) in columns.iter_mut().zip(values(row)) {
-            column.push(value);
+    for measurements in all() {
+        for (array, value) in arrays.iter_mut().zip(values(measurements)) {
+            array.push(value);
         }
     }
-    let mut query = sqlx::query(INSERT)
-        .bind(at)
-        .bind(received)
-        .bind(measured.collect::<Vec<Option<Time>>>())
-        .bind(assets.collect::<Vec<i32>>())
-        .bind(ties.collect::<Vec<i16>>())
-        .bind(status.collect::<Vec<Option<i16>>>())
-        .bind(qualities.collect::<Vec<Option<i16>>>())
-        .bind(sites.collect::<Vec<Option<Uuid>>>())
-        .bind(details.collect::<Vec<Option<String>>>());
-    for column in columns {
-        query = query.bind(column);
+    for (name, array) in VALUES.into_iter().zip(arrays) {
+        columns.add_if_any(name, array)?;
     }
-    connection.connection.execute(query).await?;
-    Ok(())
+    Ok(columns)
 }
 
 fn short(value: i64) -> i16 {

@@ -143,7 +143,7 @@ impl Connection for SqliteConnection {
             .push(COLUMNS)
             .push(
                 ", asset from (select key, (select max(at) from telemetry where asset = key) as \
-                 newest from assets) a join telemetry t on t.asset = a.key and t.at = a.newest \
+                 newest from assets) a cross join telemetry t on t.asset = a.key and t.at = a.newest \
                  and t.tie = (select max(tie) from telemetry where asset = a.key and at = a.newest)",
             );
         self.rows(statement).await
