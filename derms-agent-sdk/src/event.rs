@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use derms_proto::link::{Control, Gap, GrantStatus, LogKind, SetpointPhase};
+use derms_proto::link::{Control, Gap, GrantStatus, LimitPhase, LogKind, SetpointPhase};
 use derms_proto::{AssetId, Availability, CloseReason, DispatchId, Power, ReasonCode};
 
 /// Something that happened in an agent.
@@ -111,6 +111,29 @@ pub enum AgentEvent {
     },
     /// A fresh order has ended the failsafe, or the link is back and it had moved nothing (`hold`).
     FailsafeLeft {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// Limits of the asset, or a stop, have been taken or not; the same is reported to the headend.
+    Limits {
+        /// The asset.
+        asset_id: AssetId,
+        /// Their revision.
+        revision: u64,
+        /// What became of them.
+        phase: LimitPhase,
+        /// Why.
+        reason: Option<ReasonCode>,
+        /// Why, in the device's or the agent's words.
+        text: Option<String>,
+    },
+    /// An operator has stopped the asset: what was in hand has ended, no order is taken.
+    AssetStopped {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// The asset is stopped no more, and goes to its default.
+    AssetReturned {
         /// The asset.
         asset_id: AssetId,
     },

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use derms_proto::link::{
-    Gap, Refusal, ReleaseOrder, ReportEntry, Sample, SetpointOrder, SetpointReport,
+    Gap, Limit, Refusal, ReleaseOrder, ReportEntry, Sample, SetpointOrder, SetpointReport,
 };
 use derms_proto::{AssetId, LogId, Power};
 
@@ -23,6 +23,20 @@ pub(crate) struct Record {
     pub(crate) ending: Option<(SetpointReport, Option<u64>)>,
     /// How the last orders ended, by their revisions.
     pub(crate) outcomes: Vec<(u64, SetpointReport)>,
+    /// Accepted, and kept for their time.
+    pub(crate) scheduled: Vec<SetpointOrder>,
+    pub(crate) restraint: Restraint,
+}
+
+/// What an asset is held to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Restraint {
+    /// The revision of these limits; 0 before the first.
+    pub(crate) revision: u64,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) stop: bool,
+    /// Stopped no more, but not back before this.
+    pub(crate) returns_at: Option<MonoTime>,
 }
 
 /// An order that the device was told.

@@ -164,6 +164,8 @@ pub enum ControlSource {
     FollowUp,
     /// The link was lost for too long.
     Failsafe,
+    /// An operator stopped it.
+    Stop,
 }
 
 /// The newest heartbeat of the agent that serves an asset: `GET /heartbeat/{id}`.

@@ -49,6 +49,10 @@ pub struct Failsafe {
     pub policy: FailsafePolicy,
     /// Seconds without a word from the headend until it does so. At least 1.
     pub after_s: u64,
+    /// Seconds that it lasts at least: an order that comes earlier starts only then, if it is still in
+    /// time. So a link that comes and goes does not switch the device to and fro. Default 0.
+    #[serde(default)]
+    pub min_hold_s: u64,
 }
 
 impl Failsafe {
@@ -56,6 +60,12 @@ impl Failsafe {
     #[must_use]
     pub const fn after(&self) -> Duration {
         Duration::from_secs(self.after_s)
+    }
+
+    /// [`min_hold_s`](Self::min_hold_s) as a duration.
+    #[must_use]
+    pub const fn min_hold(&self) -> Duration {
+        Duration::from_secs(self.min_hold_s)
     }
 }
 
@@ -65,6 +75,7 @@ impl Default for Failsafe {
         Self {
             policy: FailsafePolicy::Default,
             after_s: 90,
+            min_hold_s: 0,
         }
     }
 }

@@ -252,6 +252,10 @@ pub enum ReasonCode {
     StorageFailed,
     /// The link-loss failsafe took its place.
     Failsafe,
+    /// An operator stopped the asset.
+    Stopped,
+    /// As many orders wait for their time as the agent keeps.
+    TooManyWaiting,
     /// Sent by a newer peer than this type knows.
     #[serde(other)]
     Unknown,

@@ -53,6 +53,8 @@ struct FailsafeText {
     #[serde(default)]
     policy: FailsafePolicy,
     after_s: Option<u64>,
+    #[serde(default)]
+    min_hold_s: u64,
 }
 
 /// Just enough of a file to name the item around a line.
@@ -138,6 +140,7 @@ fn to_asset(text: &AssetText) -> Asset {
                     .value
                     .after_s
                     .unwrap_or(Failsafe::default().after_s),
+                min_hold_s: failsafe.value.min_hold_s,
             }),
         agent_id: text.agent_id,
     }

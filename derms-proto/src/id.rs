@@ -81,6 +81,10 @@ id! {
     DispatchId
 }
 id! {
+    /// A limit on the power of assets. UUIDv7, so ids sort by time of commit.
+    LimitId
+}
+id! {
     /// One life of a log at the agent; a wiped disk makes a new one.
     LogId
 }
@@ -95,6 +99,14 @@ impl InstanceId {
 
 impl DispatchId {
     /// A new dispatch id (UUIDv7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl LimitId {
+    /// A new limit id (UUIDv7).
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())

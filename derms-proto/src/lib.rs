@@ -68,7 +68,7 @@ pub use dispatch::{
     SplitSummary, Transition,
 };
 pub use fleet::{Fleet, FleetError};
-pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LogId, SiteId};
+pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId};
 pub use page::{Cursor, Page};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;

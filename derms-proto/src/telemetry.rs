@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, Power, SiteId, Timestamp};
+use crate::{AssetId, ControlSource, Power, SiteId, Timestamp};
 
 /// How far a measurement can be trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,6 +105,10 @@ pub struct Measurements {
     /// What only one type of asset has.
     #[serde(default)]
     pub details: BTreeMap<String, Detail>,
+    /// What had put the device where it was; `null` when it is not known. In the newest snapshot
+    /// alone, not in history: orders, limits and events tell the same there.
+    #[serde(default)]
+    pub control: Option<ControlSource>,
 }
 
 impl Measurements {

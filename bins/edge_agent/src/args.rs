@@ -162,6 +162,10 @@ pub(crate) struct AssetArgs {
     /// Seconds without a word from the headend until then. Default: 90
     #[arg(long, env = "ASSET_FAILSAFE_AFTER_S", value_name = "SECONDS")]
     pub(crate) failsafe_after_s: Option<u64>,
+
+    /// Seconds that this lasts at least. Default: 0
+    #[arg(long, env = "ASSET_FAILSAFE_MIN_HOLD_S", value_name = "SECONDS")]
+    pub(crate) failsafe_min_hold_s: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -195,6 +199,7 @@ impl AssetArgs {
             ("--default-mw", self.default_mw.is_some()),
             ("--failsafe", self.failsafe.is_some()),
             ("--failsafe-after-s", self.failsafe_after_s.is_some()),
+            ("--failsafe-min-hold-s", self.failsafe_min_hold_s.is_some()),
         ]
         .into_iter()
         .find_map(|(name, given)| given.then_some(name))

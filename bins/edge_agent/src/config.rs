@@ -171,6 +171,7 @@ fn described(args: &AssetArgs, id: AssetId, site: Option<SiteId>) -> Result<Serv
     asset.failsafe = Failsafe {
         policy: args.failsafe.unwrap_or_default(),
         after_s: args.failsafe_after_s.unwrap_or(asset.failsafe.after_s),
+        min_hold_s: args.failsafe_min_hold_s.unwrap_or_default(),
     };
     let site = Site {
         id: site,

@@ -1,15 +1,18 @@
 //! What stands in a frame, as protobuf: the messages of the agent link where there are any.
 
+use std::time::Duration;
+
 use derms_proto::link::{
-    AgentMessage, Event, Gap, GapReason, HeadendMessage, Refusal, ReleaseOrder, Report,
-    ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport, Severity, TelemetryBatch,
+    AgentMessage, AssetLimits, Event, Gap, GapReason, HeadendMessage, Refusal, ReleaseOrder,
+    Report, ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport, Severity,
+    TelemetryBatch,
 };
 use derms_proto::{AssetId, LogId, Power, Timestamp, pb};
 use prost::Message;
 use uuid::Uuid;
 
 use crate::clock::MonoTime;
-use crate::state::{Held, Mend, Record, Started};
+use crate::state::{Held, Mend, Record, Restraint, Started};
 
 /// No batch of the agent link has more entries.
 pub(crate) const MAX_ITEMS: usize = 4_096;
@@ -83,6 +86,13 @@ pub(super) struct AssetState {
     outcomes: Option<pb::Report>,
     #[prost(uint64, repeated, tag = "12")]
     outcome_revisions: Vec<u64>,
+    #[prost(message, repeated, tag = "13")]
+    scheduled: Vec<pb::Setpoint>,
+    #[prost(message, optional, tag = "14")]
+    limits: Option<pb::AssetLimits>,
+    /// Nanoseconds on the clock through suspend.
+    #[prost(uint64, optional, tag = "15")]
+    returns_at: Option<u64>,
 }
 
 /// Samples that follow each other, and what is to be known of their log.
@@ -164,6 +174,13 @@ impl From<&Record> for AssetState {
                 &mut record.outcomes.iter().map(|(_, report)| report),
             )),
             outcome_revisions: record.outcomes.iter().map(|(of, _)| *of).collect(),
+            scheduled: record
+                .scheduled
+                .iter()
+                .filter_map(|order| order_out(order.clone()))
+                .collect(),
+            limits: limits_out(id, &record.restraint),
+            returns_at: record.restraint.returns_at.map(nanos),
         }
     }
 }
@@ -200,6 +217,8 @@ impl AssetState {
                 .next()
                 .map(|report| (report, self.ending_release)),
             outcomes: outcomes.collect(),
+            scheduled: self.scheduled.into_iter().filter_map(order_in).collect(),
+            restraint: restraint_in(self.limits, self.returns_at.map(mono)),
         })
     }
 }
@@ -237,6 +256,40 @@ fn release_in(pb: pb::Release) -> Option<ReleaseOrder> {
     }) {
         Ok(HeadendMessage::Release(order)) => Some(order),
         _ => None,
+    }
+}
+
+fn limits_out(asset_id: AssetId, restraint: &Restraint) -> Option<pb::AssetLimits> {
+    if restraint.revision == 0 {
+        return None;
+    }
+    let limits = AssetLimits {
+        asset_id,
+        revision: restraint.revision,
+        epoch: 0,
+        limits: restraint.limits.clone(),
+        stop: restraint.stop,
+        return_within: Duration::ZERO,
+    };
+    match pb::HeadendMessage::from(HeadendMessage::AssetLimits(limits)).body {
+        Some(pb::headend_message::Body::AssetLimits(pb)) => Some(pb),
+        _ => None,
+    }
+}
+
+fn restraint_in(pb: Option<pb::AssetLimits>, returns_at: Option<MonoTime>) -> Restraint {
+    let body = pb.map(pb::headend_message::Body::AssetLimits);
+    match HeadendMessage::try_from(pb::HeadendMessage {
+        body,
+        ..Default::default()
+    }) {
+        Ok(HeadendMessage::AssetLimits(limits)) => Restraint {
+            revision: limits.revision,
+            limits: limits.limits,
+            stop: limits.stop,
+            returns_at,
+        },
+        _ => Restraint::default(),
     }
 }
 
@@ -355,10 +408,8 @@ impl MendState {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use derms_proto::link::{FollowUp, SetpointPhase};
-    use derms_proto::{DispatchId, ReasonCode};
+    use derms_proto::link::{FollowUp, Limit, SetpointPhase};
+    use derms_proto::{DispatchId, LimitId, ReasonCode};
 
     use super::*;
 
@@ -372,6 +423,7 @@ mod tests {
             epoch: 7,
             power: Power::from_mw(-2.5),
             duration: Some(Duration::from_millis(1_500)),
+            start_at: Some(Timestamp::from_unix_micros(1_699_999_999_000_001)),
             start_deadline: Timestamp::from_unix_micros(1_700_000_000_000_001),
             ramp_mw_per_min: Some(3.0),
             then: FollowUp::Value(Power::from_mw(1.0)),
@@ -406,6 +458,18 @@ mod tests {
                 (3, report(2, SetpointPhase::Released)),
                 (4, report(4, SetpointPhase::Failed)),
             ],
+            scheduled: vec![order(11), order(12)],
+            restraint: Restraint {
+                revision: 3,
+                limits: vec![Limit {
+                    id: LimitId::new(Uuid::from_u128(5)),
+                    min: Some(Power::from_mw(-1.0)),
+                    max: None,
+                    expires_at: Some(Timestamp::from_unix_micros(1_700_000_000_000_001)),
+                }],
+                stop: true,
+                returns_at: Some(mono(5)),
+            },
         };
         assert_eq!(AssetState::from(&record).record(), Some(record.clone()));
         let bare = Record {
@@ -414,6 +478,8 @@ mod tests {
             releasing: None,
             ending: None,
             outcomes: Vec::new(),
+            scheduled: Vec::new(),
+            restraint: Restraint::default(),
             ..record
         };
         assert_eq!(AssetState::from(&bare).record(), Some(bare));

@@ -1,6 +1,6 @@
 //! Events as log lines.
 
-use derms_proto::link::SetpointPhase;
+use derms_proto::link::{LimitPhase, SetpointPhase};
 use http::Uri;
 use tracing::{debug, error, info, warn};
 
@@ -90,6 +90,22 @@ pub(super) fn write(event: &E, headend: &Uri) {
         E::FailsafeEntered { asset_id } => {
             warn!(asset = %asset_id, "the link was lost for too long: failsafe");
         }
+        E::Limits {
+            asset_id,
+            revision,
+            phase,
+            reason,
+            text,
+        } => {
+            let text = text.as_deref().unwrap_or_default();
+            if *phase == LimitPhase::InForce {
+                info!(asset = %asset_id, revision, ?reason, "limits in force");
+            } else {
+                warn!(asset = %asset_id, revision, ?phase, ?reason, text, "limits not in force");
+            }
+        }
+        E::AssetStopped { asset_id } => warn!(asset = %asset_id, "stopped by an operator"),
+        E::AssetReturned { asset_id } => info!(asset = %asset_id, "stopped no more"),
         E::FailsafeLeft { asset_id } => info!(asset = %asset_id, "failsafe left"),
         E::ReadFailed { asset_id, text } => {
             warn!(asset = %asset_id, error = text, "the device can't be read");

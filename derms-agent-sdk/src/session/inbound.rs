@@ -45,6 +45,7 @@ impl Session {
         let of_epoch = match &message {
             HeadendMessage::Setpoint(order) => order.epoch,
             HeadendMessage::Release(order) => order.epoch,
+            HeadendMessage::AssetLimits(limits) => limits.epoch,
             HeadendMessage::Grants { epoch, .. } | HeadendMessage::Resync { epoch } => *epoch,
             _ => epoch,
         };
@@ -64,6 +65,13 @@ impl Session {
                 }) {
                     self.refuse_stranger(asset_id, dispatch_id, revision, now);
                 }
+            }
+            HeadendMessage::AssetLimits(limits) => {
+                let jitter = self.rng.f64();
+                // Of no asset of this agent: the headend has no answer, and its grant was refused.
+                self.on_asset(limits.asset_id, now, |asset, ctx| {
+                    asset.limits_ordered(limits, jitter, ctx);
+                });
             }
             HeadendMessage::LogAck(ack) => self.acked(ack, now),
             // A stamp of another session or a repeated one says nothing about the clock.

@@ -41,7 +41,10 @@ impl Session {
             availability,
             mut measurements,
         } = *reading;
-        self.on_asset(asset_id, now, |asset, ctx| asset.read(availability, ctx));
+        let measured = measurements.mw;
+        self.on_asset(asset_id, now, |asset, ctx| {
+            asset.read(availability, measured, ctx);
+        });
         let Some(asset) = self
             .assets
             .get(&asset_id)
@@ -50,6 +53,7 @@ impl Session {
             return;
         };
         measurements.setpoint_mw = measurements.setpoint_mw.or(asset.setpoint());
+        measurements.control = Some(asset.source());
         let sample = Sample {
             asset_id,
             // A cached value is as old as it is, whenever it is sent.

@@ -1,8 +1,8 @@
 //! Register, grants, heartbeats: who the agent is and how it is.
 
 use derms_proto::link::{
-    AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LogCursor, LogKind,
-    PROTOCOL_MINOR, Register, Registered,
+    AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LIMITS, LogCursor,
+    LogKind, PROTOCOL_MINOR, Register, Registered, SCHEDULE,
 };
 use derms_proto::{LogId, Timestamp};
 
@@ -25,7 +25,7 @@ impl Session {
             agent_id: self.agent_id,
             instance_id: self.instance_id,
             protocol_minor: PROTOCOL_MINOR,
-            capabilities: Vec::new(),
+            capabilities: vec![LIMITS.to_owned(), SCHEDULE.to_owned()],
             software: self.software.clone(),
             last_epoch: self.last_epoch,
             logs: vec![self.telemetry.head(), self.reports.head()],

@@ -96,6 +96,19 @@ impl ServerClock {
         best.at(now).saturating_add(best.error) > deadline
     }
 
+    /// Whether the headend's clock shows `time` or more by the best estimate there ever was: without
+    /// a link it runs on. Without any estimate: no.
+    pub(super) fn is_past(&self, time: Timestamp, now: MonoTime) -> bool {
+        self.last_best.is_some() && self.label(now) >= time
+    }
+
+    /// When the headend's clock shows `time`, by that estimate.
+    pub(super) fn when(&self, time: Timestamp) -> Option<MonoTime> {
+        let micros = time.unix_micros().saturating_sub(self.last_best?.offset);
+        let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        Some(MonoTime::from_origin(since))
+    }
+
     /// The headend's clock once there was any estimate, else the wall clock.
     pub(super) fn label(&self, at: MonoTime) -> Timestamp {
         match self.best(at).or(self.last_best) {

@@ -135,6 +135,7 @@ impl FakeSession {
             epoch: self.epoch,
             power,
             duration: None,
+            start_at: None,
             start_deadline: self.now().saturating_add(Duration::from_secs(30)),
             ramp_mw_per_min: None,
             then: FollowUp::Default,

@@ -93,6 +93,7 @@ impl Dispatcher {
             epoch: session.epoch,
             power: dispatch.mw,
             duration: lease(dispatch),
+            start_at: None,
             start_deadline: dispatch.expires_at.min(start_window),
             ramp_mw_per_min: None,
             then: FollowUp::Default,

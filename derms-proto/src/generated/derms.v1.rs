@@ -37,7 +37,7 @@ pub struct HeadendMessage {
     pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(
         oneof = "headend_message::Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     pub body: ::core::option::Option<headend_message::Body>,
 }
@@ -65,6 +65,8 @@ pub mod headend_message {
         Close(super::Close),
         #[prost(message, tag = "19")]
         Grants(super::Grants),
+        #[prost(message, tag = "20")]
+        AssetLimits(super::AssetLimits),
     }
 }
 /// Who the agent is, what it serves and what it is doing. Sent once, first, within 10 s.
@@ -147,6 +149,9 @@ pub struct Control {
     /// What is left of the lease.
     #[prost(message, optional, tag = "5")]
     pub remaining: ::core::option::Option<::prost_types::Duration>,
+    /// A limit holds the power away from what the source asks for.
+    #[prost(bool, tag = "6")]
+    pub limited: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AssetState {
@@ -164,6 +169,9 @@ pub struct AssetState {
     pub control: ::core::option::Option<Control>,
     #[prost(enumeration = "Availability", tag = "6")]
     pub availability: i32,
+    /// The revision of the AssetLimits that it keeps to; 0 if none.
+    #[prost(uint64, tag = "7")]
+    pub limit_revision: u64,
 }
 /// A batch of the telemetry log: samples\[i\] has number first_seq + i. Ordered, acknowledged; at
 /// most 12 batches may be unacknowledged.
@@ -236,6 +244,9 @@ pub struct Sample {
         ::prost::alloc::string::String,
         Detail,
     >,
+    /// What had put the device where it was.
+    #[prost(enumeration = "ControlSource", tag = "18")]
+    pub control: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Detail {
@@ -272,7 +283,7 @@ pub struct ReportEntry {
     pub at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(string, tag = "2")]
     pub asset_id: ::prost::alloc::string::String,
-    #[prost(oneof = "report_entry::Entry", tags = "10, 11")]
+    #[prost(oneof = "report_entry::Entry", tags = "10, 11, 12")]
     pub entry: ::core::option::Option<report_entry::Entry>,
 }
 /// Nested message and enum types in `ReportEntry`.
@@ -283,6 +294,8 @@ pub mod report_entry {
         Setpoint(super::SetpointReport),
         #[prost(message, tag = "11")]
         Event(super::Event),
+        #[prost(message, tag = "12")]
+        Limit(super::LimitReport),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -301,6 +314,20 @@ pub struct SetpointReport {
     /// What the device said it applied.
     #[prost(double, optional, tag = "6")]
     pub applied_mw: ::core::option::Option<f64>,
+}
+/// What became of an AssetLimits.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitReport {
+    /// Of the AssetLimits.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(enumeration = "LimitPhase", tag = "2")]
+    pub phase: i32,
+    #[prost(enumeration = "ReasonCode", tag = "3")]
+    pub reason: i32,
+    /// The device's or the agent's own words.
+    #[prost(string, optional, tag = "4")]
+    pub text: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
@@ -346,6 +373,9 @@ pub struct AssetHealth {
     /// Reads that failed since the agent started.
     #[prost(uint64, tag = "4")]
     pub read_errors: u64,
+    /// As in AssetState.
+    #[prost(uint64, tag = "5")]
+    pub limit_revision: u64,
 }
 /// Assets added, changed or removed behind a running agent, or claimed again after a refusal.
 /// Answered with Grants.
@@ -488,6 +518,10 @@ pub struct Setpoint {
     pub ramp_mw_per_min: ::core::option::Option<f64>,
     #[prost(message, optional, tag = "9")]
     pub then: ::core::option::Option<FollowUp>,
+    /// On the headend's clock: not started earlier; absent = at once. Only to an agent that declared
+    /// the capability "schedule".
+    #[prost(message, optional, tag = "10")]
+    pub start_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// An order to end whatever is in force and go to the default, now. No deadline, never refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -501,6 +535,42 @@ pub struct Release {
     pub revision: u64,
     #[prost(uint64, tag = "4")]
     pub epoch: u64,
+}
+/// All limits of an asset, in place of those that were told before. They hold over every setpoint,
+/// follow-up, default and failsafe. Told again in each session; one whose revision is not higher than
+/// the one known changes nothing. Only to an agent that declared the capability "limits".
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AssetLimits {
+    #[prost(string, tag = "1")]
+    pub asset_id: ::prost::alloc::string::String,
+    /// Strictly increasing per asset, a count of its own.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// At most 16. All hold at once.
+    #[prost(message, repeated, tag = "4")]
+    pub limits: ::prost::alloc::vec::Vec<Limit>,
+    /// Stopped: what is in hand ends, no order is taken, and the power is 0 MW or what the rating
+    /// allows nearest to it.
+    #[prost(bool, tag = "5")]
+    pub stop: bool,
+    /// When it is stopped no more: stays so for a random part of this.
+    #[prost(message, optional, tag = "6")]
+    pub return_within: ::core::option::Option<::prost_types::Duration>,
+}
+/// A bound on the power of an asset.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Limit {
+    #[prost(string, tag = "1")]
+    pub limit_id: ::prost::alloc::string::String,
+    #[prost(double, optional, tag = "2")]
+    pub min_mw: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "3")]
+    pub max_mw: ::core::option::Option<f64>,
+    /// On the headend's clock. Ends by itself then; absent = until it is removed.
+    #[prost(message, optional, tag = "4")]
+    pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RefusedEntry {
@@ -688,6 +758,8 @@ pub enum ControlSource {
     FollowUp = 3,
     /// The link was lost for too long.
     Failsafe = 4,
+    /// An operator stopped it.
+    Stop = 5,
 }
 impl ControlSource {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -701,6 +773,7 @@ impl ControlSource {
             Self::Setpoint => "CONTROL_SOURCE_SETPOINT",
             Self::FollowUp => "CONTROL_SOURCE_FOLLOW_UP",
             Self::Failsafe => "CONTROL_SOURCE_FAILSAFE",
+            Self::Stop => "CONTROL_SOURCE_STOP",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -711,6 +784,7 @@ impl ControlSource {
             "CONTROL_SOURCE_SETPOINT" => Some(Self::Setpoint),
             "CONTROL_SOURCE_FOLLOW_UP" => Some(Self::FollowUp),
             "CONTROL_SOURCE_FAILSAFE" => Some(Self::Failsafe),
+            "CONTROL_SOURCE_STOP" => Some(Self::Stop),
             _ => None,
         }
     }
@@ -930,6 +1004,10 @@ pub enum ReasonCode {
     StorageFailed = 17,
     /// The link-loss failsafe took its place.
     Failsafe = 18,
+    /// An operator stopped the asset.
+    Stopped = 19,
+    /// As many orders wait for their time as the agent keeps.
+    TooManyWaiting = 20,
 }
 impl ReasonCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -957,6 +1035,8 @@ impl ReasonCode {
             Self::NoReport => "REASON_CODE_NO_REPORT",
             Self::StorageFailed => "REASON_CODE_STORAGE_FAILED",
             Self::Failsafe => "REASON_CODE_FAILSAFE",
+            Self::Stopped => "REASON_CODE_STOPPED",
+            Self::TooManyWaiting => "REASON_CODE_TOO_MANY_WAITING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -981,6 +1061,43 @@ impl ReasonCode {
             "REASON_CODE_NO_REPORT" => Some(Self::NoReport),
             "REASON_CODE_STORAGE_FAILED" => Some(Self::StorageFailed),
             "REASON_CODE_FAILSAFE" => Some(Self::Failsafe),
+            "REASON_CODE_STOPPED" => Some(Self::Stopped),
+            "REASON_CODE_TOO_MANY_WAITING" => Some(Self::TooManyWaiting),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LimitPhase {
+    Unspecified = 0,
+    /// Remembered, and the device is where it may be.
+    InForce = 1,
+    /// Not taken.
+    Refused = 2,
+    /// Remembered, but the device does not obey; it is told again until it does.
+    NotObeyed = 3,
+}
+impl LimitPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LIMIT_PHASE_UNSPECIFIED",
+            Self::InForce => "LIMIT_PHASE_IN_FORCE",
+            Self::Refused => "LIMIT_PHASE_REFUSED",
+            Self::NotObeyed => "LIMIT_PHASE_NOT_OBEYED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIMIT_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "LIMIT_PHASE_IN_FORCE" => Some(Self::InForce),
+            "LIMIT_PHASE_REFUSED" => Some(Self::Refused),
+            "LIMIT_PHASE_NOT_OBEYED" => Some(Self::NotObeyed),
             _ => None,
         }
     }

@@ -106,6 +106,8 @@ pub struct Control {
     pub power: Option<Power>,
     /// What is left of the lease.
     pub remaining: Option<Duration>,
+    /// A limit holds the power away from what the source asks for.
+    pub limited: bool,
 }
 
 /// An asset as its agent knows it.
@@ -123,6 +125,8 @@ pub struct AssetState {
     pub control: Control,
     /// Whether it reads and takes orders.
     pub availability: Availability,
+    /// The revision of the [`AssetLimits`](super::AssetLimits) that it keeps to; 0 if none.
+    pub limit_revision: u64,
 }
 
 /// One measurement on its way.
@@ -204,6 +208,8 @@ pub enum Report {
     Setpoint(SetpointReport),
     /// An alarm or a change of state.
     Event(Event),
+    /// What became of limits.
+    Limit(LimitReport),
     /// Of a newer peer: stored as seen, not understood.
     Unknown,
 }
@@ -245,6 +251,31 @@ pub struct SetpointReport {
     pub text: Option<String>,
     /// What the device said it applied.
     pub applied: Option<Power>,
+}
+
+/// What became of an [`AssetLimits`](super::AssetLimits).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitReport {
+    /// Its revision.
+    pub revision: u64,
+    /// What became of it.
+    pub phase: LimitPhase,
+    /// Why, for programs.
+    pub reason: Option<ReasonCode>,
+    /// Why, in the device's or the agent's own words.
+    pub text: Option<String>,
+}
+
+/// What became of limits at the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LimitPhase {
+    /// Remembered, and the device is where it may be.
+    InForce,
+    /// Not taken.
+    Refused,
+    /// Remembered, but the device does not obey; it is told again until it does.
+    NotObeyed,
 }
 
 /// How much an event matters.
@@ -302,6 +333,8 @@ pub struct AssetHealth {
     pub control: Control,
     /// Reads that failed since the agent's start.
     pub read_errors: u64,
+    /// The revision of the [`AssetLimits`](super::AssetLimits) that it keeps to; 0 if none.
+    pub limit_revision: u64,
 }
 
 /// Assets added, changed, removed, or claimed again.

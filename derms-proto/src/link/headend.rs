@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{AssetId, DispatchId, LogId, Power, Timestamp};
+use crate::{AssetId, DispatchId, LimitId, LogId, Power, Timestamp};
 
 use super::LogKind;
 
@@ -136,6 +136,8 @@ pub struct SetpointOrder {
     pub power: Power,
     /// The lease, above zero; `None` = until superseded or released.
     pub duration: Option<Duration>,
+    /// On the headend's clock. Not started earlier; `None` = at once.
+    pub start_at: Option<Timestamp>,
     /// On the headend's clock. Not started by then: never started.
     pub start_deadline: Timestamp,
     /// Largest change, MW per minute.
@@ -155,6 +157,40 @@ pub struct ReleaseOrder {
     pub revision: u64,
     /// Of the session that carries it.
     pub epoch: u64,
+}
+
+/// Most limits that hold for one asset at once.
+pub const MAX_LIMITS: usize = 16;
+
+/// All limits of an asset, in place of those that were told before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssetLimits {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Strictly increasing per asset, a count of its own.
+    pub revision: u64,
+    /// Of the session that carries it.
+    pub epoch: u64,
+    /// Bounds, at most [`MAX_LIMITS`]; all hold at once.
+    pub limits: Vec<Limit>,
+    /// What is in hand ends, no order is taken, and the power is 0 MW or what the rating allows
+    /// nearest to it.
+    pub stop: bool,
+    /// When it is stopped no more, it stays so for a random part of this.
+    pub return_within: Duration,
+}
+
+/// A bound on the power of an asset.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limit {
+    /// The limit.
+    pub id: LimitId,
+    /// Lowest power.
+    pub min: Option<Power>,
+    /// Highest power; not below `min`.
+    pub max: Option<Power>,
+    /// On the headend's clock. Ends by itself then; `None` = until it is removed.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Everything up to a number is safe or refused for good.

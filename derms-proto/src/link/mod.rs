@@ -13,16 +13,23 @@ use crate::{CloseReason, Timestamp};
 
 pub use self::agent::{
     AgentHeartbeat, AssetHealth, AssetState, AssetUpdate, Control, Event, Gap, GapReason,
-    InvalidClaim, LogHead, LogKind, MAX_SEQ, Rating, Register, Report, ReportBatch, ReportEntry,
-    Sample, SetpointPhase, SetpointReport, Severity, Software, TelemetryBatch,
+    InvalidClaim, LimitPhase, LimitReport, LogHead, LogKind, MAX_SEQ, Rating, Register, Report,
+    ReportBatch, ReportEntry, Sample, SetpointPhase, SetpointReport, Severity, Software,
+    TelemetryBatch,
 };
 pub use self::headend::{
-    FollowUp, Grant, GrantStatus, Limits, LogAck, LogCursor, RefusalCode, RefusedEntry, Registered,
-    ReleaseOrder, SetpointOrder,
+    AssetLimits, FollowUp, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS,
+    RefusalCode, RefusedEntry, Registered, ReleaseOrder, SetpointOrder,
 };
 
 /// The minor version of the protocol, for logs only.
 pub const PROTOCOL_MINOR: u32 = 0;
+
+/// The capability of an agent that keeps to [`AssetLimits`].
+pub const LIMITS: &str = "limits";
+
+/// The capability of an agent that keeps orders until their [`start_at`](SetpointOrder::start_at).
+pub const SCHEDULE: &str = "schedule";
 
 /// What an agent sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +68,8 @@ pub enum HeadendMessage {
     Setpoint(SetpointOrder),
     /// End what is in force, now.
     Release(ReleaseOrder),
+    /// All limits of an asset.
+    AssetLimits(AssetLimits),
     /// Entries of a log are safe.
     LogAck(LogAck),
     /// Clock echo.

@@ -101,6 +101,7 @@ fn asset_health(pb: &pb::AssetHealth) -> Result<AssetHealth, Fault> {
         availability: word::availability(pb.availability),
         control: register::control(pb.control.as_ref())?,
         read_errors: pb.read_errors,
+        limit_revision: pb.limit_revision,
     })
 }
 
@@ -110,6 +111,7 @@ fn asset_health_out(health: &AssetHealth) -> pb::AssetHealth {
         availability: word::availability_out(health.availability),
         control: Some(register::control_out(health.control)),
         read_errors: health.read_errors,
+        limit_revision: health.limit_revision,
     }
 }
 

@@ -7,15 +7,15 @@ use super::agent::{close, close_out};
 use super::register::capabilities;
 use super::scalar::{
     Fault, bounded, cut, duration, duration_out, from_one, id, id_text, interval, nanos_out,
-    optional_duration, positive, power, seq, timestamp, timestamp_out,
+    optional_duration, optional_power, positive, power, seq, timestamp, timestamp_out,
 };
 use super::word::{self, LogKindRead};
-use crate::MAX_DURATION;
 use crate::link::{
-    FollowUp, Grant, HeadendMessage, Limits, LogAck, LogCursor, RefusedEntry, Registered,
-    ReleaseOrder, SetpointOrder, WireError,
+    AssetLimits, FollowUp, Grant, HeadendMessage, Limit, Limits, LogAck, LogCursor, MAX_LIMITS,
+    RefusedEntry, Registered, ReleaseOrder, SetpointOrder, WireError,
 };
 use crate::pb::{self, headend_message::Body};
+use crate::{MAX_DURATION, Power};
 
 impl TryFrom<pb::HeadendMessage> for HeadendMessage {
     type Error = WireError;
@@ -34,6 +34,9 @@ impl TryFrom<pb::HeadendMessage> for HeadendMessage {
             Body::Release(pb) => release(&pb)
                 .map(Self::Release)
                 .map_err(|fault| fault.of("Release")),
+            Body::AssetLimits(pb) => asset_limits(pb)
+                .map(Self::AssetLimits)
+                .map_err(|fault| fault.of("AssetLimits")),
             Body::LogAck(pb) => log_ack(pb)
                 .map(|ack| ack.map_or(Self::Unknown, Self::LogAck))
                 .map_err(|fault| fault.of("LogAck")),
@@ -70,6 +73,7 @@ impl From<HeadendMessage> for pb::HeadendMessage {
             HeadendMessage::Registered(registered) => Body::Registered(registered_out(registered)),
             HeadendMessage::Setpoint(order) => Body::Setpoint(setpoint_out(&order)),
             HeadendMessage::Release(order) => Body::Release(release_out(&order)),
+            HeadendMessage::AssetLimits(limits) => Body::AssetLimits(asset_limits_out(limits)),
             HeadendMessage::LogAck(ack) => Body::LogAck(log_ack_out(ack)),
             HeadendMessage::HeartbeatAck {
                 monotonic,
@@ -210,6 +214,10 @@ fn setpoint(pb: &pb::Setpoint) -> Result<SetpointOrder, Fault> {
         epoch: pb.epoch,
         power: power("mw", pb.mw)?,
         duration: lease(pb.duration)?,
+        start_at: pb
+            .start_at
+            .map(|start_at| timestamp("start_at", Some(start_at)))
+            .transpose()?,
         start_deadline: timestamp("start_deadline", pb.start_deadline)?,
         ramp_mw_per_min: pb
             .ramp_mw_per_min
@@ -237,6 +245,7 @@ fn setpoint_out(order: &SetpointOrder) -> pb::Setpoint {
                 FollowUp::Hold => Then::Hold(true),
             }),
         }),
+        start_at: order.start_at.map(timestamp_out),
     }
 }
 
@@ -286,6 +295,62 @@ fn release_out(order: &ReleaseOrder) -> pb::Release {
         dispatch_id: id_text(order.dispatch_id.uuid()),
         revision: order.revision,
         epoch: order.epoch,
+    }
+}
+
+fn asset_limits(pb: pb::AssetLimits) -> Result<AssetLimits, Fault> {
+    if pb.limits.len() > MAX_LIMITS {
+        return Err(Fault::new(
+            "limits",
+            format_args!("has {} entries, more than {MAX_LIMITS}", pb.limits.len()),
+        ));
+    }
+    Ok(AssetLimits {
+        asset_id: id("asset_id", &pb.asset_id)?,
+        revision: from_one("revision", pb.revision)?,
+        epoch: pb.epoch,
+        limits: pb.limits.iter().map(limit).collect::<Result<_, _>>()?,
+        stop: pb.stop,
+        return_within: optional_duration("return_within", pb.return_within)?.unwrap_or_default(),
+    })
+}
+
+fn asset_limits_out(limits: AssetLimits) -> pb::AssetLimits {
+    pb::AssetLimits {
+        asset_id: id_text(limits.asset_id.uuid()),
+        revision: limits.revision,
+        epoch: limits.epoch,
+        limits: limits.limits.into_iter().map(limit_out).collect(),
+        stop: limits.stop,
+        return_within: Some(duration_out(limits.return_within)),
+    }
+}
+
+fn limit(pb: &pb::Limit) -> Result<Limit, Fault> {
+    let limit = Limit {
+        id: id("limits.limit_id", &pb.limit_id)?,
+        min: optional_power("limits.min_mw", pb.min_mw)?,
+        max: optional_power("limits.max_mw", pb.max_mw)?,
+        expires_at: pb
+            .expires_at
+            .map(|at| timestamp("limits.expires_at", Some(at)))
+            .transpose()?,
+    };
+    match (limit.min, limit.max) {
+        (Some(min), Some(max)) if min > max => Err(Fault::new(
+            "limits.min_mw",
+            format_args!("is {}, above max_mw {}", min.mw(), max.mw()),
+        )),
+        _ => Ok(limit),
+    }
+}
+
+fn limit_out(limit: Limit) -> pb::Limit {
+    pb::Limit {
+        limit_id: id_text(limit.id.uuid()),
+        min_mw: limit.min.map(Power::mw),
+        max_mw: limit.max.map(Power::mw),
+        expires_at: limit.expires_at.map(timestamp_out),
     }
 }
 

@@ -148,6 +148,7 @@ fn asset_state(pb: &pb::AssetState) -> Result<AssetState, Fault> {
         last_revision: pb.last_revision,
         control: control(pb.control.as_ref())?,
         availability: word::availability(pb.availability),
+        limit_revision: pb.limit_revision,
     })
 }
 
@@ -164,6 +165,7 @@ fn asset_state_out(state: &AssetState) -> pb::AssetState {
         last_revision: state.last_revision,
         control: Some(control_out(state.control)),
         availability: word::availability_out(state.availability),
+        limit_revision: state.limit_revision,
     }
 }
 
@@ -203,7 +205,7 @@ pub(super) fn control(pb: Option<&pb::Control>) -> Result<Control, Fault> {
         return Ok(Control::default());
     };
     Ok(Control {
-        source: word::control_source(pb.source),
+        source: word::control_source(pb.source).unwrap_or_default(),
         dispatch_id: pb
             .dispatch_id
             .as_deref()
@@ -212,6 +214,7 @@ pub(super) fn control(pb: Option<&pb::Control>) -> Result<Control, Fault> {
         revision: pb.revision,
         power: optional_power("control.mw", pb.mw)?,
         remaining: optional_duration("control.remaining", pb.remaining)?,
+        limited: pb.limited,
     })
 }
 
@@ -222,5 +225,6 @@ pub(super) fn control_out(control: Control) -> pb::Control {
         revision: control.revision,
         mw: control.power.map(Power::mw),
         remaining: control.remaining.map(duration_out),
+        limited: control.limited,
     }
 }

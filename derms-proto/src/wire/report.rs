@@ -4,7 +4,7 @@ use super::scalar::{
     Fault, bounded, cut, first_seq, from_one, id, id_text, optional_power, timestamp, timestamp_out,
 };
 use super::{MAX_NAME_BYTES, MAX_TEXT_BYTES, word};
-use crate::link::{Event, Report, ReportBatch, ReportEntry, SetpointReport};
+use crate::link::{Event, LimitReport, Report, ReportBatch, ReportEntry, SetpointReport};
 use crate::{Power, pb};
 
 pub(super) fn batch(pb: pb::Report) -> Result<ReportBatch, Fault> {
@@ -39,6 +39,7 @@ fn entry(pb: pb::ReportEntry) -> Result<ReportEntry, Fault> {
         report: match pb.entry {
             Some(pb::report_entry::Entry::Setpoint(pb)) => setpoint(pb)?,
             Some(pb::report_entry::Entry::Event(pb)) => Report::Event(event(pb)),
+            Some(pb::report_entry::Entry::Limit(pb)) => limit(pb)?,
             None => Report::Unknown,
         },
     })
@@ -53,6 +54,7 @@ fn entry_out(entry: ReportEntry) -> pb::ReportEntry {
                 Some(pb::report_entry::Entry::Setpoint(setpoint_out(report)))
             }
             Report::Event(event) => Some(pb::report_entry::Entry::Event(event_out(event))),
+            Report::Limit(report) => Some(pb::report_entry::Entry::Limit(limit_out(report))),
             Report::Unknown => None,
         },
     }
@@ -80,6 +82,27 @@ fn setpoint_out(report: SetpointReport) -> pb::SetpointReport {
         reason: report.reason.map_or(0, word::reason_code_out),
         text: report.text,
         applied_mw: report.applied.map(Power::mw),
+    }
+}
+
+fn limit(pb: pb::LimitReport) -> Result<Report, Fault> {
+    let Some(phase) = word::limit_phase(pb.phase) else {
+        return Ok(Report::Unknown);
+    };
+    Ok(Report::Limit(LimitReport {
+        revision: from_one("revision", pb.revision)?,
+        phase,
+        reason: word::reason_code(pb.reason),
+        text: pb.text.map(|text| cut(text, MAX_TEXT_BYTES)),
+    }))
+}
+
+fn limit_out(report: LimitReport) -> pb::LimitReport {
+    pb::LimitReport {
+        revision: report.revision,
+        phase: word::limit_phase_out(report.phase),
+        reason: report.reason.map_or(0, word::reason_code_out),
+        text: report.text,
     }
 }
 

@@ -70,6 +70,7 @@ fn sample(pb: pb::Sample) -> Result<Sample, Refusal> {
             setpoint_mw: power(pb.setpoint_mw),
             status: word::device_status(pb.status),
             details: details(pb.details)?,
+            control: word::control_source(pb.control),
         },
     };
     match sample.measurements.non_finite() {
@@ -98,6 +99,7 @@ fn sample_out(sample: Sample) -> pb::Sample {
         setpoint_mw,
         status,
         details,
+        control,
     } = sample.measurements;
     pb::Sample {
         asset_id: id_text(sample.asset_id.uuid()),
@@ -120,6 +122,7 @@ fn sample_out(sample: Sample) -> pb::Sample {
             .into_iter()
             .map(|(name, value)| (name, detail_out(value)))
             .collect(),
+        control: control.map_or(0, word::control_source_out),
     }
 }
 

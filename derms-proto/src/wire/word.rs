@@ -1,6 +1,8 @@
 //! Enums. Each says what an unspecified (0) and an unknown (`Err`) value of the wire means.
 
-use crate::link::{GapReason, GrantStatus, LogKind, RefusalCode, SetpointPhase, Severity};
+use crate::link::{
+    GapReason, GrantStatus, LimitPhase, LogKind, RefusalCode, SetpointPhase, Severity,
+};
 use crate::{
     AssetKind, Availability, CloseReason, ControlSource, DeviceStatus, Quality, ReasonCode, pb,
 };
@@ -49,10 +51,8 @@ word! {
 }
 
 word! {
-    ControlSource { Default, Setpoint, FollowUp, Failsafe }
-    in control_source -> ControlSource {
-        itself, unspecified: ControlSource::Default, unknown: ControlSource::Default
-    }
+    ControlSource { Default, Setpoint, FollowUp, Failsafe, Stop }
+    in control_source -> Option<ControlSource> { Some, unspecified: None, unknown: None }
     out control_source_out {}
 }
 
@@ -90,12 +90,19 @@ word! {
     ReasonCode {
         DeadlinePassed, NotGranted, StaleRevision, OutOfRange, ClockUnsure, ReportLogFull,
         DeviceError, DeviceTimeout, DeviceUnavailable, Unsupported, Interrupted, NewerOrder,
-        CancelledByOperator, TtlElapsed, ReportLogLost, NoReport, StorageFailed, Failsafe,
+        CancelledByOperator, TtlElapsed, ReportLogLost, NoReport, StorageFailed, Failsafe, Stopped,
+        TooManyWaiting,
     }
     in reason_code -> Option<ReasonCode> {
         Some, unspecified: None, unknown: Some(ReasonCode::Unknown)
     }
     out reason_code_out { Unknown => Unspecified }
+}
+
+word! {
+    LimitPhase { InForce, Refused, NotObeyed }
+    in limit_phase -> Option<LimitPhase> { Some, unspecified: None, unknown: None }
+    out limit_phase_out {}
 }
 
 word! {

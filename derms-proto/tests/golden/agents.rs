@@ -67,6 +67,21 @@ pub(crate) fn of_agents() -> Vec<Golden<AgentMessage>> {
             }),
         ),
         full(
+            "agent_telemetry_stopped",
+            AgentMessage::Telemetry(TelemetryBatch {
+                log_id: id(LOG),
+                first_seq: 41,
+                samples: vec![Ok(Sample {
+                    measurements: Measurements {
+                        control: Some(ControlSource::Stop),
+                        ..sample().measurements
+                    },
+                    ..sample()
+                })],
+                gaps: vec![],
+            }),
+        ),
+        full(
             "agent_live_telemetry",
             AgentMessage::LiveTelemetry(vec![Ok(sample())]),
         ),
@@ -76,6 +91,23 @@ pub(crate) fn of_agents() -> Vec<Golden<AgentMessage>> {
             AgentMessage::LiveTelemetry(vec![]),
         ),
         full("agent_report", AgentMessage::Report(report())),
+        full(
+            "agent_report_limit",
+            AgentMessage::Report(ReportBatch {
+                log_id: id(LOG),
+                first_seq: 5,
+                entries: vec![Ok(ReportEntry {
+                    at: noon(),
+                    asset_id: id(ASSET),
+                    report: Report::Limit(LimitReport {
+                        revision: 3,
+                        phase: LimitPhase::NotObeyed,
+                        reason: Some(ReasonCode::DeviceError),
+                        text: Some("exception 4".to_owned()),
+                    }),
+                })],
+            }),
+        ),
         minimal(
             "agent_report_minimal",
             Body::Report(pb::Report {
@@ -90,6 +122,22 @@ pub(crate) fn of_agents() -> Vec<Golden<AgentMessage>> {
             }),
         ),
         full("agent_heartbeat", AgentMessage::Heartbeat(heartbeat())),
+        full(
+            "agent_heartbeat_limited",
+            AgentMessage::Heartbeat(AgentHeartbeat {
+                assets: vec![AssetHealth {
+                    asset_id: id(ASSET),
+                    availability: Availability::Available,
+                    control: Control {
+                        limited: true,
+                        ..control()
+                    },
+                    read_errors: 0,
+                    limit_revision: 3,
+                }],
+                ..heartbeat()
+            }),
+        ),
         minimal(
             "agent_heartbeat_minimal",
             Body::Heartbeat(pb::Heartbeat::default()),
@@ -109,6 +157,17 @@ pub(crate) fn of_agents() -> Vec<Golden<AgentMessage>> {
                 epoch: 12,
                 upserted: vec![Ok(asset_state())],
                 removed: vec![id(AGENT)],
+            }),
+        ),
+        full(
+            "agent_asset_update_limited",
+            AgentMessage::AssetUpdate(AssetUpdate {
+                epoch: 12,
+                upserted: vec![Ok(AssetState {
+                    limit_revision: 3,
+                    ..asset_state()
+                })],
+                removed: vec![],
             }),
         ),
         minimal(
@@ -207,6 +266,7 @@ fn asset_state() -> AssetState {
         last_revision: 7,
         control: control(),
         availability: Availability::ReadOnly,
+        limit_revision: 0,
     }
 }
 
@@ -217,6 +277,7 @@ fn control() -> Control {
         revision: Some(7),
         power: Some(Power::from_mw(-12.5)),
         remaining: Some(Duration::from_millis(899_500)),
+        limited: false,
     }
 }
 
@@ -246,6 +307,7 @@ fn sample() -> Sample {
             ]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
+            control: None,
         },
     }
 }
@@ -299,6 +361,7 @@ fn heartbeat() -> AgentHeartbeat {
             availability: Availability::Unavailable,
             control: control(),
             read_errors: 5,
+            limit_revision: 0,
         }],
         uptime: Some(Duration::from_secs(86_400)),
     }

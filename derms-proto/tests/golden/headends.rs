@@ -56,6 +56,13 @@ pub(crate) fn of_headends() -> Vec<Golden<HeadendMessage>> {
             "headend_setpoint_then_default",
             HeadendMessage::Setpoint(setpoint(FollowUp::Default)),
         ),
+        full(
+            "headend_setpoint_scheduled",
+            HeadendMessage::Setpoint(SetpointOrder {
+                start_at: Some(noon()),
+                ..setpoint(FollowUp::Default)
+            }),
+        ),
         minimal(
             "headend_setpoint_minimal",
             Body::Setpoint(pb::Setpoint {
@@ -72,6 +79,7 @@ pub(crate) fn of_headends() -> Vec<Golden<HeadendMessage>> {
                 epoch: 0,
                 power: Power::ZERO,
                 duration: None,
+                start_at: None,
                 start_deadline: noon(),
                 ramp_mw_per_min: None,
                 then: FollowUp::Default,
@@ -87,6 +95,38 @@ pub(crate) fn of_headends() -> Vec<Golden<HeadendMessage>> {
                 epoch: 0,
             }),
             HeadendMessage::Release(release(1, 0)),
+        ),
+        full(
+            "headend_asset_limits",
+            HeadendMessage::AssetLimits(AssetLimits {
+                asset_id: id(ASSET),
+                revision: 3,
+                epoch: 12,
+                limits: vec![Limit {
+                    id: id(DISPATCH),
+                    min: Some(Power::from_mw(-20.0)),
+                    max: Some(Power::from_mw(7.5)),
+                    expires_at: Some(noon()),
+                }],
+                stop: true,
+                return_within: Duration::from_secs(300),
+            }),
+        ),
+        minimal(
+            "headend_asset_limits_minimal",
+            Body::AssetLimits(pb::AssetLimits {
+                asset_id: ASSET.to_owned(),
+                revision: 1,
+                ..pb::AssetLimits::default()
+            }),
+            HeadendMessage::AssetLimits(AssetLimits {
+                asset_id: id(ASSET),
+                revision: 1,
+                epoch: 0,
+                limits: vec![],
+                stop: false,
+                return_within: Duration::ZERO,
+            }),
         ),
         full(
             "headend_log_ack",
@@ -261,6 +301,7 @@ fn setpoint(then: FollowUp) -> SetpointOrder {
         epoch: 12,
         power: Power::from_mw(-12.5),
         duration: Some(Duration::from_secs(900)),
+        start_at: None,
         start_deadline: noon(),
         ramp_mw_per_min: Some(30.0),
         then,

@@ -14,7 +14,7 @@ use derms_proto::{AgentId, AssetId, DispatchId, Measurements, Power, Timestamp};
 use uuid::Uuid;
 
 use super::*;
-use crate::state::{Record, RecoveredTelemetry};
+use crate::state::{Record, RecoveredTelemetry, Restraint};
 
 /// A folder that is gone with the test.
 #[derive(Debug)]
@@ -116,6 +116,8 @@ fn record(revision: u64) -> Record {
         releasing: None,
         ending: None,
         outcomes: vec![(revision, report(revision))],
+        scheduled: Vec::new(),
+        restraint: Restraint::default(),
     }
 }
 

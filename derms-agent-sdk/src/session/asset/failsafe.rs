@@ -1,9 +1,9 @@
-//! What an asset does when the link has been lost for too long, in its simple form.
+//! What an asset does when the link has been lost for too long.
 
 use derms_proto::link::SetpointPhase;
 use derms_proto::{ControlSource, FailsafePolicy, ReasonCode};
 
-use super::device::Target;
+use super::rest::Target;
 use super::{AssetMachine, Ctx};
 use crate::AgentEvent;
 use crate::clock::MonoTime;
@@ -14,14 +14,14 @@ impl AssetMachine {
     /// That alone never ends a failsafe that has moved the device: only a fresh order does.
     pub(in crate::session) fn heard(&mut self, ctx: &mut Ctx<'_>) {
         self.heard = ctx.now.mono;
-        if self.failsafe && self.asset.failsafe.policy == FailsafePolicy::Hold {
+        if self.failsafe.is_some() && self.asset.failsafe.policy == FailsafePolicy::Hold {
             self.leave_failsafe(ctx);
         }
     }
 
     /// When it trips; `None` while it can't: it is in force, a lease runs (its end is followed by
     /// what follows it), the device is at the very default that it would go to, another agent
-    /// serves the asset (and has its failsafe), or the agent stops.
+    /// serves the asset (and has its failsafe), it is stopped, or the agent stops.
     pub(super) fn failsafe_due(&self) -> Option<MonoTime> {
         let leased = self.in_force.as_ref().is_some_and(|in_force| {
             in_force
@@ -31,7 +31,12 @@ impl AssetMachine {
         let at_default = self.in_force.is_none() && self.rest.target == Target::Default;
         let idle = at_default && self.asset.failsafe.policy == FailsafePolicy::Default;
         let others = self.in_force.is_none() && self.is_served_elsewhere();
-        let can = !self.failsafe && !self.stopping && !leased && !idle && !others;
+        let can = self.failsafe.is_none()
+            && !self.stopping
+            && !self.restraints.is_stopped()
+            && !leased
+            && !idle
+            && !others;
         can.then(|| self.heard + self.asset.failsafe.after())
     }
 
@@ -39,7 +44,7 @@ impl AssetMachine {
         if self.failsafe_due().is_none_or(|due| due > ctx.now.mono) {
             return;
         }
-        self.failsafe = true;
+        self.failsafe = Some(ctx.now.mono);
         let asset_id = self.id();
         ctx.event(AgentEvent::FailsafeEntered { asset_id });
         let after = self.asset.failsafe.after_s;
@@ -64,7 +69,7 @@ impl AssetMachine {
     }
 
     pub(super) fn leave_failsafe(&mut self, ctx: &mut Ctx<'_>) {
-        if std::mem::take(&mut self.failsafe) {
+        if self.failsafe.take().is_some() {
             ctx.event(AgentEvent::FailsafeLeft {
                 asset_id: self.id(),
             });

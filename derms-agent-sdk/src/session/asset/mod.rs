@@ -1,9 +1,14 @@
 //! One asset: the orders for it, its device, its lease and its failsafe.
 
 mod device;
+mod ending;
 mod failsafe;
+mod limits;
 mod orders;
+mod ramp;
+mod rest;
 mod restart;
+mod schedule;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +19,10 @@ use derms_proto::link::{
 };
 use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
 
-use self::device::{InFlight, Rest, Target};
+use self::device::{InFlight, Refused};
+use self::limits::Restraints;
+use self::ramp::Ramp;
+use self::rest::{Rest, Target};
 use super::ledger::Ledger;
 use super::server_clock::ServerClock;
 use super::{Output, Tokens};
@@ -37,8 +45,16 @@ pub(super) struct AssetMachine {
     heard: MonoTime,
     /// The highest revision that was decided upon.
     last_revision: u64,
-    /// Accepted and not started.
+    /// Accepted, and to be started now.
     next: Option<Next>,
+    /// Accepted, and to be started later.
+    scheduled: Vec<SetpointOrder>,
+    /// The revisions of those that were said to be received.
+    received: Vec<u64>,
+    /// The write after which the others are.
+    unreceived: Option<u64>,
+    /// When the next of them is due.
+    schedule_due: Option<MonoTime>,
     releasing: Option<Releasing>,
     in_force: Option<InForce>,
     /// Has ended, and is reported as soon as the device is where it must be.
@@ -46,6 +62,12 @@ pub(super) struct AssetMachine {
     outcomes: VecDeque<(u64, SetpointReport)>,
     /// What the device must do while no order is in force.
     rest: Rest,
+    /// What holds over all of that.
+    restraints: Restraints,
+    /// Where the device is on its way.
+    ramp: Ramp,
+    /// Further steps of the order in force that it refused.
+    refused: Refused,
     /// The one command that the device is busy with.
     in_flight: Option<InFlight>,
     /// The device was told where it must be: orders may start.
@@ -54,12 +76,15 @@ pub(super) struct AssetMachine {
     resuming: bool,
     /// Something is to be written down.
     changed: bool,
-    failsafe: bool,
+    /// Since when the failsafe is in force.
+    failsafe: Option<MonoTime>,
     /// The agent stops: the default is the last word.
     stopping: bool,
     availability: Availability,
     read_errors: u64,
     read_failing: bool,
+    /// It answered a read, well or not.
+    was_read: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +92,8 @@ struct Next {
     order: SetpointOrder,
     /// The token of the write that is awaited; `None` once the order is received.
     writing: Option<u64>,
+    /// It was kept for its time, and said to be received then.
+    received: bool,
 }
 
 #[derive(Debug)]
@@ -152,20 +179,28 @@ impl AssetMachine {
             heard: now,
             last_revision: 0,
             next: None,
+            scheduled: Vec::new(),
+            received: Vec::new(),
+            unreceived: None,
+            schedule_due: None,
             releasing: None,
             in_force: None,
             ending: None,
             outcomes: VecDeque::new(),
             rest: Rest::new(ControlSource::Default, Target::Default),
+            restraints: Restraints::default(),
+            ramp: Ramp::default(),
+            refused: Refused::default(),
             in_flight: None,
             ready: false,
             resuming: false,
             changed: false,
-            failsafe: false,
+            failsafe: None,
             stopping: false,
             availability: Availability::default(),
             read_errors: 0,
             read_failing: false,
+            was_read: false,
         }
     }
 
@@ -218,6 +253,7 @@ impl AssetMachine {
             last_revision: self.last_revision,
             control: self.control(now),
             availability: self.availability,
+            limit_revision: self.restraints.revision(),
         }
     }
 
@@ -227,6 +263,7 @@ impl AssetMachine {
             availability: self.availability,
             control: self.control(now),
             read_errors: self.read_errors,
+            limit_revision: self.restraints.revision(),
         }
     }
 
@@ -249,25 +286,32 @@ impl AssetMachine {
                 source: ControlSource::Setpoint,
                 dispatch_id: Some(order.dispatch_id),
                 revision: Some(order.revision),
-                power: Some(order.power).filter(|_| !self.resuming),
+                power: self.ramp.at().filter(|_| !self.resuming),
                 remaining: started.ends_at.map(|end| end.saturating_since(now)),
+                limited: self.is_limited(),
             };
         }
-        let power = match self.rest.target {
-            Target::Default => Some(self.asset.default_mw),
-            Target::Power(power) => Some(power),
-            Target::Hold(power) => power,
-        };
         Control {
             source: self.rest.source,
-            power: power.filter(|_| self.rest.is_settled() && self.in_flight.is_none()),
+            power: self
+                .resting_power()
+                .filter(|_| self.rest.is_settled() && self.in_flight.is_none()),
+            limited: self.is_limited(),
             ..Control::default()
+        }
+    }
+
+    /// What has put the device where it is.
+    pub(super) fn source(&self) -> ControlSource {
+        match self.started() {
+            Some(_) => ControlSource::Setpoint,
+            None => self.rest.source,
         }
     }
 
     /// The setpoint that the device has said yes to.
     pub(super) fn setpoint(&self) -> Option<Power> {
-        self.started().map(|(order, _)| order.power)
+        self.started().and_then(|_| self.ramp.at())
     }
 
     fn started(&self) -> Option<(&SetpointOrder, Started)> {
@@ -276,8 +320,15 @@ impl AssetMachine {
     }
 
     /// A read succeeded.
-    pub(super) fn read(&mut self, availability: Availability, ctx: &mut Ctx<'_>) {
+    pub(super) fn read(
+        &mut self,
+        availability: Availability,
+        measured: Option<Power>,
+        ctx: &mut Ctx<'_>,
+    ) {
         self.availability = availability;
+        self.was_read = true;
+        self.ramp.measured(measured);
         if std::mem::take(&mut self.read_failing) {
             ctx.event(AgentEvent::ReadRecovered {
                 asset_id: self.id(),
@@ -288,6 +339,7 @@ impl AssetMachine {
     /// A read failed; no value is invented.
     pub(super) fn read_failed(&mut self, text: String, ctx: &mut Ctx<'_>) {
         self.availability = Availability::Unavailable;
+        self.was_read = true;
         self.read_errors += 1;
         if !std::mem::replace(&mut self.read_failing, true) {
             let asset_id = self.id();
@@ -295,29 +347,41 @@ impl AssetMachine {
         }
     }
 
-    /// Does what is due now: ends the lease, trips the failsafe, starts the order that waits,
-    /// sends the device where it must be.
+    /// Does what is due now: ends limits and the lease, trips the failsafe, starts the order that
+    /// waits, sends the device where it must be.
     pub(super) fn advance(&mut self, ctx: &mut Ctx<'_>) {
+        self.advance_limits(ctx);
         self.end_lease(ctx);
         self.trip_failsafe(ctx);
+        self.take_up_scheduled(ctx);
         if self.in_flight.is_some() {
             return;
         }
         self.resume(ctx);
         self.start_next(ctx);
+        self.follow(ctx);
         self.settle_device(ctx);
+        self.tell_limits(ctx);
     }
 
     /// When [`advance`](Self::advance) has something to do, if nothing else happens.
     pub(super) fn deadline(&self) -> Option<MonoTime> {
         let lease = self.started().and_then(|(_, started)| started.ends_at);
-        let retry = (self.in_flight.is_none() && self.in_force.is_none())
-            .then(|| self.rest.retry_at())
+        let settle = (self.in_flight.is_none() && self.in_force.is_none())
+            .then(|| self.settle_due())
             .flatten();
-        [lease, retry, self.failsafe_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            lease,
+            settle,
+            self.follow_due(),
+            self.failsafe_due(),
+            self.next_due(),
+            self.next_scheduled(),
+            self.restraints.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn report_of(order: &SetpointOrder, phase: SetpointPhase) -> SetpointReport {

@@ -1,15 +1,16 @@
 //! Orders: the checks in their order, at most one start each, newest wins.
 
 use derms_proto::link::{FollowUp, ReleaseOrder, SetpointOrder, SetpointPhase, SetpointReport};
-use derms_proto::{ControlSource, DispatchId, ReasonCode};
+use derms_proto::{DispatchId, ReasonCode};
 
-use super::device::Target;
+use super::schedule::MAX_SCHEDULED;
 use super::{AssetMachine, Ctx, Ending, InForce, Next, OUTCOMES, Releasing};
-use crate::{AgentEvent, Setpoint};
+use crate::AgentEvent;
+use crate::clock::MonoTime;
 
 impl AssetMachine {
-    /// An order of this session's epoch. Revision higher? Granted? Clock good? Deadline not
-    /// passed? Inside the rating? Room in the report log? Then it is written down.
+    /// An order of this session's epoch. Revision higher? Granted? Not stopped? Clock good? Deadline
+    /// not passed? Inside the rating? Room in the report log? Then it is written down.
     pub(in crate::session) fn setpoint_ordered(&mut self, order: SetpointOrder, ctx: &mut Ctx<'_>) {
         if order.revision <= self.last_revision {
             // Before the grant: what was said about an order once is not unsaid by losing the asset.
@@ -17,6 +18,8 @@ impl AssetMachine {
             self.repeat(order.revision, report, ctx);
         } else if !self.is_granted() {
             self.refuse(&order, SetpointPhase::Rejected, ReasonCode::NotGranted, ctx);
+        } else if self.restraints.is_stopped() {
+            self.refuse(&order, SetpointPhase::Rejected, ReasonCode::Stopped, ctx);
         } else if !ctx.clock.is_sure(ctx.now.mono) {
             self.refuse(
                 &order,
@@ -41,8 +44,17 @@ impl AssetMachine {
                 ReasonCode::ReportLogFull,
                 ctx,
             );
-        } else {
+        } else if !Self::is_early(&order, ctx) {
             self.accept(order, ctx);
+        } else if self.scheduled.len() >= MAX_SCHEDULED {
+            self.refuse(
+                &order,
+                SetpointPhase::Rejected,
+                ReasonCode::TooManyWaiting,
+                ctx,
+            );
+        } else {
+            self.keep(order, ctx);
         }
     }
 
@@ -57,9 +69,14 @@ impl AssetMachine {
     fn accept(&mut self, order: SetpointOrder, ctx: &mut Ctx<'_>) {
         self.last_revision = order.revision;
         self.supersede_next(ctx);
+        self.give_way(&order, ctx);
         self.touch();
         let writing = Some(ctx.ledger.await_next());
-        self.next = Some(Next { order, writing });
+        self.next = Some(Next {
+            order,
+            writing,
+            received: false,
+        });
     }
 
     /// A release of this session's epoch: refused for nothing but its revision.
@@ -71,7 +88,9 @@ impl AssetMachine {
         }
         self.last_revision = order.revision;
         self.touch();
-        let unstarted = self.next.take().map(|next| next.order);
+        // One that waits for its time comes off the schedule, and nothing else ends by that.
+        let scheduled = self.is_scheduled(order.dispatch_id);
+        let unstarted = self.next.take_if(|_| !scheduled).map(|next| next.order);
         if let Some(older) = self.releasing.take() {
             self.release(older, ctx);
         }
@@ -84,6 +103,8 @@ impl AssetMachine {
 
     /// What was to be written down is, or could not be.
     pub(in crate::session) fn persisted(&mut self, number: u64, stored: bool, ctx: &mut Ctx<'_>) {
+        self.limits_persisted(number, stored);
+        self.schedule_persisted(number, stored, ctx);
         if let Some(releasing) = self
             .releasing
             .take_if(|releasing| releasing.writing == number)
@@ -103,8 +124,10 @@ impl AssetMachine {
         };
         if stored {
             next.writing = None;
-            let report = Self::report_of(&next.order, SetpointPhase::Received);
-            ctx.report(self.id(), report, false);
+            if !next.received {
+                let report = Self::report_of(&next.order, SetpointPhase::Received);
+                ctx.report(self.id(), report, false);
+            }
         } else if let Some(next) = self.next.take() {
             let phase = SetpointPhase::Rejected;
             self.refuse(&next.order, phase, ReasonCode::StorageFailed, ctx);
@@ -117,6 +140,9 @@ impl AssetMachine {
             unstarted,
             ..
         } = releasing;
+        if self.unschedule(&release, ctx) {
+            return;
+        }
         let mut answered = None;
         if let Some(order) = unstarted {
             if order.dispatch_id == release.dispatch_id {
@@ -158,18 +184,25 @@ impl AssetMachine {
             }
         }
         self.leave_failsafe(ctx);
-        self.rest.settle(ControlSource::Default, Target::Default);
+        self.rest_at_default();
     }
 
-    /// Starts the order that waits, if it may: received, still granted, deadline still not passed.
+    /// Starts the order that waits, if it may: received, still granted (or kept for its time, for
+    /// which no link is needed), deadline still not passed, the failsafe held for its time.
     pub(super) fn start_next(&mut self, ctx: &mut Ctx<'_>) {
+        let waits = self.start_waits_until(ctx.now.mono).is_some();
         if !self.ready || self.releasing.is_some() {
             return;
         }
-        let Some(Next { order, .. }) = self.next.take_if(|next| next.writing.is_none()) else {
+        let late = |next: &Next| {
+            ctx.clock
+                .may_be_past(next.order.start_deadline, ctx.now.mono)
+        };
+        let may = |next: &mut Next| next.writing.is_none() && (!waits || late(next));
+        let Some(Next { order, .. }) = self.next.take_if(may) else {
             return;
         };
-        if !self.is_granted() {
+        if !self.is_granted() && !(order.start_at.is_some() && !self.is_refused()) {
             self.refuse(&order, SetpointPhase::Rejected, ReasonCode::NotGranted, ctx);
             return;
         }
@@ -188,18 +221,36 @@ impl AssetMachine {
         if let Some(ending) = self.ending.take() {
             self.cut_short(ending, ctx);
         }
-        let setpoint = Setpoint {
-            dispatch_id: Some(order.dispatch_id),
-            remaining: order.duration,
-            ramp_mw_per_min: order.ramp_mw_per_min,
-            ..Setpoint::new(order.power)
-        };
+        self.touch();
+        self.drive(&order, ctx);
         self.in_force = Some(InForce {
             order,
             started: None,
         });
-        self.touch();
-        self.drive(setpoint, ctx);
+    }
+
+    /// An order starts no earlier than this: a failsafe holds for its time, and one that was kept
+    /// for its time lets the lease of a newer one run out.
+    fn start_waits_until(&self, now: MonoTime) -> Option<MonoTime> {
+        let held = self
+            .failsafe
+            .map(|since| since + self.asset.failsafe.min_hold());
+        let leased = self.next.as_ref().and_then(|next| {
+            let (order, started) = self.started()?;
+            started
+                .ends_at
+                .filter(|_| order.revision > next.order.revision)
+        });
+        held.max(leased).filter(|at| *at > now)
+    }
+
+    /// When the order that waits may start, if it waits for that alone.
+    pub(super) fn next_due(&self) -> Option<MonoTime> {
+        let next = self.next.as_ref()?;
+        let ready = self.ready && next.writing.is_none() && self.in_flight.is_none();
+        ready
+            .then(|| self.start_waits_until(MonoTime::default()))
+            .flatten()
     }
 
     /// An order with a revision that is not higher: the stored outcome, if it is known.
@@ -207,7 +258,12 @@ impl AssetMachine {
         let same = |order: &SetpointOrder| {
             order.revision == revision && order.dispatch_id == stale.dispatch_id
         };
-        let report = if let Some(next) = self.next.as_ref().filter(|next| same(&next.order)) {
+        let report = if let Some(kept) = self.scheduled.iter().find(|order| same(order)) {
+            if !self.received.contains(&revision) {
+                return;
+            }
+            Self::report_of(kept, SetpointPhase::Received)
+        } else if let Some(next) = self.next.as_ref().filter(|next| same(&next.order)) {
             if next.writing.is_some() {
                 return;
             }
@@ -262,7 +318,7 @@ impl AssetMachine {
     }
 
     /// Refuses an order that never started, for good.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         order: &SetpointOrder,
         phase: SetpointPhase,
@@ -280,13 +336,13 @@ impl AssetMachine {
         ctx.report(self.id(), report, true);
     }
 
-    fn supersede_next(&mut self, ctx: &mut Ctx<'_>) {
+    pub(super) fn supersede_next(&mut self, ctx: &mut Ctx<'_>) {
         if let Some(older) = self.next.take() {
             self.supersede(&older.order, ctx);
         }
     }
 
-    fn supersede(&mut self, order: &SetpointOrder, ctx: &mut Ctx<'_>) {
+    pub(super) fn supersede(&mut self, order: &SetpointOrder, ctx: &mut Ctx<'_>) {
         let mut report = Self::report_of(order, SetpointPhase::Superseded);
         report.reason = Some(ReasonCode::NewerOrder);
         self.finish(report, ctx);
@@ -306,7 +362,7 @@ impl AssetMachine {
     }
 
     /// A newer order came before the device was told what follows the old one.
-    fn cut_short(&mut self, mut ending: Ending, ctx: &mut Ctx<'_>) {
+    pub(super) fn cut_short(&mut self, mut ending: Ending, ctx: &mut Ctx<'_>) {
         if ending.report.phase == SetpointPhase::Completed {
             ending.report.phase = SetpointPhase::Superseded;
             ending.report.reason = Some(ReasonCode::NewerOrder);
@@ -327,7 +383,7 @@ impl AssetMachine {
         ctx.report(self.id(), report, false);
     }
 
-    fn remember(&mut self, revision: u64, report: SetpointReport) {
+    pub(super) fn remember(&mut self, revision: u64, report: SetpointReport) {
         self.touch();
         // Of this very order: a headend that lost its counter may give a revision twice.
         let id = report.dispatch_id;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use derms_proto::ReasonCode;
 use derms_proto::link::{SetpointOrder, SetpointPhase, SetpointReport};
-use derms_proto::{ControlSource, ReasonCode};
 
-use super::device::Target;
+use super::limits::Restraints;
 use super::{AssetMachine, Ctx, Ending, Releasing};
 use crate::session::DeviceFault;
 use crate::state::Record;
-use crate::{AgentEvent, Applied, Setpoint};
+use crate::{AgentEvent, Applied};
 
 /// A lease that has less left is not taken up again.
 const WORTH_IT: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ impl AssetMachine {
                 .as_ref()
                 .map(|ending| (ending.report.clone(), ending.release)),
             outcomes: self.outcomes.iter().cloned().collect(),
+            scheduled: self.scheduled.clone(),
+            restraint: self.restraints.kept.clone(),
         })
     }
 
@@ -53,6 +55,14 @@ impl AssetMachine {
     ) {
         self.last_revision = record.revision;
         self.outcomes = record.outcomes.into();
+        // Kept for their time, they have not reached the device.
+        self.received = record
+            .scheduled
+            .iter()
+            .map(|order| order.revision)
+            .collect();
+        self.scheduled = record.scheduled;
+        self.restraints = Restraints::restored(record.restraint);
         self.ending = record
             .ending
             .map(|(report, release)| Ending { report, release });
@@ -91,6 +101,7 @@ impl AssetMachine {
             let report = interrupted(&order, "the agent was started again before it began");
             self.finish(report, ctx);
         }
+        self.stop_again(same_boot, ctx);
     }
 
     /// Tells the device again what is in force, with what is left of it: once.
@@ -102,15 +113,11 @@ impl AssetMachine {
             self.resuming = false;
             return;
         };
-        let setpoint = Setpoint {
-            dispatch_id: Some(order.dispatch_id),
-            remaining: started
-                .ends_at
-                .map(|end| end.saturating_since(ctx.now.mono)),
-            ramp_mw_per_min: order.ramp_mw_per_min,
-            ..Setpoint::new(order.power)
-        };
-        self.drive_again(setpoint, ctx);
+        let order = order.clone();
+        let left = started
+            .ends_at
+            .map(|end| end.saturating_since(ctx.now.mono));
+        self.drive_again(&order, left, ctx);
     }
 
     pub(super) fn resume_answered(
@@ -136,11 +143,8 @@ impl AssetMachine {
                 self.in_force = Some(held);
             }
             (Err(fault), Some(held)) => {
-                let mut report = Self::report_of(&held.order, SetpointPhase::Failed);
-                report.reason = Some(fault.reason);
-                report.text = Some(fault.text);
-                self.finish(report, ctx);
-                self.rest.settle(ControlSource::Default, Target::Default);
+                self.in_force = Some(held);
+                self.fail(SetpointPhase::Failed, fault, ctx);
             }
             (_, None) => {}
         }

@@ -8,6 +8,7 @@ fn with_policy(policy: FailsafePolicy) -> Bench {
     asset.failsafe = Failsafe {
         policy,
         after_s: 90,
+        min_hold_s: 0,
     };
     let mut bench = Bench::new(vec![asset]);
     bench.connect();
@@ -99,6 +100,7 @@ fn nothing_trips_at_the_start_before_the_link_had_its_chance() {
     asset.failsafe = Failsafe {
         policy: FailsafePolicy::Value(Power::from_mw(-3.0)),
         after_s: 90,
+        min_hold_s: 0,
     };
     let mut bench = Bench::new(vec![asset]);
     lose_link(&mut bench);

@@ -427,6 +427,7 @@ impl Bench {
             epoch: self.epoch,
             power: Power::from_mw(mw),
             duration: None,
+            start_at: None,
             start_deadline: self.server_now().saturating_add(Duration::from_secs(30)),
             ramp_mw_per_min: None,
             then: FollowUp::Default,

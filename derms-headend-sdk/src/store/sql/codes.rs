@@ -64,7 +64,13 @@ codes! {
         Fault = 6,
     ],
     Availability: "the availability" => [Available = 0, ReadOnly = 1, Unavailable = 2,],
-    ControlSource: "the source of control" => [Default = 0, Setpoint = 1, FollowUp = 2, Failsafe = 3,],
+    ControlSource: "the source of control" => [
+        Default = 0,
+        Setpoint = 1,
+        FollowUp = 2,
+        Failsafe = 3,
+        Stop = 4,
+    ],
     GapReason: "the reason of a gap" => [OutboxFull = 1, TooOld = 2, Corrupt = 3, Unknown = 0,],
     LogKind: "the kind of a log" => [Telemetry = 0, Report = 1,],
 }

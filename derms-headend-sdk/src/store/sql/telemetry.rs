@@ -242,6 +242,7 @@ fn read(row: &impl Row, id: AssetId, asset: Asset) -> Result<(Place, Telemetry),
         available_discharge_mw: power(16)?,
         setpoint_mw: power(17)?,
         details: details(row.opt_json(19)?)?,
+        control: None,
     };
     let telemetry = Telemetry {
         asset_id: id,

@@ -78,16 +78,17 @@ fn asset_state() -> impl Strategy<Value = AssetState> {
         rating(),
         any::<u64>(),
         control(),
-        availability(),
+        (availability(), any::<u64>()),
     )
         .prop_map(
-            |(asset_id, kind, rating, last_revision, control, availability)| AssetState {
+            |(asset_id, kind, rating, last_revision, control, more)| AssetState {
                 asset_id,
                 kind,
                 rating,
                 last_revision,
                 control,
-                availability,
+                availability: more.0,
+                limit_revision: more.1,
             },
         )
 }
@@ -111,27 +112,33 @@ fn availability() -> impl Strategy<Value = Availability> {
     ])
 }
 
-fn control() -> impl Strategy<Value = Control> {
-    let source = select(vec![
+pub(super) fn control_source() -> impl Strategy<Value = ControlSource> {
+    select(vec![
         ControlSource::Default,
         ControlSource::Setpoint,
         ControlSource::FollowUp,
         ControlSource::Failsafe,
-    ]);
+        ControlSource::Stop,
+    ])
+}
+
+fn control() -> impl Strategy<Value = Control> {
     (
-        source,
+        control_source(),
         of(id()),
         of(any::<u64>()),
         of(power()),
         of(duration()),
+        any::<bool>(),
     )
         .prop_map(
-            |(source, dispatch_id, revision, power, remaining)| Control {
+            |(source, dispatch_id, revision, power, remaining, limited)| Control {
                 source,
                 dispatch_id,
                 revision,
                 power,
                 remaining,
+                limited,
             },
         )
 }
@@ -140,6 +147,7 @@ fn report() -> impl Strategy<Value = ReportBatch> {
     let what = prop_oneof![
         setpoint_report().prop_map(Report::Setpoint),
         event().prop_map(Report::Event),
+        limit_report().prop_map(Report::Limit),
         Just(Report::Unknown),
     ];
     let entry = (timestamp(), id(), what).prop_map(|(at, asset_id, report)| {
@@ -167,8 +175,37 @@ fn setpoint_report() -> impl Strategy<Value = SetpointReport> {
         SetpointPhase::Expired,
         SetpointPhase::Failed,
     ]);
-    // Without `Unknown`: that is what a word of a newer peer is read as, and not a word itself.
-    let reason = select(vec![
+    (id(), 1_u64.., phase, of(reason()), of(text()), of(power())).prop_map(
+        |(dispatch_id, revision, phase, reason, text, applied)| SetpointReport {
+            dispatch_id,
+            revision,
+            phase,
+            reason,
+            text,
+            applied,
+        },
+    )
+}
+
+fn limit_report() -> impl Strategy<Value = LimitReport> {
+    let phase = select(vec![
+        LimitPhase::InForce,
+        LimitPhase::Refused,
+        LimitPhase::NotObeyed,
+    ]);
+    (1_u64.., phase, of(reason()), of(text())).prop_map(|(revision, phase, reason, text)| {
+        LimitReport {
+            revision,
+            phase,
+            reason,
+            text,
+        }
+    })
+}
+
+/// Without `Unknown`: that is what a word of a newer peer is read as, and not a word itself.
+fn reason() -> impl Strategy<Value = ReasonCode> {
+    select(vec![
         ReasonCode::DeadlinePassed,
         ReasonCode::NotGranted,
         ReasonCode::StaleRevision,
@@ -187,17 +224,9 @@ fn setpoint_report() -> impl Strategy<Value = SetpointReport> {
         ReasonCode::NoReport,
         ReasonCode::StorageFailed,
         ReasonCode::Failsafe,
-    ]);
-    (id(), 1_u64.., phase, of(reason), of(text()), of(power())).prop_map(
-        |(dispatch_id, revision, phase, reason, text, applied)| SetpointReport {
-            dispatch_id,
-            revision,
-            phase,
-            reason,
-            text,
-            applied,
-        },
-    )
+        ReasonCode::Stopped,
+        ReasonCode::TooManyWaiting,
+    ])
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -215,12 +244,14 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn heartbeat() -> impl Strategy<Value = AgentHeartbeat> {
-    let health = (id(), availability(), control(), any::<u64>()).prop_map(
-        |(asset_id, availability, control, read_errors)| AssetHealth {
+    let numbers = (any::<u64>(), any::<u64>());
+    let health = (id(), availability(), control(), numbers).prop_map(
+        |(asset_id, availability, control, (read_errors, limit_revision))| AssetHealth {
             asset_id,
             availability,
             control,
             read_errors,
+            limit_revision,
         },
     );
     let times = (of(timestamp()), any::<u64>(), of(duration()));

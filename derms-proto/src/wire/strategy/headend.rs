@@ -18,6 +18,7 @@ pub(in crate::wire) fn headend_message() -> impl Strategy<Value = HeadendMessage
                 epoch,
             })
         }),
+        asset_limits().prop_map(HeadendMessage::AssetLimits),
         log_ack().prop_map(HeadendMessage::LogAck),
         (any::<u64>(), timestamp()).prop_map(|(ns, server_time)| HeadendMessage::HeartbeatAck {
             monotonic: Duration::from_nanos(ns),
@@ -111,12 +112,12 @@ fn setpoint() -> impl Strategy<Value = SetpointOrder> {
         which,
         power(),
         of(lease()),
-        timestamp(),
+        (timestamp(), of(timestamp())),
         of(positive()),
         then,
     )
         .prop_map(
-            |(which, power, duration, start_deadline, ramp_mw_per_min, then)| {
+            |(which, power, duration, (start_deadline, start_at), ramp_mw_per_min, then)| {
                 let (asset_id, dispatch_id, revision, epoch) = which;
                 SetpointOrder {
                     asset_id,
@@ -125,10 +126,42 @@ fn setpoint() -> impl Strategy<Value = SetpointOrder> {
                     epoch,
                     power,
                     duration,
+                    start_at,
                     start_deadline,
                     ramp_mw_per_min,
                     then,
                 }
+            },
+        )
+}
+
+fn asset_limits() -> impl Strategy<Value = AssetLimits> {
+    let bounds = (power(), power()).prop_map(|(a, b)| if a <= b { (a, b) } else { (b, a) });
+    let limit =
+        (id(), bounds, 0..3_u8, of(timestamp())).prop_map(|(id, (min, max), which, expires_at)| {
+            Limit {
+                id,
+                min: (which != 1).then_some(min),
+                max: (which != 2).then_some(max),
+                expires_at,
+            }
+        });
+    (
+        id(),
+        1_u64..,
+        any::<u64>(),
+        vec(limit, 0..4),
+        any::<bool>(),
+        duration(),
+    )
+        .prop_map(
+            |(asset_id, revision, epoch, limits, stop, return_within)| AssetLimits {
+                asset_id,
+                revision,
+                epoch,
+                limits,
+                stop,
+                return_within,
             },
         )
 }

@@ -2,6 +2,7 @@
 
 use proptest::collection::{btree_map, vec};
 
+use super::agent::control_source;
 use super::*;
 use crate::link::*;
 use crate::*;
@@ -72,8 +73,15 @@ fn measurements() -> impl Strategy<Value = Measurements> {
     let powers = proptest::array::uniform4(of(power()));
     let others = proptest::array::uniform8(of(number()));
     let details = btree_map(text(), detail, 0..=5);
-    (quality, powers, others, status, details).prop_map(
-        |(quality, powers, others, status, details)| {
+    (
+        quality,
+        powers,
+        others,
+        status,
+        details,
+        of(control_source()),
+    )
+        .prop_map(|(quality, powers, others, status, details, control)| {
             let [mw, available_charge_mw, available_discharge_mw, setpoint_mw] = powers;
             let [
                 mvar,
@@ -101,7 +109,7 @@ fn measurements() -> impl Strategy<Value = Measurements> {
                 setpoint_mw,
                 status,
                 details,
+                control,
             }
-        },
-    )
+        })
 }
