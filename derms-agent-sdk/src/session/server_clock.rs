@@ -102,9 +102,10 @@ impl ServerClock {
         self.last_best.is_some() && self.label(now) >= time
     }
 
-    /// When the headend's clock shows `time`, by that estimate.
-    pub(super) fn when(&self, time: Timestamp) -> Option<MonoTime> {
-        let micros = time.unix_micros().saturating_sub(self.last_best?.offset);
+    /// When the headend's clock shows `time`, by the estimate of `now`.
+    pub(super) fn when(&self, time: Timestamp, now: MonoTime) -> Option<MonoTime> {
+        let best = self.best(now).or(self.last_best)?;
+        let micros = time.unix_micros().saturating_sub(best.offset);
         let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         Some(MonoTime::from_origin(since))
     }

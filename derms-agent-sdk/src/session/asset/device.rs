@@ -62,7 +62,7 @@ impl AssetMachine {
 
     /// The next step of the ramp, and what a limit that has changed asks for.
     pub(super) fn follow(&mut self, ctx: &mut Ctx<'_>) {
-        if self.resuming || self.follow_due().is_none_or(|due| due > ctx.now.mono) {
+        if self.follow_due().is_none_or(|due| due > ctx.now.mono) {
             return;
         }
         let Some((order, started)) = self.started() else {
@@ -81,14 +81,15 @@ impl AssetMachine {
         let (order, _) = self.started()?;
         let (low, high) = self.restraints.bounds(&self.asset);
         let at = self.ramp.at();
-        if self.in_flight.is_some() || at == Some(self.allowed(order.power)) {
+        if self.in_flight.is_some() || self.resuming || at == Some(self.allowed(order.power)) {
             return None;
         }
         if self.refused.count > 0 {
             return self.refused.retry_at;
         }
         // A limit is kept at once, whatever the ramp says.
-        if at.is_none_or(|at| at < low || at > high) {
+        let ramped = self.rate(order.ramp_mw_per_min).is_some();
+        if !ramped || at.is_none_or(|at| at < low || at > high) {
             return Some(MonoTime::default());
         }
         self.ramp.due()

@@ -168,7 +168,7 @@ impl AssetMachine {
             .kept
             .limits
             .iter()
-            .filter_map(|limit| ctx.clock.when(limit.expires_at?))
+            .filter_map(|limit| ctx.clock.when(limit.expires_at?, ctx.now.mono))
             .min();
         let returns = self.restraints.kept.returns_at;
         if returns.is_some_and(|at| at <= ctx.now.mono) && !self.stopping {
@@ -218,7 +218,7 @@ impl AssetMachine {
                 report: released(&in_force.order),
                 release: None,
             }) {
-                self.cut_short(before, ctx);
+                self.finish_ending(before, ctx);
             }
         }
         self.leave_failsafe(ctx);

@@ -219,7 +219,7 @@ impl AssetMachine {
             self.supersede(&older.order, ctx);
         }
         if let Some(ending) = self.ending.take() {
-            self.cut_short(ending, ctx);
+            self.finish_ending(ending, ctx);
         }
         self.touch();
         self.drive(&order, ctx);
@@ -247,7 +247,10 @@ impl AssetMachine {
     /// When the order that waits may start, if it waits for that alone.
     pub(super) fn next_due(&self) -> Option<MonoTime> {
         let next = self.next.as_ref()?;
-        let ready = self.ready && next.writing.is_none() && self.in_flight.is_none();
+        let ready = self.ready
+            && next.writing.is_none()
+            && self.in_flight.is_none()
+            && self.releasing.is_none();
         ready
             .then(|| self.start_waits_until(MonoTime::default()))
             .flatten()
@@ -357,19 +360,12 @@ impl AssetMachine {
     ) {
         self.touch();
         if let Some(before) = self.ending.replace(Ending { report, release }) {
-            self.cut_short(before, ctx);
+            self.finish_ending(before, ctx);
         }
     }
 
-    /// A newer order came before the device was told what follows the old one.
-    pub(super) fn cut_short(&mut self, mut ending: Ending, ctx: &mut Ctx<'_>) {
-        if ending.report.phase == SetpointPhase::Completed {
-            ending.report.phase = SetpointPhase::Superseded;
-            ending.report.reason = Some(ReasonCode::NewerOrder);
-        }
-        self.finish_ending(ending, ctx);
-    }
-
+    /// Also when another order begins before the device was told what follows the old one: then that
+    /// is what follows it.
     pub(super) fn finish_ending(&mut self, ending: Ending, ctx: &mut Ctx<'_>) {
         if let Some(revision) = ending.release {
             self.remember(revision, ending.report.clone());

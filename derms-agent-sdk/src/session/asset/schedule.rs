@@ -95,7 +95,8 @@ impl AssetMachine {
         self.schedule_due = self
             .scheduled
             .iter()
-            .filter_map(|order| ctx.clock.when(order.start_at?))
+            .filter(|order| self.received.contains(&order.revision))
+            .filter_map(|order| ctx.clock.when(order.start_at?, ctx.now.mono))
             .min();
     }
 

@@ -2,11 +2,13 @@
 
 mod endings;
 mod failsafe;
+mod limits;
 mod link;
 mod logs;
 mod model;
 mod orders;
 mod restart;
+mod schedule;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use derms_proto::link::{Gap, Report};
-use derms_proto::{Actor, DispatchStatus};
+use derms_proto::link::{AssetLimits, Gap, Limit, Report};
+use derms_proto::{Actor, DispatchStatus, LimitId};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +27,15 @@ enum Act {
         mw: f64,
         lease: Option<u64>,
         wait: i64,
+        /// Seconds until it begins.
+        later: Option<u64>,
         then: u8,
+    },
+    Limit {
+        low: f64,
+        high: f64,
+        stop: bool,
+        spread: u64,
     },
     Release {
         of: u64,
@@ -67,9 +75,14 @@ fn memory() -> impl Strategy<Value = Memory> {
 
 fn act() -> impl Strategy<Value = Act> {
     let lease = prop_oneof![Just(None), (1_u64..60).prop_map(Some)];
+    let later = prop::option::weighted(0.3, 0_u64..100);
     prop_oneof![
-        4 => (-2_i64..4, -12.0..12.0, lease, -2_i64..40, 0_u8..3)
-            .prop_map(|(jump, mw, lease, wait, then)| Act::Order { jump, mw, lease, wait, then }),
+        4 => (-2_i64..4, -12.0..12.0, lease, -2_i64..40, later, 0_u8..3)
+            .prop_map(|(jump, mw, lease, wait, later, then)| {
+                Act::Order { jump, mw, lease, wait, later, then }
+            }),
+        1 => (-10.0..1.0, 1.0..10.0, prop::bool::weighted(0.3), 0_u64..30)
+            .prop_map(|(low, high, stop, spread)| Act::Limit { low, high, stop, spread }),
         1 => (1_u64..40).prop_map(|of| Act::Release { of }),
         4 => prop::bool::weighted(0.9).prop_map(Act::Store),
         5 => (0_u8..8).prop_map(Act::Answer),
@@ -159,6 +172,9 @@ struct World {
     started_at: BTreeMap<u64, Duration>,
     seen_token: u64,
     granted: bool,
+    limit_revision: u64,
+    bounds: (f64, f64),
+    stopped: bool,
     telemetry: Kept,
     reports: Kept,
     delivered: HashSet<(u64, SetpointPhase)>,
@@ -193,6 +209,9 @@ impl World {
             started_at: BTreeMap::new(),
             seen_token: 0,
             granted: false,
+            limit_revision: 0,
+            bounds: (-10.0, 10.0),
+            stopped: false,
             telemetry: Kept::new(),
             reports: Kept::new(),
             delivered: HashSet::new(),
@@ -213,11 +232,22 @@ impl World {
                 mw,
                 lease,
                 wait,
+                later,
                 then,
             } if active => {
                 let revision = self.highest.saturating_add_signed(jump).max(1);
-                self.order(revision, mw, lease, wait, then);
+                let start_at = later.map(|later| {
+                    let now = self.bench.server_now();
+                    now.saturating_add(Duration::from_secs(later))
+                });
+                self.order(revision, mw, lease, wait, (start_at, then));
             }
+            Act::Limit {
+                low,
+                high,
+                stop,
+                spread,
+            } if active => self.limit((low, high), stop, spread),
             Act::Release { of } if active && self.orders.contains_key(&of) => {
                 self.highest += 1;
                 self.bench.release(self.highest, of);
@@ -295,11 +325,39 @@ impl World {
         self.seen_token = 0;
     }
 
-    fn order(&mut self, revision: u64, mw: f64, lease: Option<u64>, wait: i64, then: u8) {
-        let now = self.bench.server_now();
+    fn limit(&mut self, bounds: (f64, f64), stop: bool, spread: u64) {
+        self.limit_revision += 1;
+        self.bench.receive(HeadendMessage::AssetLimits(AssetLimits {
+            asset_id: asset_id(1),
+            revision: self.limit_revision,
+            epoch: self.bench.epoch,
+            limits: vec![Limit {
+                id: LimitId::new(uuid_of(1)),
+                min: Some(Power::from_mw(bounds.0)),
+                max: Some(Power::from_mw(bounds.1)),
+                expires_at: None,
+            }],
+            stop,
+            return_within: Duration::from_secs(spread),
+        }));
+        if self.granted {
+            (self.bounds, self.stopped) = (bounds, stop);
+        }
+    }
+
+    fn order(
+        &mut self,
+        revision: u64,
+        mw: f64,
+        lease: Option<u64>,
+        wait: i64,
+        (start_at, then): (Option<Timestamp>, u8),
+    ) {
+        let now = start_at.unwrap_or(self.bench.server_now());
         let epoch = self.bench.epoch;
         let fresh = SetpointOrder {
             duration: lease.map(Duration::from_secs),
+            start_at,
             start_deadline: Timestamp::from_unix_micros(now.unix_micros() + wait * 1_000_000),
             then: match then {
                 0 => FollowUp::Hold,
@@ -412,10 +470,25 @@ impl World {
             return;
         }
         self.seen_token = *token;
+        let power = match command {
+            Command::Apply(setpoint) => setpoint.power,
+            Command::Default(power) => *power,
+        };
+        let (low, high) = self.bounds;
+        let inside = power.mw() >= low && power.mw() <= high;
+        assert!(
+            inside || power == Power::ZERO,
+            "{power} is outside of {low} to {high}"
+        );
         let Command::Apply(setpoint) = command else {
+            assert!(!self.stopped, "the default of a stopped asset is 1 MW");
             return;
         };
         assert!(asset(1).allows(setpoint.power));
+        assert!(
+            !self.stopped || setpoint.power == Power::ZERO && setpoint.dispatch_id.is_none(),
+            "{setpoint:?} while it is stopped"
+        );
         let Some(id) = setpoint.dispatch_id else {
             return;
         };
@@ -433,6 +506,10 @@ impl World {
             self.resumable = None;
             return;
         }
+        if self.status[revision] == DispatchStatus::Active {
+            // A limit has changed.
+            return;
+        }
         assert!(
             self.applied.insert(*revision),
             "I1: {revision} starts twice"
@@ -441,8 +518,17 @@ impl World {
             self.bench.server_now() <= order.start_deadline,
             "I2: {revision} has expired"
         );
+        // The estimate of the headend's clock may be wrong by half a round trip.
+        let soon = self
+            .bench
+            .server_now()
+            .saturating_add(Duration::from_secs(4));
         assert!(
-            *revision > self.last_applied,
+            order.start_at.is_none_or(|at| at <= soon),
+            "{revision} is early"
+        );
+        assert!(
+            *revision > self.last_applied || order.start_at.is_some(),
             "I3: {revision} after {}",
             self.last_applied
         );
@@ -455,10 +541,10 @@ impl World {
             "not written down"
         );
         assert!(
-            self.granted,
+            self.granted || order.start_at.is_some(),
             "I15: {revision} is for an asset that is not granted"
         );
-        self.last_applied = *revision;
+        self.last_applied = self.last_applied.max(*revision);
     }
 
     fn check_steps(&mut self) {
@@ -567,7 +653,11 @@ impl World {
         assert_eq!(self.bench.session.reports.depth(), 0);
         assert_eq!(self.said, self.delivered, "I13");
         for (revision, status) in &self.status {
-            let open = matches!(status, DispatchStatus::Sent | DispatchStatus::Received);
+            let waits = self.orders[revision]
+                .start_at
+                .is_some_and(|at| at > self.bench.server_now());
+            let open =
+                *status == DispatchStatus::Sent || *status == DispatchStatus::Received && !waits;
             assert!(!open, "{revision} was never answered: {status:?}");
         }
     }
