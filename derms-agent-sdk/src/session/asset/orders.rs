@@ -202,7 +202,8 @@ impl AssetMachine {
         let Some(Next { order, .. }) = self.next.take_if(may) else {
             return;
         };
-        if !self.is_granted() && !(order.start_at.is_some() && !self.is_refused()) {
+        let kept = order.start_at.is_some() && !self.is_refused();
+        if !self.is_granted() && !kept {
             self.refuse(&order, SetpointPhase::Rejected, ReasonCode::NotGranted, ctx);
             return;
         }

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// An order that began so shortly before the end is still on its way.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What a headend still knows of the logs when the agent comes back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Memory {
@@ -452,8 +455,9 @@ impl World {
 
     /// Checks everything that came out since the last time.
     fn observe(&mut self) {
+        let before = self.status.clone();
         self.check_steps();
-        self.check_commands();
+        self.check_commands(&before);
         self.check_logs();
         let counts = [
             self.bench.commands.len() <= 1,
@@ -462,7 +466,7 @@ impl World {
         assert_eq!(counts, [true, true], "one command at a time");
     }
 
-    fn check_commands(&mut self) {
+    fn check_commands(&mut self, before: &BTreeMap<u64, DispatchStatus>) {
         let Some((_, token, command)) = self.bench.commands.back() else {
             return;
         };
@@ -506,8 +510,9 @@ impl World {
             self.resumable = None;
             return;
         }
-        if self.status[revision] == DispatchStatus::Active {
-            // A limit has changed.
+        let was_active = before.get(revision) == Some(&DispatchStatus::Active);
+        if was_active || self.status[revision] == DispatchStatus::Active {
+            // A limit has changed while it was in force.
             return;
         }
         assert!(
@@ -653,9 +658,10 @@ impl World {
         assert_eq!(self.bench.session.reports.depth(), 0);
         assert_eq!(self.said, self.delivered, "I13");
         for (revision, status) in &self.status {
-            let waits = self.orders[revision]
-                .start_at
-                .is_some_and(|at| at > self.bench.server_now());
+            // It has not begun yet, or lets a newer one run out.
+            let order = &self.orders[revision];
+            let waits = order.start_at.is_some()
+                && order.start_deadline.saturating_add(GRACE) > self.bench.server_now();
             let open =
                 *status == DispatchStatus::Sent || *status == DispatchStatus::Received && !waits;
             assert!(!open, "{revision} was never answered: {status:?}");
