@@ -10,17 +10,18 @@ use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, Reas
 /// 1. [`describe`](Self::describe) is called once, at the start.
 /// 2. [`read`](Self::read) is called at every telemetry interval (about 4 s), from the start on,
 ///    with or without a link.
-/// 3. [`apply`](Self::apply) is called when an order starts, and when a follow-up or a failsafe
-///    asks for a power. (Once agents keep their orders over a restart: also when one resumes an
-///    order inside its lease.)
+/// 3. [`apply`](Self::apply) is called when an order starts, when a follow-up, a failsafe, a stop or a
+///    limit asks for a power, for each second of a ramp, and when an agent that was restarted resumes
+///    an order inside its lease.
 /// 4. [`go_to_default`](Self::go_to_default) is called when an order ends and nothing else follows
-///    it, when the failsafe says so, when the agent stops, after a failed `apply`, and once at the start, before the first
-///    order. It is repeated until it succeeds.
+///    it (with a ramp: as its last step), when the failsafe says so, when the agent stops, after a
+///    failed `apply`, and once at the start, before the first order. It is repeated until it succeeds.
 ///
 /// # Guarantees
 /// - `apply` and `go_to_default` are never called at the same time, nor two at once: commands to
 ///   one device are in order. `read` may run beside them.
-/// - Only power inside the asset's limits, always finite, reaches `apply`.
+/// - Only power inside the asset's range and the limits in force, always finite, reaches `apply`, in
+///   steps that keep to the ramp. A limit that has tightened is kept at once, and a stop is not ramped.
 /// - An order whose start deadline has passed is never applied, and one order is started at most
 ///   once. The device write of an order in force may be repeated.
 /// - A slow or failing adapter delays no other asset of the same agent.
@@ -186,8 +187,12 @@ pub struct Setpoint {
     /// The dispatch behind it; `None` for a follow-up or a failsafe.
     pub dispatch_id: Option<DispatchId>,
     /// What is left of the lease; the agent ends it in any case. `None`: no end is set.
+    ///
+    /// A device with a reversion timer of its own (`WSetRvrtTms` of SunSpec model 704) may be given
+    /// this: then it reverts even if the agent has died. Each `apply` sets it anew.
     pub remaining: Option<Duration>,
-    /// Largest change, MW per minute; `None`: as fast as the device likes.
+    /// Largest change, MW per minute; `None`: as fast as the device likes. The agent drives the ramp
+    /// itself, a step a second; a device that ramps, too, makes it smooth.
     pub ramp_mw_per_min: Option<f64>,
 }
 

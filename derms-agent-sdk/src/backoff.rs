@@ -4,9 +4,29 @@ use std::time::Duration;
 
 /// Chooses the delay before the next attempt to connect.
 ///
-/// Implemented for closures. Whatever it answers, the agent waits at least 100 ms, and a headend
-/// that says when to come back always wins over it.
+/// # Flow
+/// [`delay`](Self::delay) is called once after each attempt or session that has ended, and the next
+/// attempt is made after what it answers.
 ///
+/// # Guarantees
+/// - It is called from one task, never twice at once.
+/// - The agent waits at least 100 ms, whatever it answers. A headend that says when to come back wins
+///   over it, and so do the 5 min to 1 h after a refusal that trying again can't mend.
+///
+/// # What you must ensure
+/// - Delays of different agents differ: a fleet that lost its headend at one moment must not come
+///   back at one moment.
+/// - It grows with `failures`, up to a bound that people can wait for.
+/// - It does not block.
+///
+/// # Cancellation
+/// It is not async. A delay that is under way ends when the agent is told to stop.
+///
+/// # Errors
+/// None. A delay that is too long to count is as good as no agent.
+///
+/// # Example
+/// Implemented for closures.
 /// ```
 /// use std::time::Duration;
 /// use derms_agent_sdk::Backoff;

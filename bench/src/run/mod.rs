@@ -24,10 +24,10 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// How often everything is measured, one server after the other; medians count.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     rounds: u32,
     /// Seconds of each phase.
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// The `edge_agent` program whose memory is measured; left out if not given.
     #[arg(long)]

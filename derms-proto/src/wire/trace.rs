@@ -4,6 +4,26 @@ use crate::pb;
 
 /// The W3C trace context of a message: what caused it, for tracing across processes.
 ///
+/// Implemented for the two envelopes of the agent link; there is no reason to implement it for
+/// anything else.
+///
+/// # Flow
+/// Who sends a message sets the context of the span it works in; who receives one goes on from it.
+///
+/// # Guarantees
+/// Only texts of the form of version 00 come out or go in: `00-<32 hex>-<16 hex>-<2 hex>` in lower
+/// case, neither id all zero (W3C Trace Context, 3.2.2). Anything else counts as absent.
+///
+/// # What you must ensure
+/// That a context is no secret and says nothing of persons: it is seen by both sides.
+///
+/// # Cancellation
+/// It is not async.
+///
+/// # Errors
+/// None: a message with a wrong context is a message without one.
+///
+/// # Example
 /// ```
 /// use derms_proto::link::AgentMessage;
 /// use derms_proto::pb;
