@@ -42,7 +42,9 @@ pub(crate) struct Options {
 /// Why a state directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("it can't be read and written")]
+    #[error(
+        "it can't be read and written; give a directory that this agent may write, on a disk with room"
+    )]
     Io(#[from] io::Error),
     #[error("another process uses it; give each agent a directory of its own")]
     InUse,

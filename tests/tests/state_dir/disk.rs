@@ -13,9 +13,13 @@ struct Small(Folder);
 
 impl Small {
     fn mount() -> Self {
+        Self::with("size=256k")
+    }
+
+    fn with(options: &str) -> Self {
         let folder = Folder::new();
         let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(folder.path())
             .status();
         assert!(
@@ -118,4 +122,24 @@ async fn a_disk_without_room_for_a_start_is_told_in_one_line() {
         .await;
     assert_eq!(output.code, Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("No space left"), "{}", output.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_can_only_be_read_ends_the_start_and_says_what_to_do() {
+    let disk = Small::with("ro,size=256k");
+    for dir in [disk.0.path().to_owned(), disk.0.path().join("state")] {
+        let dir = dir.to_str().unwrap();
+        let output = Program::new("edge_agent")
+            .args(["--asset-id", BESS_1, "--state-dir", dir])
+            .run()
+            .await;
+        assert_eq!(output.code, Some(1), "{}", output.stderr);
+        for words in [
+            dir,
+            "give a directory that this agent may write",
+            "Read-only file system",
+        ] {
+            assert!(output.stderr.contains(words), "{}", output.stderr);
+        }
+    }
 }

@@ -10,5 +10,6 @@ mod outage;
 mod partitions;
 mod place;
 mod race;
+mod recent;
 mod server;
 mod speed;

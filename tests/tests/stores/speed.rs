@@ -104,6 +104,7 @@ async fn rate(store: &dyn Store, name: &str, fleet: &mut Fleet, samples: u64, ca
         .await
         .unwrap();
     let (mut rows, mut took, mut slowest) = (0, Duration::ZERO, Duration::ZERO);
+    let before = processor();
     for _ in 0..calls {
         let appends = fleet.measure(samples);
         let start = Instant::now();
@@ -113,12 +114,21 @@ async fn rate(store: &dyn Store, name: &str, fleet: &mut Fleet, samples: u64, ca
         slowest = slowest.max(call);
         rows += appends.len() * samples as usize;
     }
+    let processor = processor() - before;
     println!(
-        "{name}: {:>4} appends of {samples:>3} with {:>2} values a call: {:>7.0} rows/s, slowest call {slowest:?}",
+        "{name}: {:>4} appends of {samples:>3} with {:>2} values a call: {:>7.0} rows/s, \
+         {:>5.1} us of this process a row, slowest call {slowest:?}",
         fleet.agents.len(),
         fleet.values,
-        rows as f64 / took.as_secs_f64()
+        rows as f64 / took.as_secs_f64(),
+        processor.as_secs_f64() * 1e6 / rows as f64
     );
+}
+
+/// What this process has used so far; the same whatever else the machine does.
+fn processor() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 async fn rates(store: &dyn Store, name: &str) {

@@ -52,9 +52,8 @@ pub trait Connection: Send {
     const DIALECT: Dialect;
     /// The largest number that tells apart measurements of one time.
     const LAST_TIE: u32;
-    /// The start of the bucket of `at`; `$1` is the step in seconds, `$2` how many seconds before
-    /// 1970 the first bucket starts.
-    const BUCKET: &'static str;
+    /// What has all measurements.
+    const MEASUREMENTS: &'static str;
 
     /// Gives a row if there is a table of schema versions.
     const HAS_VERSIONS: &'static str;
@@ -63,6 +62,10 @@ pub trait Connection: Send {
 
     /// One of its rows.
     type Row: Row;
+
+    /// Adds the start of the bucket of `at`: the first of all buckets starts so many seconds before
+    /// 1970.
+    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement;
 
     /// Runs a statement that gives rows.
     fn rows(

@@ -68,12 +68,6 @@ impl Statement {
         self
     }
 
-    /// Arguments that the SQL names by their numbers.
-    pub(super) fn args(mut self, values: impl IntoIterator<Item = Value>) -> Self {
-        self.args.extend(values);
-        self
-    }
-
     /// A list in brackets: a row to insert or to compare with.
     pub(super) fn row(mut self, values: impl IntoIterator<Item = Value>) -> Self {
         self.sql.push('(');
@@ -121,8 +115,16 @@ impl Statement {
 
     fn placeholder(&mut self, value: Value) {
         self.args.push(value);
-        self.sql.push('$');
-        self.sql.push_str(&self.args.len().to_string());
+        match self.dialect {
+            // One with a name is looked for among all of them each time it is bound.
+            #[cfg(feature = "sqlite")]
+            Dialect::Sqlite => self.sql.push('?'),
+            #[cfg(feature = "postgres")]
+            Dialect::Postgres => {
+                self.sql.push('$');
+                self.sql.push_str(&self.args.len().to_string());
+            }
+        }
     }
 }
 
@@ -156,7 +158,7 @@ mod tests {
     fn a_list_of_ids_is_filled_up_with_its_last() {
         let ids: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
         let statement = Statement::new(Dialect::Sqlite, "id").one_of(&ids);
-        assert_eq!(statement.sql, "id in ($1,$2,$3,$4)");
+        assert_eq!(statement.sql, "id in (?,?,?,?)");
         assert_eq!(statement.args[3], Value::from(ids[2]));
         let none = Statement::new(Dialect::Sqlite, "id").one_of(&[]);
         assert_eq!((none.sql.as_str(), none.args.len()), ("id in ()", 0));

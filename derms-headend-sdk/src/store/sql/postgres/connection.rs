@@ -71,9 +71,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
 impl Connection for PostgresConnection {
     const DIALECT: Dialect = Dialect::Postgres;
     const LAST_TIE: u32 = 0x7fff;
-    // Before its origin `date_bin` rounds the wrong way in some releases.
-    const BUCKET: &'static str = "date_bin(make_interval(secs => $1), at, \
-         timestamptz 'epoch' - make_interval(secs => $2))";
+    const MEASUREMENTS: &'static str = "telemetry";
     const HAS_VERSIONS: &'static str = "select c.relname::text from pg_class c join pg_namespace n \
          on n.oid = c.relnamespace where n.nspname = current_schema() \
          and c.relname = 'schema_versions'";
@@ -81,6 +79,15 @@ impl Connection for PostgresConnection {
          name text not null, applied_at timestamptz not null)";
 
     type Row = StoredRow;
+
+    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement {
+        // Before its origin `date_bin` rounds the wrong way in some releases.
+        let statement = statement
+            .push("date_bin(make_interval(secs => ")
+            .bind(step_s);
+        let statement = statement.push("), at, timestamptz 'epoch' - make_interval(secs => ");
+        statement.bind(before_1970_s).push("))")
+    }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<StoredRow>, Fault> {
         let mut query = sqlx::query(AssertSqlSafe(statement.sql));

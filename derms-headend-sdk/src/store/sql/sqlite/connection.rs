@@ -1,5 +1,8 @@
 //! A connection to the file, inside a transaction.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use derms_proto::link::LogKind;
 use derms_proto::{AgentId, LogId, Timestamp};
 use sqlx::pool::PoolConnection;
@@ -13,12 +16,13 @@ use super::super::fault::Fault;
 use super::super::statement::{Dialect, Statement, portions};
 use super::super::telemetry::COLUMNS;
 use super::super::value::{Value, counter};
-use super::rows;
+use super::recent::{self, Recent};
 
 /// A connection to the file.
 #[derive(Debug)]
 pub struct SqliteConnection {
     connection: PoolConnection<sqlx::Sqlite>,
+    recent: Arc<Recent>,
     ended: bool,
 }
 
@@ -34,6 +38,7 @@ impl SqliteConnection {
     pub(super) async fn begin(pool: &SqlitePool, begin: Begin) -> Result<Self, Fault> {
         let mut this = Self {
             connection: pool.acquire().await?,
+            recent: Arc::default(),
             ended: false,
         };
         this.end(match begin {
@@ -42,6 +47,12 @@ impl SqliteConnection {
         })
         .await?;
         Ok(this)
+    }
+
+    /// Measurements go where this says.
+    pub(super) fn adding_to(mut self, recent: &Arc<Recent>) -> Self {
+        self.recent = Arc::clone(recent);
+        self
     }
 
     async fn end(&mut self, sql: &'static str) -> Result<(), Fault> {
@@ -67,14 +78,20 @@ impl Drop for SqliteConnection {
 impl Connection for SqliteConnection {
     const DIALECT: Dialect = Dialect::Sqlite;
     const LAST_TIE: u32 = 0x7fff_ffff;
-    // What is divided is never negative.
-    const BUCKET: &'static str = "at - (at + $2 * 1000000) % ($1 * 1000000)";
+    const MEASUREMENTS: &'static str = "measurements";
     const HAS_VERSIONS: &'static str =
         "select name from sqlite_master where type = 'table' and name = 'schema_versions'";
     const VERSIONS: &'static str = "create table schema_versions (version integer primary key, \
          name text not null, applied_at integer not null) strict";
 
     type Row = StoredRow;
+
+    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement {
+        // What is divided is never negative.
+        let statement = statement.push("at - (at + ").bind(before_1970_s);
+        let statement = statement.push(" * 1000000) % (").bind(step_s);
+        statement.push(" * 1000000)")
+    }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<StoredRow>, Fault> {
         let mut query = sqlx::query(AssertSqlSafe(statement.sql));
@@ -135,18 +152,28 @@ impl Connection for SqliteConnection {
     }
 
     async fn insert_telemetry(&mut self, rows: &[TelemetryRow<'_>]) -> Result<(), Fault> {
-        rows::insert(self, rows).await
+        let recent = Arc::clone(&self.recent);
+        recent::insert(self, &recent, rows).await
     }
 
     async fn latest_telemetry(&mut self, _: &[i64]) -> Result<Vec<StoredRow>, Fault> {
-        let statement = Statement::new(Dialect::Sqlite, "select ")
+        let placed = Statement::new(Dialect::Sqlite, "select ")
             .push(COLUMNS)
             .push(
                 ", asset from (select key, (select max(at) from telemetry where asset = key) as \
                  newest from assets) a cross join telemetry t on t.asset = a.key and t.at = a.newest \
                  and t.tie = (select max(tie) from telemetry where asset = a.key and at = a.newest)",
             );
-        self.rows(statement).await
+        let waiting = Statement::new(Dialect::Sqlite, "select ")
+            .push(COLUMNS)
+            .push(
+                ", asset from (select asset as key, max(at) as newest from telemetry_recent \
+                 group by asset) a cross join recent_segments s cross join telemetry_recent r \
+                 on r.segment = s.id and r.asset = a.key and r.at = a.newest",
+            );
+        let mut rows = self.rows(placed).await?;
+        rows.extend(self.rows(waiting).await?);
+        newest(rows)
     }
 
     async fn commit(mut self) -> Result<(), Fault> {
@@ -158,6 +185,20 @@ impl Connection for SqliteConnection {
     async fn rollback(mut self) {
         self.ended = self.end("rollback").await.is_ok();
     }
+}
+
+/// Of each asset the newest.
+fn newest(rows: Vec<StoredRow>) -> Result<Vec<StoredRow>, Fault> {
+    let mut newest: HashMap<i64, ((i64, i64), StoredRow)> = HashMap::new();
+    for row in rows {
+        // The place, and the key that stands behind the columns of the measurement.
+        let (place, asset) = ((row.int(0)?, row.int(1)?), row.int(20)?);
+        match newest.get(&asset) {
+            Some((other, _)) if *other >= place => {}
+            _ => drop(newest.insert(asset, (place, row))),
+        }
+    }
+    Ok(newest.into_values().map(|(_, row)| row).collect())
 }
 
 /// A row of the file.

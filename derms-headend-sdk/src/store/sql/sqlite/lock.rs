@@ -2,9 +2,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::super::super::StoreError;
 use super::super::schema::OpenError;
+
+/// How often a file that is in use is looked at again.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A lock that ends with its process, however that ends. The file stays: to remove it would let
 /// two others in at once.
@@ -14,7 +18,21 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
+    /// Takes it as soon as it is free. A headend that was killed may hold it a moment longer, until
+    /// the system has closed its files.
+    pub(super) async fn take(database: &Path, patience: Duration) -> Result<Self, OpenError> {
+        let end = tokio::time::Instant::now() + patience;
+        loop {
+            match Self::try_take(database) {
+                Err(OpenError::InUse { .. }) if tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    fn try_take(database: &Path) -> Result<Self, OpenError> {
         let path = beside(database);
         let failed = |error| StoreError::Unavailable {
             context: format!("to lock {}", path.display()),
@@ -40,4 +58,56 @@ fn beside(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    /// A file that nobody else uses, in a folder that is gone with it.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!("derms-lock-{}", uuid::Uuid::new_v4()));
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+
+        async fn take(&self) -> Result<Lock, OpenError> {
+            Lock::take(&self.0.join("a.sqlite"), PATIENCE).await
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_becomes_free_soon_is_taken() {
+        let place = Place::new();
+        let first = place.take().await.unwrap();
+        let start = tokio::time::Instant::now();
+        let gone = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(place.take(), gone);
+        second.unwrap();
+        assert!(start.elapsed() < Duration::from_millis(2_200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_stays_in_use_is_told_after_a_while() {
+        let place = Place::new();
+        let _first = place.take().await.unwrap();
+        let start = tokio::time::Instant::now();
+        let error = place.take().await.unwrap_err();
+        assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+        assert!((PATIENCE..2 * PATIENCE).contains(&start.elapsed()));
+    }
 }

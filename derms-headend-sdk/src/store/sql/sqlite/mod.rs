@@ -3,7 +3,10 @@
 mod connection;
 mod lock;
 mod options;
+mod recent;
 mod rows;
+
+use std::sync::Arc;
 
 use derms_proto::Timestamp;
 use sqlx::SqlitePool;
@@ -17,6 +20,7 @@ use super::schema::Migration;
 use super::statement::{Dialect, Statement};
 use super::store::SqlStore;
 use connection::{Begin, SqliteConnection};
+use recent::Recent;
 
 pub use options::SqliteOptions;
 
@@ -37,11 +41,18 @@ pub use options::SqliteOptions;
 /// ```
 pub type SqliteStore = SqlStore<Sqlite>;
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "first",
-    sql: include_str!("../../../../migrations/sqlite/0001_first.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "first",
+        sql: include_str!("../../../../migrations/sqlite/0001_first.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "recent",
+        sql: include_str!("../../../../migrations/sqlite/0002_recent.sql"),
+    },
+];
 
 /// A file, open.
 #[derive(Debug)]
@@ -49,6 +60,7 @@ pub struct Sqlite {
     /// One connection: SQLite has one writer at a time, and waiting here is fair.
     writer: SqlitePool,
     readers: SqlitePool,
+    recent: Arc<Recent>,
     /// Held for as long as the file is used; not by who only does maintenance beside a headend.
     _lock: Option<lock::Lock>,
 }
@@ -57,7 +69,8 @@ impl Database for Sqlite {
     type Connection = SqliteConnection;
 
     async fn begin(&self) -> Result<SqliteConnection, Fault> {
-        SqliteConnection::begin(&self.writer, Begin::Write).await
+        let connection = SqliteConnection::begin(&self.writer, Begin::Write).await?;
+        Ok(connection.adding_to(&self.recent))
     }
 
     async fn snapshot(&self) -> Result<SqliteConnection, Fault> {
@@ -79,6 +92,7 @@ impl Database for Sqlite {
             pruned.telemetry = connection
                 .run(delete("telemetry", "at, tie", before))
                 .await?;
+            pruned.telemetry += connection.run(delete_recent(before)).await?;
         }
         if let Some(before) = horizon(retention.heartbeats, now) {
             let key = "received_at, agent_id, epoch";
@@ -95,6 +109,9 @@ impl Database for Sqlite {
         if let Some(before) = horizon(retention.telemetry, now) {
             pruned.telemetry =
                 prune::first(&mut connection, old("count(*)", "telemetry", "at", before)).await?;
+            let recent = "select count(*) from telemetry_recent where at < ";
+            let recent = Statement::new(Dialect::Sqlite, recent).bind(before);
+            pruned.telemetry += prune::first(&mut connection, recent).await?;
         }
         if let Some(before) = horizon(retention.heartbeats, now) {
             let old = old("count(*)", "heartbeats", "received_at", before);
@@ -107,8 +124,12 @@ impl Database for Sqlite {
 
 /// Rows lie by asset and then by time: each asset is looked at by itself, and no more.
 fn old(what: &str, table: &str, time: &str, before: Timestamp) -> Statement {
+    first_old("", what, table, time, before)
+}
+
+fn first_old(first: &str, what: &str, table: &str, time: &str, before: Timestamp) -> Statement {
     let sql = format!(
-        "select {what} from (select key from assets) a cross join {table} t \
+        "{first}select {what} from (select key from assets) a cross join {table} t \
          on t.asset = a.key and t.{time} < "
     );
     Statement::new(Dialect::Sqlite, &sql).bind(before)
@@ -117,14 +138,22 @@ fn old(what: &str, table: &str, time: &str, before: Timestamp) -> Statement {
 /// `key` begins with the time.
 fn delete(table: &str, key: &str, before: Timestamp) -> Statement {
     let time = key.split(',').next().unwrap_or(key);
-    let mut statement = Statement::new(
-        Dialect::Sqlite,
-        &format!("delete from {table} where (asset, {key}) in ("),
+    let delete = format!("delete from {table} where (asset, {key}) in (");
+    first_old(&delete, &format!("asset, {key}"), table, time, before)
+        .push(" limit ")
+        .bind(PORTION)
+        .push(")")
+}
+
+/// Those that wait lie by arrival, and there are not many: all are looked at.
+fn delete_recent(before: Timestamp) -> Statement {
+    let key = "segment, asset, at, tie";
+    let sql = format!(
+        "delete from telemetry_recent where ({key}) in (select {key} from telemetry_recent \
+         where at < "
     );
-    let old = old(&format!("asset, {key}"), table, time, before);
-    statement.sql.push_str(&old.sql);
-    statement
-        .args(old.args)
+    Statement::new(Dialect::Sqlite, &sql)
+        .bind(before)
         .push(" limit ")
         .bind(PORTION)
         .push(")")

@@ -1,6 +1,7 @@
 //! How a file is opened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -26,6 +27,7 @@ pub struct SqliteOptions {
     path: PathBuf,
     readers: u32,
     busy: Duration,
+    patience: Duration,
     limit: Duration,
 }
 
@@ -36,6 +38,7 @@ impl SqliteOptions {
             path: path.into(),
             readers: 4,
             busy: Duration::from_secs(5),
+            patience: Duration::from_secs(3),
             limit: Duration::from_secs(15),
         }
     }
@@ -53,12 +56,19 @@ impl SqliteOptions {
         self
     }
 
+    /// How long a file that another headend has is waited for: one that was killed a moment ago may
+    /// not have let it go yet. Default 3 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Opens the file and brings its schema up to date.
     ///
     /// # Errors
     /// It can't be opened, belongs to somebody else, or has a newer schema.
     pub async fn open(self) -> Result<SqliteStore, OpenError> {
-        let lock = Lock::take(&self.path)?;
+        let lock = Lock::take(&self.path, self.patience).await?;
         let writer = self.writer(self.connect());
         self.bring_up_to_date(&writer).await?;
         Ok(self.store(writer, Some(lock)))
@@ -90,6 +100,7 @@ impl SqliteOptions {
         let database = Sqlite {
             writer,
             readers,
+            recent: Arc::default(),
             _lock: lock,
         };
         SqliteStore::new(database, self.limit)
@@ -100,7 +111,7 @@ impl SqliteOptions {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn migrate(self) -> Result<Vec<u32>, OpenError> {
-        let _lock = Lock::take(&self.path)?;
+        let _lock = Lock::take(&self.path, self.patience).await?;
         let pool = self.writer(self.connect());
         let done = self.bring_up_to_date(&pool).await;
         pool.close().await;
