@@ -8,8 +8,8 @@ use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
     AgentHeartbeat, AgentMessage, AssetHealth, AssetState, Control, Grant, HeadendMessage, LogAck,
-    LogHead, LogKind, Rating, Register, Registered, Report, ReportBatch, ReportEntry, Sample,
-    SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
+    LogHead, LogKind, Rating, Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry,
+    Sample, SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 use derms_headend_sdk::proto::pb;
 use derms_headend_sdk::proto::pb::agent_link_client::AgentLinkClient;
@@ -129,6 +129,16 @@ impl Agent {
         loop {
             match self.next().await.expect("an order") {
                 HeadendMessage::Setpoint(order) => return order,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Waits for the next release.
+    pub(crate) async fn release(&mut self) -> ReleaseOrder {
+        loop {
+            match self.next().await.expect("a release") {
+                HeadendMessage::Release(release) => return release,
                 _ => continue,
             }
         }

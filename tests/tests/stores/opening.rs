@@ -21,12 +21,25 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_
     place
         .sql(
             "insert into revisions values (x'00000000000000000000000000000007', 41); \
-             insert into assets values (1, x'00000000000000000000000000000007', null)",
+             insert into assets values (1, x'00000000000000000000000000000007', null); \
+             insert into dispatches (id, asset_id, site_id, mw, ttl_s, revision, status, in_doubt, \
+             created_at, expires_at) values (x'00000000000000000000000000000009', \
+             x'00000000000000000000000000000007', x'00000000000000000000000000000001', 5, 300, 41, \
+             1, 0, 0, 0)",
         )
         .await;
     let store = place.open().await;
     let asset = derms_proto::AssetId::new(uuid::Uuid::from_u128(7));
     assert_eq!(store.revisions(&[asset]).await.unwrap(), [41]);
+    let orders = store.open_orders(None).await.unwrap();
+    assert_eq!(
+        (
+            orders.len(),
+            orders[0].release,
+            orders[0].dispatch.cancel_requested_at
+        ),
+        (1, None, None)
+    );
     let rows = vec![bare(asset, at(1))];
     let append = part(
         asset.into(),
@@ -49,7 +62,7 @@ async fn a_database_of_a_newer_program_is_refused_and_left_as_it_is() {
         place.sql(newer).await;
         let error = place.try_open().await.unwrap_err();
         assert!(
-            matches!(error, OpenError::NewerSchema { found: 7, known: 1 }),
+            matches!(error, OpenError::NewerSchema { found: 7, known: 2 }),
             "{error:?}"
         );
         assert!(
@@ -63,7 +76,7 @@ async fn a_database_of_a_newer_program_is_refused_and_left_as_it_is() {
         let status = status.unwrap();
         assert_eq!(
             (status.found, status.known, status.is_behind()),
-            (Some(7), 1, false)
+            (Some(7), 2, false)
         );
     }
 }
@@ -74,12 +87,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     let file = || SqliteOptions::new(sqlite.file());
     let status = file().status().await.unwrap();
     assert!(status.found.is_none() && status.is_behind() && !sqlite.file().exists());
-    assert_eq!(file().migrate().await.unwrap(), [1]);
+    assert_eq!(file().migrate().await.unwrap(), [1, 2]);
     assert_eq!(file().migrate().await.unwrap(), [] as [u32; 0]);
     let status = file().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(1), "table")
+        (Some(2), "table")
     );
     assert!(status.bytes.unwrap() > 0 && status.applied[0].1 == "first");
 
@@ -91,12 +104,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(1), "partitions")
+        (Some(2), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
@@ -191,7 +204,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "1"
+        "2"
     );
 
     // In a file, one of them is refused.
@@ -207,7 +220,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(added, 1);
+    assert_eq!(added, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
