@@ -110,6 +110,40 @@ impl Client {
         .await
     }
 
+    /// Asks for the end of an order (`DELETE /dispatch/{id}`), and returns it as it stands: one that
+    /// was never sent is `cancelled`, of one that was sent the agent is asked, and
+    /// [`wait`](Self::wait) tells how it ended. A site order ends with each of its shares. Asked
+    /// again, or of what has ended, it does nothing; so the client repeats it by itself.
+    ///
+    /// While the headend's store is away the order ends all the same, and its
+    /// [`text`](Dispatch::text) says that this is not stored yet.
+    ///
+    /// # Errors
+    /// `unknown_dispatch`; see [`Error`].
+    pub async fn cancel(&self, id: DispatchId) -> Result<Dispatch, Error> {
+        self.cancel_within(id, Duration::ZERO).await
+    }
+
+    /// Asks for the end of an order; the headend answers when it has ended, or after this time, at
+    /// most 60 s. Else as [`cancel`](Self::cancel).
+    ///
+    /// # Errors
+    /// As for [`cancel`](Self::cancel).
+    pub async fn cancel_within(&self, id: DispatchId, wait: Duration) -> Result<Dispatch, Error> {
+        let wait_s = (!wait.is_zero()).then_some(wait.as_secs_f64());
+        self.call(&Call {
+            method: Method::DELETE,
+            target: Query::default()
+                .with("wait_s", wait_s)
+                .after(&format!("/dispatch/{id}")),
+            extra_time: wait,
+            retry: true,
+            repeatable: true,
+            ..Call::default()
+        })
+        .await
+    }
+
     /// An order as it stands, with every step so far (`GET /dispatch/{id}`).
     ///
     /// # Errors

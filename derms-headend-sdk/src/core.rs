@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use derms_proto::{AssetId, Fleet, Heartbeat, NewDispatch};
+use derms_proto::{AssetId, Dispatch, DispatchId, Fleet, Heartbeat, NewDispatch};
 use parking_lot::RwLock;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,16 +53,31 @@ impl Core {
                 .submit(&new, principal.as_ref(), key.as_deref())
                 .await
         });
-        task.await.unwrap_or_else(|error| {
-            // What became of the order is not known: a fault, and not a store to try again.
-            if error.is_panic() {
-                std::panic::resume_unwind(error.into_panic());
-            }
-            Err(DispatchError::Store(StoreError::Unavailable {
-                context: "the task that took the order ended".to_owned(),
-                source: Some(error.into()),
-            }))
-        })
+        task.await.unwrap_or_else(|error| Err(ended(error).into()))
+    }
+
+    /// Ends an order in a task of its own, so that it is carried out even if the caller goes.
+    pub(crate) async fn cancel(
+        self: &Arc<Self>,
+        id: DispatchId,
+        principal: Option<Principal>,
+    ) -> Result<Option<Dispatch>, StoreError> {
+        let core = Arc::clone(self);
+        let task = self
+            .streams
+            .spawn(async move { core.dispatcher.cancel(id, principal.as_ref()).await });
+        task.await.unwrap_or_else(|error| Err(ended(error)))
+    }
+}
+
+/// What became of the order is not known: a fault, and not a store to try again.
+fn ended(error: JoinError) -> StoreError {
+    if error.is_panic() {
+        std::panic::resume_unwind(error.into_panic());
+    }
+    StoreError::Unavailable {
+        context: "the task that took the order ended".to_owned(),
+        source: Some(error.into()),
     }
 }
 

@@ -87,6 +87,20 @@ impl Headend {
             .map(|s: Submitted| s.dispatch)
     }
 
+    /// Ends an order, as `DELETE /dispatch/{id}` does; answers it as it stands, `None` if it is not
+    /// known. What was sent has ended when its agent says so. Once it was begun it is carried out,
+    /// even if this call is dropped, and also while the store is away.
+    ///
+    /// # Errors
+    /// The store can't be reached, and nothing was sent.
+    pub async fn cancel(
+        &self,
+        id: DispatchId,
+        principal: Option<&Principal>,
+    ) -> Result<Option<Dispatch>, StoreError> {
+        self.core.cancel(id, principal.cloned()).await
+    }
+
     /// One order as it stands; `None` if it is not known.
     ///
     /// # Errors

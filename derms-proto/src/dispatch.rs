@@ -317,6 +317,11 @@ pub struct Dispatch {
     pub expires_at: Timestamp,
     /// Who ordered it; `null` without authentication.
     pub principal: Option<String>,
+    /// When an operator asked for its end; `null`: nobody did. What was sent stays as it is until
+    /// its agent has said that it ended.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// Who asked for its end; `null` without authentication.
+    pub cancelled_by: Option<String>,
     /// Every step so far, oldest first.
     pub transitions: Vec<Transition>,
     /// How a site order was split; `null` for an asset.

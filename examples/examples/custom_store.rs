@@ -18,9 +18,9 @@ use derms_headend_sdk::proto::{
     Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery, conformance,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
+    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
@@ -151,6 +151,10 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {
         self.inner.advance(steps).await
+    }
+
+    async fn cancel(&self, cancels: &[Cancel]) -> Result<Vec<Order>, StoreError> {
+        self.inner.cancel(cancels).await
     }
 
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError> {

@@ -53,6 +53,34 @@ async fn waiting_is_a_query_and_its_time_comes_on_top_of_the_limit() {
     assert_eq!(seen.header("idempotency-key"), Some("order-17"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cancel_is_a_delete_that_is_repeated_and_may_wait() {
+    let fake = Fake::new([
+        Answer::Broken,
+        reply(202, dispatch("active").to_string()),
+        ok(&dispatch("cancelled")),
+        problem(404, "unknown_dispatch"),
+    ]);
+    let (client, id) = (fake.client(), DISPATCH.parse().unwrap());
+    let asked = client.cancel(id).await.unwrap();
+    assert_eq!(asked.status, DispatchStatus::Active);
+    let over = client.cancel_within(id, Duration::from_millis(2_500)).await;
+    assert_eq!(over.unwrap().status, DispatchStatus::Cancelled);
+    let error = client.cancel(id).await.unwrap_err();
+    assert_eq!(error.code(), Some(ProblemCode::UnknownDispatch));
+    let seen = fake.seen();
+    let calls: Vec<_> = seen
+        .iter()
+        .map(|seen| (seen.method.as_str(), seen.uri.to_string()))
+        .collect();
+    let plain = format!("/dispatch/{DISPATCH}");
+    let waiting = format!("{plain}?wait_s=2.5");
+    assert_eq!(
+        calls,
+        [&plain, &plain, &waiting, &plain].map(|uri| ("DELETE", uri.clone()))
+    );
+}
+
 #[tokio::test]
 async fn a_number_that_json_can_not_hold_is_refused_before_it_becomes_null() {
     let mut endless = order();

@@ -19,6 +19,7 @@ use super::extract::{Body, Caller, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
+use crate::dispatcher::is_answered;
 use crate::store::DispatchQuery;
 
 /// Longest wait for an answer.
@@ -72,22 +73,18 @@ pub(super) async fn submit(
     headers: HeaderMap,
     Body(new): Body<NewDispatch>,
 ) -> Result<Response, Failure> {
-    let wait = params.wait_s.unwrap_or(0.0);
-    if !(0.0..=MAX_WAIT_S).contains(&wait) {
-        let text = format!("wait_s must be 0 to {MAX_WAIT_S}");
-        return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
-    }
+    let wait = seconds_to_wait(params.wait_s)?;
     if core.drain.is_cancelled() {
         let text = "the headend is shutting down; nothing was done";
         return Err(Problem::new(ProblemCode::Draining, text).into());
     }
     let key = idempotency_key(&headers)?;
-    let until = Instant::now() + Duration::from_secs_f64(wait);
+    let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
     let mut dispatch = core.submit(new, principal, key).await?.dispatch;
-    if wait > 0.0 {
+    if wait > Duration::ZERO {
         let waited = tokio::select! {
-            waited = core.dispatcher.wait(dispatch.id, changes, until) => waited,
+            waited = core.dispatcher.wait(dispatch.id, changes, until, is_answered) => waited,
             () = core.drain.cancelled() => core.dispatcher.dispatch(dispatch.id).await,
         };
         // The order is taken whatever happens to the wait.
@@ -101,6 +98,21 @@ pub(super) async fn submit(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// The parameter `wait_s`.
+pub(super) fn seconds_to_wait(wait_s: Option<f64>) -> Result<Duration, Failure> {
+    let wait = wait_s.unwrap_or(0.0);
+    if !(0.0..=MAX_WAIT_S).contains(&wait) {
+        let text = format!("wait_s must be 0 to {MAX_WAIT_S}");
+        return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+    }
+    Ok(Duration::from_secs_f64(wait))
+}
+
+pub(super) fn unknown(id: DispatchId) -> Failure {
+    let text = format!("no dispatch {id}; see GET /dispatch/history");
+    Problem::new(ProblemCode::UnknownDispatch, text).into()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
@@ -137,10 +149,7 @@ pub(super) async fn get(
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
     let dispatch = core.dispatcher.dispatch(id).await?;
-    dispatch.map(Json).ok_or_else(|| {
-        let text = format!("no dispatch {id}; see GET /dispatch/history");
-        Problem::new(ProblemCode::UnknownDispatch, text).into()
-    })
+    dispatch.map(Json).ok_or_else(|| unknown(id))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -185,6 +194,8 @@ const COLUMNS: &[&str] = &[
     "created_at",
     "expires_at",
     "principal",
+    "cancel_requested_at",
+    "cancelled_by",
 ];
 
 /// Orders, newest first; the shares of a site order stand under it

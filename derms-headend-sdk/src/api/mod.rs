@@ -2,6 +2,7 @@
 
 mod agents;
 mod assets;
+mod cancel;
 mod dispatch;
 mod docs;
 mod document;
@@ -43,7 +44,7 @@ fn routes() -> OpenApiRouter<Arc<Core>> {
         .routes(routes!(telemetry::history))
         .routes(routes!(dispatch::submit))
         .routes(routes!(dispatch::history))
-        .routes(routes!(dispatch::get))
+        .routes(routes!(dispatch::get, cancel::cancel))
         .routes(routes!(heartbeat::get))
         .routes(routes!(heartbeat::history))
         .routes(routes!(health::healthz))

@@ -75,6 +75,8 @@ impl Dispatcher {
             created_at: now,
             expires_at: now.saturating_add(ttl),
             principal: principal.map(|p| p.name().to_owned()),
+            cancel_requested_at: None,
+            cancelled_by: None,
             transitions: Vec::new(),
             split: None,
             children: Vec::new(),

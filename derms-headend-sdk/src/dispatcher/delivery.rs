@@ -31,6 +31,9 @@ impl Dispatcher {
                     // Too late to start: its timer tells so.
                     continue;
                 }
+                if self.is_held_back(order, session) {
+                    continue;
+                }
                 let Ok(place) = session.outbound.try_reserve() else {
                     session.mailbox.starve();
                     continue;
@@ -62,13 +65,32 @@ impl Dispatcher {
                 // `None`: superseded, expired, cancelled or sent meanwhile.
                 if let Some(order) = moved {
                     self.unsure.lock().remove(&order.dispatch.id);
-                    self.timers.clear(order.dispatch.id).await;
-                    self.tell(order.dispatch.clone());
+                    self.moved(order.clone()).await;
                     self.write(&order.dispatch, session, place).await;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether an order must not go out now. One that is cancelled never does; one that a release
+    /// must precede does when that was written.
+    fn is_held_back(&self, order: &Order, session: &Session) -> bool {
+        let dispatch = &order.dispatch;
+        let known = self.known.lock();
+        if known.is_cancelled(dispatch.id) {
+            return true;
+        }
+        let Some(asset) = dispatch.asset_id else {
+            return false;
+        };
+        let stale = dispatch.revision <= known.unstored_revision(asset);
+        let behind = !known.due(session, &[asset]).is_empty();
+        drop(known);
+        if stale || behind {
+            session.mailbox.starve();
+        }
+        stale || behind
     }
 
     /// Writes an order whose sending in this session is stored.
@@ -98,7 +120,14 @@ impl Dispatcher {
             ramp_mw_per_min: None,
             then: FollowUp::Default,
         });
-        place.send(Box::new(pb::HeadendMessage::from(message)));
+        {
+            // Under the lock: nothing of a cancelled order follows its release.
+            let known = self.known.lock();
+            if known.is_cancelled(dispatch.id) {
+                return;
+            }
+            place.send(Box::new(pb::HeadendMessage::from(message)));
+        }
         tracing::info!(dispatch = %dispatch.id, asset = %asset_id, agent = %session.agent_id, "dispatch sent");
         let timer = Timer::Unanswered(dispatch.id, session.epoch);
         self.timers.set(timer, self.config.ping_after).await;
@@ -108,17 +137,24 @@ impl Dispatcher {
     /// again), and sends what waits for it.
     ///
     /// Orders that an earlier life of the agent had are settled first. What they are is told by
-    /// the report log: as long as it lives, the agent will tell their fate itself.
+    /// the report log: as long as it lives, the agent will tell their fate itself. Then releases,
+    /// again in each session until the agent has said that the order ended; then setpoints.
     pub(crate) async fn replay(
         &self,
         session: &Arc<Session>,
         assets: &[AssetId],
         register: Option<&Register>,
     ) -> Result<(), StoreError> {
+        // What must end needs no store.
+        if !self.release(session, assets).await {
+            return Ok(());
+        }
+        self.raise_unstored(assets).await?;
         if let Some(register) = register {
             let in_force = in_force(register);
             let (agent, epoch) = (session.agent_id, session.epoch);
             for order in self.store.confirm(agent, epoch, &in_force).await? {
+                self.note(&order);
                 self.tell(order.dispatch);
             }
         }
@@ -127,6 +163,10 @@ impl Dispatcher {
         // Newest first: an older one that the agent never had is then refused as stale, and told.
         for order in self.store.open_orders(Some(assets)).await? {
             let sent = order.dispatch.status == DispatchStatus::Sent;
+            let cancelled = order.dispatch.cancel_requested_at.is_some();
+            if cancelled {
+                self.note(&order);
+            }
             match order.carrier {
                 None => waiting.push((order, Arc::clone(session))),
                 // Only the agent that had it can tell; it may come back.
@@ -136,6 +176,8 @@ impl Dispatcher {
                 Some(carrier) if carrier.report_log != session.report_log => {
                     lost.push(give_up(&order.dispatch, now));
                 }
+                // Its release goes out instead.
+                Some(_) if cancelled => {}
                 Some(carrier) if sent && carrier.epoch < session.epoch => {
                     waiting.push((order, Arc::clone(session)));
                 }
@@ -145,6 +187,11 @@ impl Dispatcher {
         }
         if !lost.is_empty() {
             self.advance(&lost).await?;
+        }
+        // Before anything newer, which would make them stale.
+        self.renew_releases(assets).await?;
+        if !self.release(session, assets).await {
+            return Ok(());
         }
         self.write_unsure(&unwritten, session).await;
         self.deliver(&waiting).await

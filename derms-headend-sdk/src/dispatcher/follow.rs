@@ -13,6 +13,7 @@ impl Dispatcher {
         let over = |of: &(AgentId, u64)| of.0 == agent && of.1 <= epoch;
         self.unsure.lock().retain(|_, of| !over(of));
         for order in self.store.mark_in_doubt(agent, epoch).await? {
+            self.note(&order);
             self.tell(order.dispatch);
         }
         Ok(())
@@ -23,6 +24,7 @@ impl Dispatcher {
         for fate in fates {
             match fate {
                 ReportFate::Applied(order) => {
+                    self.note(&order);
                     let dispatch = order.dispatch;
                     tracing::info!(
                         dispatch = %dispatch.id, %agent, status = ?dispatch.status,
@@ -30,11 +32,23 @@ impl Dispatcher {
                     );
                     self.tell(dispatch);
                 }
-                ReportFate::Repeated(order) => self.tell(order.dispatch),
+                ReportFate::Repeated(order) => {
+                    self.note(&order);
+                    self.tell(order.dispatch);
+                }
                 ReportFate::Contradiction { order, reported } => tracing::error!(
                     dispatch = %order.dispatch.id, %agent, known = ?order.dispatch.status, ?reported,
                     "a report contradicts what is known; it was stored without effect"
                 ),
+                ReportFate::ReleaseRefused { order, revision } => {
+                    let dispatch = &order.dispatch;
+                    tracing::warn!(
+                        dispatch = %dispatch.id, %agent, revision,
+                        "a release came too late at the agent; it is given anew when nothing newer is in force"
+                    );
+                    self.known.lock().refused(dispatch.id, revision);
+                    self.look_at_releases(dispatch.asset_id);
+                }
                 ReportFate::UnknownDispatch(id) => tracing::warn!(
                     dispatch = %id, %agent, "a report of a dispatch that is none of this agent's here"
                 ),
@@ -77,6 +91,7 @@ impl Dispatcher {
                 };
                 self.advance(&[step]).await
             }
+            Timer::Store(id) => self.store_late(id).await,
             Timer::Unanswered(id, epoch) => {
                 let Some(dispatch) = self.store.dispatch(id).await? else {
                     return Ok(());
@@ -85,11 +100,13 @@ impl Dispatcher {
                 let session = dispatch
                     .asset_id
                     .and_then(|asset| self.registry.serving(asset, now));
+                let released =
+                    dispatch.cancel_requested_at.is_some() && !dispatch.status.is_terminal();
                 if let Some(session) = session
                     && session.epoch == epoch
-                    && dispatch.status == DispatchStatus::Sent
+                    && (dispatch.status == DispatchStatus::Sent || released)
                 {
-                    tracing::warn!(dispatch = %id, agent = %session.agent_id, "no answer to a sent dispatch; asking whether the agent lives");
+                    tracing::warn!(dispatch = %id, agent = %session.agent_id, released, "no answer to a sent dispatch; asking whether the agent lives");
                     session.mailbox.probe();
                 }
                 Ok(())
@@ -131,6 +148,8 @@ impl Dispatcher {
             // A running lease owes no report before its end, and one without an end never.
             DispatchStatus::Active => match lease(dispatch) {
                 Some(lease) => self.config.report_timeout.saturating_add(lease),
+                // But one that is to end owes word of that.
+                None if dispatch.cancel_requested_at.is_some() => self.config.report_timeout,
                 None => return false,
             },
             _ => self.config.report_timeout,
@@ -148,7 +167,8 @@ impl Dispatcher {
         };
         let since = told
             .or_else(sent)
-            .map_or(dispatch.created_at, |step| step.at);
+            .map_or(dispatch.created_at, |step| step.at)
+            .max(dispatch.cancel_requested_at.unwrap_or(dispatch.created_at));
         !asked && now.saturating_since(since) >= limit
     }
 }

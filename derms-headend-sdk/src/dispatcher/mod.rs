@@ -1,19 +1,21 @@
 //! Orders: checked, split, committed, sent, followed, and told truthfully.
 
+mod cancel;
 mod check;
 mod delivery;
 mod follow;
+mod known;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::{
-    AgentId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
+    AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -27,6 +29,7 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
+use known::Known;
 use timers::{Timer, Timers};
 
 /// Changes that a slow listener may lag behind before it must read the store again.
@@ -44,6 +47,7 @@ pub(crate) struct Dispatcher {
     /// Orders whose sending in this session may have been recorded, though the store said that it
     /// failed, and which were not written. Forgotten with the session.
     unsure: Mutex<HashMap<DispatchId, (AgentId, u64)>>,
+    known: Mutex<Known>,
 }
 
 /// The answer to an order.
@@ -73,6 +77,7 @@ impl Dispatcher {
             changes: broadcast::Sender::new(CHANGES),
             timers,
             unsure: Mutex::default(),
+            known: Mutex::default(),
         });
         (dispatcher, queue)
     }
@@ -86,10 +91,31 @@ impl Dispatcher {
             text: "the headend ended without recording the end".to_owned(),
         };
         self.store.abandon_sessions(&end).await?;
-        for order in self.store.open_orders(None).await? {
+        let assets: Vec<AssetId> = self.fleet.assets().iter().map(|asset| asset.id).collect();
+        let revisions = self.store.revisions(&assets).await?;
+        for (asset, revision) in assets.into_iter().zip(revisions) {
+            self.knows_revision(asset, revision);
+        }
+        let open = self.store.open_orders(None).await?;
+        let sites: BTreeSet<DispatchId> = open
+            .iter()
+            .filter_map(|order| order.dispatch.parent_id)
+            .collect();
+        for site in sites {
+            if let Some(site) = self.store.dispatch(site).await? {
+                self.known.lock().site(&site);
+            }
+        }
+        for order in open {
+            self.note(&order);
             self.watch(&order.dispatch).await;
         }
         Ok(())
+    }
+
+    /// Store or agent has seen this revision of an asset.
+    pub(crate) fn knows_revision(&self, asset: AssetId, revision: u64) {
+        self.known.lock().raise(asset, revision);
     }
 
     /// Every change of every order, as it happens.
@@ -114,6 +140,8 @@ impl Dispatcher {
             // What is refused now may have been taken before: a repetition is no new order.
             Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
         };
+        let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
+        self.raise_unstored(&assets).await?;
         let order = NewOrder {
             dispatch,
             idempotency,
@@ -131,8 +159,10 @@ impl Dispatcher {
             }
         };
         for old in superseded {
-            self.timers.clear(old.id).await;
-            self.tell(old);
+            self.moved(unsent(old)).await;
+        }
+        if dispatch.asset_id.is_none() {
+            self.known.lock().site(&dispatch);
         }
         let mut served = Vec::new();
         for leaf in leaves(&dispatch) {
@@ -141,16 +171,13 @@ impl Dispatcher {
                 mw = leaf.mw.mw(), revision = leaf.revision, "dispatch committed"
             );
             self.watch(leaf).await;
+            self.note(&unsent(leaf.clone()));
             self.tell(leaf.clone());
             if let Some(session) = leaf
                 .asset_id
                 .and_then(|asset| self.registry.serving(asset, now))
             {
-                let order = Order {
-                    dispatch: leaf.clone(),
-                    carrier: None,
-                };
-                served.push((order, session));
+                served.push((unsent(leaf.clone()), session));
             }
         }
         if let Err(error) = self.deliver(&served).await {
@@ -197,7 +224,7 @@ impl Dispatcher {
         }
     }
 
-    /// Waits until the agents have said yes or no to an order, or until `until`.
+    /// Waits until each order for an asset is so far as `enough` says, or until `until`.
     ///
     /// `changes` must have been taken before the order was submitted.
     pub(crate) async fn wait(
@@ -205,14 +232,12 @@ impl Dispatcher {
         id: DispatchId,
         mut changes: broadcast::Receiver<Arc<Dispatch>>,
         until: Instant,
+        enough: impl Fn(DispatchStatus) -> bool,
     ) -> Result<Option<Dispatch>, StoreError> {
         loop {
             let dispatch = self.store.dispatch(id).await?;
-            let answered = |d: &Dispatch| {
-                leaves(d)
-                    .all(|leaf| leaf.status.is_terminal() || leaf.status == DispatchStatus::Active)
-            };
-            if dispatch.as_ref().is_none_or(answered) {
+            let all = |whole: &Dispatch| leaves(whole).all(|leaf| enough(leaf.status));
+            if dispatch.as_ref().is_none_or(all) {
                 return Ok(dispatch);
             }
             loop {
@@ -240,8 +265,7 @@ impl Dispatcher {
     /// Moves orders on and tells of those that moved.
     async fn advance(&self, steps: &[Advance]) -> Result<(), StoreError> {
         for order in self.store.advance(steps).await?.into_iter().flatten() {
-            self.timers.clear(order.dispatch.id).await;
-            self.tell(order.dispatch);
+            self.moved(order).await;
         }
         Ok(())
     }
@@ -256,6 +280,19 @@ impl Dispatcher {
 fn leaves(dispatch: &Dispatch) -> impl Iterator<Item = &Dispatch> {
     let own = dispatch.asset_id.is_some().then_some(dispatch);
     own.into_iter().chain(&dispatch.children)
+}
+
+/// Whether the agents have said yes or no.
+pub(crate) fn is_answered(status: DispatchStatus) -> bool {
+    status.is_terminal() || status == DispatchStatus::Active
+}
+
+fn unsent(dispatch: Dispatch) -> Order {
+    Order {
+        dispatch,
+        carrier: None,
+        release: None,
+    }
 }
 
 fn repeated(dispatch: Dispatch) -> Submitted {

@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     Expire(DispatchId),
     /// An order may have been committed although its caller was told that it failed.
     Withdraw(DispatchId),
+    /// A cancel was carried out while the store was away.
+    Store(DispatchId),
     /// A session of this epoch has not answered an order.
     Unanswered(DispatchId, u64),
 }

@@ -237,7 +237,9 @@ pub(super) async fn revisions(
                 .raise_revision(state.asset_id, state.last_revision)
                 .await?;
         }
-        revisions.insert(state.asset_id, known.max(state.last_revision));
+        let highest = known.max(state.last_revision);
+        core.dispatcher.knows_revision(state.asset_id, highest);
+        revisions.insert(state.asset_id, highest);
     }
     Ok(revisions)
 }

@@ -79,7 +79,7 @@ impl Facts {
                 (site, slot)
             }
         };
-        let telemetry = Telemetry {
+        let mut telemetry = Telemetry {
             asset_id: sample.asset_id,
             site_id,
             measured_at: sample.measured_at,
@@ -87,6 +87,8 @@ impl Facts {
             measurements: sample.measurements,
         };
         core.latest.offer_at(slot, &telemetry);
+        // In history orders, limits and events tell it.
+        telemetry.measurements.control = None;
         Some(telemetry)
     }
 }

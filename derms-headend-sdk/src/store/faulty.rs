@@ -11,10 +11,13 @@ use derms_proto::{
 };
 use parking_lot::Mutex;
 
+#[path = "faulty_cancel.rs"]
+mod cancel;
+
 use super::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, StoredReport,
-    TelemetryAppend, TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
+    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
+    StoredReport, TelemetryAppend, TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,14 @@ pub(crate) enum Fault {
     SentTwice,
     ChildrenLost,
     RaiseForgotten,
+    CancelForgotten,
+    CancelEndsSent,
+    ReleaseRepeats,
+    AskedTwice,
+    WaitingStays,
+    NewerReleased,
+    OneShareCancelled,
+    RefusalsBelieved,
     ReportsTwice,
     ContradictionsHidden,
     AnyAgentReports,
@@ -51,6 +62,9 @@ pub(crate) enum Fault {
     SentFails,
     SentFailsAfter,
     AdvanceFails,
+    CancelFailsAfter,
+    /// Nothing about orders can be read or written.
+    Away,
     AppendFails,
     AppendNever,
     /// What ends this log at this number can't be stored.
@@ -96,6 +110,13 @@ impl FaultyStore {
     fn note(&self, steps: usize) {
         let most = &mut self.state.lock().most_steps;
         *most = steps.max(*most);
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        if self.has(Fault::Away) {
+            return unavailable();
+        }
+        Ok(())
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -333,7 +354,11 @@ impl Store for FaultyStore {
         &self,
         appends: &[ReportAppend],
     ) -> Result<Vec<Vec<ReportFate>>, StoreError> {
+        self.reach()?;
         let mut appends = appends.to_vec();
+        if self.has(Fault::RefusalsBelieved) {
+            cancel::believe_refusals(&mut appends);
+        }
         if self.has(Fault::AnyAgentReports) {
             let orders = self.inner.open_orders(None).await?;
             for append in &mut appends {
@@ -359,6 +384,7 @@ impl Store for FaultyStore {
     }
 
     async fn commit(&self, order: &NewOrder) -> Result<Commit, StoreError> {
+        self.reach()?;
         // A real store takes its time: others run meanwhile.
         tokio::task::yield_now().await;
         if self.has(Fault::CommitFails) {
@@ -387,10 +413,12 @@ impl Store for FaultyStore {
     }
 
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
+        self.reach()?;
         self.inner.committed(idempotency).await
     }
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {
+        self.reach()?;
         tokio::task::yield_now().await;
         self.note(steps.len());
         let sending = is_send(steps);
@@ -421,7 +449,18 @@ impl Store for FaultyStore {
         Ok(moved)
     }
 
+    async fn cancel(&self, cancels: &[Cancel]) -> Result<Vec<Order>, StoreError> {
+        tokio::task::yield_now().await;
+        self.reach()?;
+        let changed = self.cancel_with_fault(cancels).await?;
+        if self.has(Fault::CancelFailsAfter) {
+            return unavailable();
+        }
+        Ok(changed)
+    }
+
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError> {
+        self.reach()?;
         if self.has(Fault::NoneInDoubt) {
             return Ok(Vec::new());
         }
@@ -439,10 +478,12 @@ impl Store for FaultyStore {
         epoch: u64,
         in_force: &[(AssetId, DispatchId)],
     ) -> Result<Vec<Order>, StoreError> {
+        self.reach()?;
         self.inner.confirm(agent, epoch, in_force).await
     }
 
     async fn dispatch(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError> {
+        self.reach()?;
         let mut dispatch = self.inner.dispatch(id).await?;
         if self.has(Fault::ChildrenLost)
             && let Some(dispatch) = &mut dispatch
@@ -453,19 +494,23 @@ impl Store for FaultyStore {
     }
 
     async fn dispatches(&self, query: &DispatchQuery) -> Result<Page<Dispatch>, StoreError> {
+        self.reach()?;
         self.inner.dispatches(query).await
     }
 
     async fn open_orders(&self, assets: Option<&[AssetId]>) -> Result<Vec<Order>, StoreError> {
+        self.reach()?;
         tokio::task::yield_now().await;
         self.inner.open_orders(assets).await
     }
 
     async fn revisions(&self, assets: &[AssetId]) -> Result<Vec<u64>, StoreError> {
+        self.reach()?;
         self.inner.revisions(assets).await
     }
 
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError> {
+        self.reach()?;
         if self.has(Fault::RaiseForgotten) {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! names. A store of your own implements [`Store`] and runs through `conformance::check` (feature
 //! `conformance`), which checks the sentences that are written here.
 
+mod cancel;
 mod memory;
 mod order;
 mod page;
@@ -26,6 +27,7 @@ use derms_proto::{
     Telemetry, TelemetryBucket, Timestamp,
 };
 
+pub use cancel::Cancel;
 pub use memory::MemoryStore;
 pub use order::{
     Advance, Carrier, Commit, Idempotency, NewOrder, Order, ReportAppend, ReportFate, Reported,
@@ -56,8 +58,8 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 /// 3. Telemetry arrives in [`append_telemetry`](Self::append_telemetry), reports in
 ///    [`append_reports`](Self::append_reports); only after they return `Ok` is the agent told that
 ///    it may forget them.
-/// 4. An order is committed with [`commit`](Self::commit) and moved on with
-///    [`advance`](Self::advance).
+/// 4. An order is committed with [`commit`](Self::commit), moved on with
+///    [`advance`](Self::advance), and its end is asked for with [`cancel`](Self::cancel).
 ///
 /// # Guarantees
 /// - A store serves one headend at a time.
@@ -188,6 +190,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Moves orders on, each if [`Order::advance`] allows it. Answers each as it stands then;
     /// `None` for one that was not moved or is not known.
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError>;
+
+    /// Ends orders as [`Order::cancel`] says, one after the other; of a site order each share. A
+    /// release takes the next revision of its asset in the same step that records who asked, and
+    /// orders of that asset that are still `pending` move above it, as in
+    /// [`raise_revision`](Self::raise_revision). A site order of which something was open shows
+    /// who asked first, too. Answers the orders for assets that changed; an unknown id changes none.
+    async fn cancel(&self, cancels: &[Cancel]) -> Result<Vec<Order>, StoreError>;
 
     /// The session of this epoch, and all older ones of its agent, are over: what they carried is
     /// in doubt from now on. Answers the orders that are newly so.

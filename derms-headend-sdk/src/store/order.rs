@@ -21,6 +21,9 @@ pub struct Order {
     pub dispatch: Dispatch,
     /// The session that carried it, or told of it, last; `None` while it is `pending`.
     pub carrier: Option<Carrier>,
+    /// The revision of the release that ends it at its agent; `None` while nobody asked for its
+    /// end, and while a newer order that was sent is about to take its place.
+    pub release: Option<u64>,
 }
 
 /// A session that carries an order.
@@ -133,6 +136,14 @@ pub enum ReportFate {
     /// No such order of this agent and asset here (a headend without its memory, or an agent that
     /// speaks of what is not its own): stored without effect.
     UnknownDispatch(DispatchId),
+    /// The release of this order came too late: a newer command was there first. It says nothing
+    /// of the order itself, which is as it was.
+    ReleaseRefused {
+        /// The order as it stands.
+        order: Box<Order>,
+        /// The revision of the release.
+        revision: u64,
+    },
     /// An event.
     Event(ReportEntry),
 }
@@ -149,6 +160,8 @@ pub enum Reported {
     Contradiction(DispatchStatus),
     /// It is not the order of this asset, or another agent has it: nothing changed.
     Foreign,
+    /// It speaks of the release with this revision, which came too late: nothing changed.
+    ReleaseRefused(u64),
 }
 
 /// The status that a step at the agent means.
@@ -191,6 +204,7 @@ impl Order {
         Self {
             dispatch,
             carrier: None,
+            release: None,
         }
     }
 
@@ -255,6 +269,9 @@ impl Order {
         let foreign = self.carrier.is_some_and(|held| held.agent != append.agent);
         if foreign || self.dispatch.asset_id != Some(entry.asset_id) {
             return Reported::Foreign;
+        }
+        if self.is_refusal_of_a_release(report) {
+            return Reported::ReleaseRefused(report.revision);
         }
         let status = status_of(report.phase);
         let known = self.dispatch.status;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
     AgentHeartbeat, AgentMessage, AssetHealth, AssetState, Control, Grant, HeadendMessage, LogAck,
-    LogHead, LogKind, Rating, Register, Registered, Report, ReportBatch, ReportEntry, Sample,
-    SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
+    LogHead, LogKind, Rating, Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry,
+    Sample, SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 use derms_headend_sdk::proto::pb;
 use derms_headend_sdk::proto::pb::agent_link_client::AgentLinkClient;
@@ -134,6 +134,16 @@ impl Agent {
         }
     }
 
+    /// Waits for the next release.
+    pub(crate) async fn release(&mut self) -> ReleaseOrder {
+        loop {
+            match self.next().await.expect("a release") {
+                HeadendMessage::Release(release) => return release,
+                _ => continue,
+            }
+        }
+    }
+
     /// Reports a step of an order and waits until it is stored.
     pub(crate) async fn report(&mut self, order: &SetpointOrder, phase: SetpointPhase) {
         let (log_id, seq) = self.number(LogKind::Report);
@@ -166,6 +176,7 @@ impl Agent {
             availability: Availability::Available,
             control: Control::default(),
             read_errors: 3,
+            limit_revision: 0,
         };
         self.send(AgentMessage::Heartbeat(AgentHeartbeat {
             agent_time: None,
@@ -224,6 +235,7 @@ fn register(agent: AgentId, assets: &[AssetId], logs: &BTreeMap<u8, (LogId, u64)
             last_revision: 0,
             control: Control::default(),
             availability: Availability::Available,
+            limit_revision: 0,
         })
     };
     let head = |(kind, (log_id, next_seq)): (&u8, &(LogId, u64))| LogHead {

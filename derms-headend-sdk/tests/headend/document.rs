@@ -61,6 +61,7 @@ fn the_document_has_every_path_of_the_contract() {
         })
         .collect();
     let contract = [
+        "delete /dispatch/{id}",
         "get /agents",
         "get /agents/history",
         "get /assets",

@@ -4,6 +4,7 @@
 mod agent;
 mod agents;
 mod bodies;
+mod cancel;
 mod dispatch;
 mod document;
 mod fleet;

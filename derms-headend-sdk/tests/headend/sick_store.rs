@@ -10,9 +10,9 @@ use derms_headend_sdk::proto::{
     TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
+    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -86,6 +86,7 @@ delegate! {
     fn commit(order: &NewOrder) -> Commit;
     fn committed(idempotency: &Idempotency) -> Option<Commit>;
     fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
+    fn cancel(cancels: &[Cancel]) -> Vec<Order>;
     fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;
     fn confirm(agent: AgentId, epoch: u64, in_force: &[(AssetId, DispatchId)]) -> Vec<Order>;
     fn dispatch(id: DispatchId) -> Option<Dispatch>;

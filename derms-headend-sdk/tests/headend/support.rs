@@ -155,6 +155,11 @@ pub(crate) async fn get(headend: &Headend, path: &str) -> Answer {
     .await
 }
 
+pub(crate) async fn delete(headend: &Headend, path: &str) -> Answer {
+    let request = request("DELETE", path).body(Full::<Bytes>::default());
+    send(headend.service(), request.unwrap()).await
+}
+
 pub(crate) async fn post(headend: &Headend, path: &str, body: impl Into<Bytes>) -> Answer {
     send(
         headend.service(),

@@ -52,6 +52,7 @@ pub(crate) fn full(asset_id: AssetId, site_id: SiteId, measured_at: Timestamp) -
             setpoint_mw: Some(Power::from_mw(-1.0)),
             status: Some(DeviceStatus::Curtailed),
             details,
+            control: None,
         },
     }
 }
@@ -140,6 +141,8 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         created_at: at(0),
         expires_at: at(60),
         principal: Some("operator".to_owned()),
+        cancel_requested_at: None,
+        cancelled_by: None,
         transitions: Vec::new(),
         split: None,
         children: Vec::new(),

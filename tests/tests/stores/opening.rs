@@ -25,12 +25,25 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_
             "insert into revisions values (x'00000000000000000000000000000007', 41); \
              insert into assets values (1, x'00000000000000000000000000000007', null); \
              insert into telemetry (asset, at, tie, received_at, site_id) values \
-             (1, 1700000000123456, 9, 1700000000123456, zeroblob(16))",
+             (1, 1700000000123456, 9, 1700000000123456, zeroblob(16)); \
+             insert into dispatches (id, asset_id, site_id, mw, ttl_s, revision, status, in_doubt, \
+             created_at, expires_at) values (x'00000000000000000000000000000009', \
+             x'00000000000000000000000000000007', x'00000000000000000000000000000001', 5, 300, 41, \
+             1, 0, 0, 0)",
         )
         .await;
     let store = place.open().await;
     let asset = derms_proto::AssetId::new(uuid::Uuid::from_u128(7));
     assert_eq!(store.revisions(&[asset]).await.unwrap(), [41]);
+    let orders = store.open_orders(None).await.unwrap();
+    assert_eq!(
+        (
+            orders.len(),
+            orders[0].release,
+            orders[0].dispatch.cancel_requested_at
+        ),
+        (1, None, None)
+    );
     let rows = vec![bare(asset, at(1))];
     let append = part(
         asset.into(),
@@ -98,12 +111,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(1), "partitions")
+        (Some(2), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
@@ -198,7 +211,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "1"
+        "2"
     );
 
     // In a file, one of them is refused.

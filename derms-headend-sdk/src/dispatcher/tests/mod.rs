@@ -1,6 +1,8 @@
 //! A dispatcher with a real registry and store, and sessions whose outbound queues the tests read;
 //! time stands still unless told to pass.
 
+mod away;
+mod cancel;
 mod delivery;
 mod orders;
 mod outcome;
@@ -120,6 +122,12 @@ impl Bench {
         self.submit(&NewDispatch::asset(asset, Power::from_mw(mw)))
             .await
             .unwrap()
+    }
+
+    async fn cancel(&self, id: DispatchId) -> Dispatch {
+        let ann = Principal::new("ann");
+        let cancelled = self.dispatcher.cancel(id, Some(&ann)).await;
+        cancelled.unwrap().unwrap()
     }
 
     async fn stored(&self, id: DispatchId) -> Dispatch {
@@ -265,6 +273,7 @@ impl Agent {
                     ..Control::default()
                 },
                 availability: Availability::Available,
+                limit_revision: 0,
             }
         };
         Register {
@@ -285,17 +294,31 @@ impl Agent {
         &self.link.as_ref().unwrap().0
     }
 
-    /// The orders on its queue.
-    fn orders(&mut self) -> Vec<SetpointOrder> {
+    fn messages(&mut self) -> Vec<HeadendMessage> {
         let queue = &mut self.link.as_mut().unwrap().1;
         let messages = std::iter::from_fn(|| queue.try_recv().ok());
-        let orders = messages.map(
-            |message| match HeadendMessage::try_from(*message).unwrap() {
-                HeadendMessage::Setpoint(order) => order,
-                other => panic!("{other:?}"),
-            },
-        );
+        messages
+            .map(|message| HeadendMessage::try_from(*message).unwrap())
+            .collect()
+    }
+
+    /// The orders on its queue.
+    fn orders(&mut self) -> Vec<SetpointOrder> {
+        let orders = self.messages().into_iter().map(|message| match message {
+            HeadendMessage::Setpoint(order) => order,
+            other => panic!("{other:?}"),
+        });
         orders.collect()
+    }
+
+    /// What is on its queue, shortly.
+    fn commands(&mut self) -> Vec<Command> {
+        let commands = self.messages().into_iter().map(|message| match message {
+            HeadendMessage::Setpoint(order) => Command::Set(order.dispatch_id, order.revision),
+            HeadendMessage::Release(order) => Command::Release(order.dispatch_id, order.revision),
+            other => panic!("{other:?}"),
+        });
+        commands.collect()
     }
 
     /// The only order on its queue.
@@ -306,22 +329,40 @@ impl Agent {
     }
 
     async fn says(&mut self, bench: &Bench, order: &Dispatch, phase: SetpointPhase) {
+        let report = SetpointReport {
+            dispatch_id: order.id,
+            revision: order.revision.unwrap(),
+            phase,
+            reason: None,
+            text: None,
+            applied: Some(order.mw),
+        };
+        self.reports(bench, order, report).await;
+    }
+
+    /// It has seen a newer command than this release.
+    async fn refuses(&mut self, bench: &Bench, order: &Dispatch, revision: u64) {
+        let report = SetpointReport {
+            dispatch_id: order.id,
+            revision,
+            phase: SetpointPhase::Superseded,
+            reason: Some(derms_proto::ReasonCode::StaleRevision),
+            text: None,
+            applied: None,
+        };
+        self.reports(bench, order, report).await;
+    }
+
+    async fn reports(&mut self, bench: &Bench, order: &Dispatch, report: SetpointReport) {
         let asset_id = order.asset_id.unwrap();
         self.in_force.retain(|(asset, _)| *asset != asset_id);
-        if phase == SetpointPhase::Started {
+        if report.phase == SetpointPhase::Started {
             self.in_force.push((asset_id, order.id));
         }
         let entry = ReportEntry {
             at: bench.clock.now(),
             asset_id,
-            report: Report::Setpoint(SetpointReport {
-                dispatch_id: order.id,
-                revision: order.revision.unwrap(),
-                phase,
-                reason: None,
-                text: None,
-                applied: Some(order.mw),
-            }),
+            report: Report::Setpoint(report),
         };
         let append = ReportAppend {
             agent: self.id,
@@ -340,6 +381,13 @@ impl Agent {
             bench.dispatcher.reported(self.id, fates);
         }
     }
+}
+
+/// With its revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Set(DispatchId, u64),
+    Release(DispatchId, u64),
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -227,7 +227,7 @@ fn waiting(bench: &Bench, id: DispatchId) -> JoinHandle<(Dispatch, Duration)> {
     let (changes, began) = (dispatcher.changes(), Instant::now());
     bench.tasks.spawn(async move {
         let dispatch = dispatcher
-            .wait(id, changes, began + seconds(10))
+            .wait(id, changes, began + seconds(10), is_answered)
             .await
             .unwrap()
             .unwrap();

@@ -162,6 +162,8 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         created_at: at(created_s),
         expires_at: at(created_s + 300),
         principal: Some("operator".to_owned()),
+        cancel_requested_at: None,
+        cancelled_by: None,
         transitions: Vec::new(),
         split: None,
         children: Vec::new(),

@@ -15,6 +15,7 @@
 //! several threads, so that calls are made at the same time. What can't be seen from outside is not
 //! checked: that `Ok` is durable, and that a call that fails half-way leaves nothing.
 
+mod cancels;
 pub(crate) mod kit;
 mod lives;
 mod orders;
@@ -87,6 +88,7 @@ impl Sentence {
             lives::ALL,
             samples::ALL,
             orders::ALL,
+            cancels::ALL,
             reports::ALL,
             pages::ALL,
             retention::ALL,

@@ -65,6 +65,35 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
         ),
         (Fault::ChildrenLost, "a site order is its children"),
         (Fault::RaiseForgotten, "a counter never goes back"),
+        (
+            Fault::CancelForgotten,
+            "a cancel ends what was never sent, for good",
+        ),
+        (
+            Fault::CancelEndsSent,
+            "a cancel of what was sent takes the next revision",
+        ),
+        (
+            Fault::ReleaseRepeats,
+            "a cancel of what was sent takes the next revision",
+        ),
+        (Fault::AskedTwice, "who asked first for an end is kept"),
+        (
+            Fault::WaitingStays,
+            "what waits moves above the release of an older order",
+        ),
+        (
+            Fault::NewerReleased,
+            "there is no release as long as a newer order",
+        ),
+        (
+            Fault::OneShareCancelled,
+            "a cancel of a site order is one of each share",
+        ),
+        (
+            Fault::RefusalsBelieved,
+            "a release that is refused as stale says nothing",
+        ),
         (Fault::ReportsTwice, "a repeated report changes nothing"),
         (
             Fault::ContradictionsHidden,

@@ -1,5 +1,6 @@
 //! A store that forgets everything when its process ends.
 
+mod cancel;
 mod logs;
 mod orders;
 mod sessions;
@@ -21,7 +22,7 @@ use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
     ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
     TelemetryQuery,
 };
@@ -174,6 +175,10 @@ impl Store for MemoryStore {
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {
         Ok(self.orders.lock().advance(steps))
+    }
+
+    async fn cancel(&self, cancels: &[Cancel]) -> Result<Vec<Order>, StoreError> {
+        Ok(self.orders.lock().cancel(cancels))
     }
 
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError> {

@@ -16,20 +16,20 @@ use super::logs::Logs;
 #[derive(Debug)]
 pub(super) struct OrderTables {
     keep_ended: usize,
-    orders: HashMap<DispatchId, Order>,
+    pub(super) orders: HashMap<DispatchId, Order>,
     /// Site orders without their children, and who these are.
-    parents: HashMap<DispatchId, (Dispatch, Vec<DispatchId>)>,
+    pub(super) parents: HashMap<DispatchId, (Dispatch, Vec<DispatchId>)>,
     /// Orders that no other is the parent of, by time of commit.
     roots: BTreeSet<Place>,
     by_asset: HashMap<AssetId, BTreeSet<Place>>,
-    open: HashMap<AssetId, BTreeSet<DispatchId>>,
+    pub(super) open: HashMap<AssetId, BTreeSet<DispatchId>>,
     /// Open orders that a session of this agent carries, by its epoch.
     carried: HashMap<AgentId, BTreeSet<(u64, DispatchId)>>,
     /// Roots of which nothing is open, in the order in which they ended, and how many orders for
     /// single assets these are.
     ended: VecDeque<DispatchId>,
     ended_leaves: usize,
-    revisions: HashMap<AssetId, u64>,
+    pub(super) revisions: HashMap<AssetId, u64>,
     keys: HashMap<String, (String, DispatchId)>,
     key_of: HashMap<DispatchId, String>,
     /// The newest epoch of each agent that is over.
@@ -161,6 +161,9 @@ impl OrderTables {
                 Some((Reported::Repeated, order)) => ReportFate::Repeated(order),
                 Some((Reported::Contradiction(reported), order)) => {
                     ReportFate::Contradiction { order, reported }
+                }
+                Some((Reported::ReleaseRefused(revision), order)) => {
+                    ReportFate::ReleaseRefused { order, revision }
                 }
                 None | Some((Reported::Foreign, _)) => {
                     ReportFate::UnknownDispatch(report.dispatch_id)
@@ -297,7 +300,11 @@ impl OrderTables {
 
     /// Changes an order and keeps the indexes true. The change is told the newest epoch of the
     /// order's agent that is over.
-    fn change<T>(&mut self, id: DispatchId, f: impl FnOnce(&mut Order, u64) -> T) -> Option<T> {
+    pub(super) fn change<T>(
+        &mut self,
+        id: DispatchId,
+        f: impl FnOnce(&mut Order, u64) -> T,
+    ) -> Option<T> {
         let order = self.orders.get_mut(&id)?;
         let ended = order
             .carrier
@@ -376,7 +383,7 @@ impl OrderTables {
         (all - self.orders.len() - self.parents.len()) as u64
     }
 
-    fn forget_oldest(&mut self) {
+    pub(super) fn forget_oldest(&mut self) {
         while self.ended_leaves > self.keep_ended {
             let Some(root) = self.ended.pop_front() else {
                 return;

@@ -13,7 +13,7 @@ use derms_proto::{
 };
 
 use super::super::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
     ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
     TelemetryQuery,
 };
@@ -248,6 +248,10 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {
         write!(self, "to move orders on", connection => orders::advance(connection, steps))
+    }
+
+    async fn cancel(&self, cancels: &[Cancel]) -> Result<Vec<Order>, StoreError> {
+        write!(self, "to cancel orders", connection => orders::cancel(connection, cancels))
     }
 
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError> {

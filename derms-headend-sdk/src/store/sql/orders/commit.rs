@@ -50,6 +50,7 @@ pub(in super::super) async fn commit<C: Connection>(
         let parent = Order {
             dispatch: root.clone(),
             carrier: None,
+            release: None,
         };
         let all: Vec<Order> = std::iter::once(parent)
             .chain(orders.iter().cloned())

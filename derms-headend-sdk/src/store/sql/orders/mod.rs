@@ -3,6 +3,7 @@
 //! Whoever changes orders takes what he needs in this order, so that no two wait for each other:
 //! a client's key or logs, agents, counters of assets, orders; of each kind in the order of ids.
 
+mod cancel;
 mod commit;
 mod delete;
 mod doubt;
@@ -12,6 +13,7 @@ mod reports;
 mod rows;
 mod steps;
 
+pub(super) use cancel::cancel;
 pub(super) use commit::{commit, committed, raise_revision, revisions};
 pub(super) use delete::delete;
 pub(super) use doubt::{abandon, confirm, mark};

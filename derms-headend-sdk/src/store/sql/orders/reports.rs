@@ -73,6 +73,7 @@ fn fate(held: &mut Held, append: &ReportAppend, stored: &StoredReport) -> Report
         Reported::Applied => ReportFate::Applied(order),
         Reported::Repeated => ReportFate::Repeated(order),
         Reported::Contradiction(reported) => ReportFate::Contradiction { order, reported },
+        Reported::ReleaseRefused(revision) => ReportFate::ReleaseRefused { order, revision },
         Reported::Foreign => ReportFate::UnknownDispatch(report.dispatch_id),
     }
 }
@@ -83,6 +84,7 @@ fn row(append: &ReportAppend, stored: &StoredReport, fate: &ReportFate) -> Optio
         ReportFate::Applied(_) | ReportFate::Repeated(_) => return None,
         ReportFate::Contradiction { .. } => "contradiction",
         ReportFate::UnknownDispatch(_) => "unknown_dispatch",
+        ReportFate::ReleaseRefused { .. } => "release_refused",
         ReportFate::Event(entry) if matches!(entry.report, Report::Unknown) => "unknown",
         ReportFate::Event(_) => "event",
     };

@@ -20,7 +20,8 @@ const MOST_IDS: usize = 1_000;
 
 const COLUMNS: &str = "id, parent_id, asset_id, site_id, mw, duration_s, ttl_s, revision, status, \
     in_doubt, reason, text, applied_mw, created_at, expires_at, principal, split, carrier_agent, \
-    carrier_instance, carrier_log, carrier_epoch";
+    carrier_instance, carrier_log, carrier_epoch, cancel_requested_at, cancelled_by, \
+    release_revision";
 
 /// Which orders are read, and whether others may change them meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,8 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         created_at: row.time(13)?,
         expires_at: row.time(14)?,
         principal: row.opt_text(15)?,
+        cancel_requested_at: row.opt_time(21)?,
+        cancelled_by: row.opt_text(22)?,
         transitions: Vec::new(),
         split: split.map_err(|error| Fault::unreadable(format!("a split: {error}")))?,
         children: Vec::new(),
@@ -129,7 +132,11 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         }),
         _ => None,
     };
-    Ok(Order { dispatch, carrier })
+    Ok(Order {
+        dispatch,
+        carrier,
+        release: row.opt_counter(23)?,
+    })
 }
 
 fn transition(row: &impl Row) -> Result<Transition, Fault> {
@@ -174,8 +181,8 @@ pub(super) async fn insert<C: Connection>(
             C::DIALECT,
             "insert into dispatches (id, parent_id, asset_id, site_id, mw, duration_s, ttl_s, \
              created_at, expires_at, principal, split, revision, status, in_doubt, reason, text, \
-             applied_mw, ended_at, carrier_agent, carrier_instance, carrier_log, carrier_epoch) \
-             values ",
+             applied_mw, ended_at, carrier_agent, carrier_instance, carrier_log, carrier_epoch, \
+             cancel_requested_at, cancelled_by, release_revision) values ",
         );
         connection.run(statement.rows(rows)).await?;
     }
@@ -199,7 +206,8 @@ pub(super) async fn save<C: Connection>(
             "update dispatches set revision = column2, status = column3, in_doubt = column4, \
              reason = column5, text = column6, applied_mw = column7, ended_at = column8, \
              carrier_agent = column9, carrier_instance = column10, carrier_log = column11, \
-             carrier_epoch = column12 from (values ",
+             carrier_epoch = column12, cancel_requested_at = column13, cancelled_by = column14, \
+             release_revision = column15 from (values ",
         )
         .rows(rows)
         .push(") as changed where id = column1");
@@ -212,7 +220,7 @@ pub(super) async fn save<C: Connection>(
 }
 
 /// What of an order changes during its life.
-fn state(order: &Order) -> [Value; 11] {
+fn state(order: &Order) -> [Value; 14] {
     let dispatch = &order.dispatch;
     let last = dispatch.transitions.last();
     let ended_at = last.filter(|_| dispatch.status.is_terminal() && dispatch.asset_id.is_some());
@@ -229,6 +237,9 @@ fn state(order: &Order) -> [Value; 11] {
         carrier.map(|carrier| carrier.instance).into(),
         carrier.and_then(|carrier| carrier.report_log).into(),
         Value::Int(carrier.map(|carrier| super::super::value::saturated(carrier.epoch))),
+        dispatch.cancel_requested_at.into(),
+        dispatch.cancelled_by.clone().into(),
+        Value::Int(order.release.map(super::super::value::saturated)),
     ]
 }
 

@@ -11,11 +11,18 @@ use super::layout::{Layout, TABLES};
 use super::partitions::{self, Days};
 use super::timescale::{self, Hypertables};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "first",
-    sql: include_str!("../../../../migrations/postgres/0001_first.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "first",
+        sql: include_str!("../../../../migrations/postgres/0001_first.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "cancel",
+        sql: include_str!("../../../../migrations/postgres/0002_cancel.sql"),
+    },
+];
 
 /// Brings the schema up to date in one transaction.
 pub(super) async fn migrate(

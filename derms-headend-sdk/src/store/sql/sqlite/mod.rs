@@ -49,8 +49,13 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 2,
+        name: "cancel",
+        sql: include_str!("../../../../migrations/sqlite/0002_cancel.sql"),
+    },
+    Migration {
+        version: 4,
         name: "recent",
-        sql: include_str!("../../../../migrations/sqlite/0002_recent.sql"),
+        sql: include_str!("../../../../migrations/sqlite/0004_recent.sql"),
     },
 ];
 

@@ -1,0 +1,329 @@
+//! What the dispatcher knows without asking the store: open orders, and the highest revision of
+//! each asset. By that an order can be ended while the store is away.
+
+use std::collections::HashMap;
+
+use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus};
+
+use crate::registry::Session;
+use crate::store::{Cancel, Order, summarise};
+
+/// Open orders kept per asset, the newest. Only what an agent never answers gathers; a cancel of
+/// what is older needs the store.
+const MOST_OPEN: usize = 16;
+
+/// Releases of one order in one session. An agent that refuses them all is at fault.
+const MOST_RELEASES: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    orders: HashMap<DispatchId, Open>,
+    /// Site orders of which something is open, with all their shares.
+    sites: HashMap<DispatchId, Dispatch>,
+    assets: HashMap<AssetId, OfAsset>,
+    /// Cancels that are not stored yet; no more than there were open orders.
+    unstored: HashMap<DispatchId, Unstored>,
+}
+
+#[derive(Debug)]
+struct Open {
+    order: Order,
+    /// Releases up to this revision came too late at the agent.
+    refused: u64,
+    /// The release that was written last: epoch and revision.
+    written: Option<(u64, u64)>,
+    /// How many were written in that epoch.
+    times: u32,
+}
+
+#[derive(Debug, Default)]
+struct OfAsset {
+    open: Vec<DispatchId>,
+    revision: u64,
+    /// The highest that was used and that the store does not know of.
+    unstored: Option<u64>,
+}
+
+/// A cancel that the store could not take.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unstored {
+    pub(super) cancel: Cancel,
+    /// The order whose cancel was asked for: itself or its site order.
+    pub(super) root: DispatchId,
+    pub(super) asset: Option<AssetId>,
+    /// The revision of the release that was made up for it.
+    pub(super) release: Option<u64>,
+}
+
+/// A release that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) id: DispatchId,
+    pub(super) asset: AssetId,
+    pub(super) revision: u64,
+}
+
+impl Known {
+    /// A site order that is new.
+    pub(super) fn site(&mut self, site: &Dispatch) {
+        if !site.status.is_terminal() {
+            self.sites.insert(site.id, site.clone());
+        }
+    }
+
+    /// An order as it stands. What is older than what is known changes nothing.
+    pub(super) fn note(&mut self, order: &Order) {
+        let dispatch = &order.dispatch;
+        let Some(asset) = dispatch.asset_id else {
+            return;
+        };
+        self.raise(asset, dispatch.revision.max(order.release).unwrap_or(0));
+        let id = dispatch.id;
+        let known = self.orders.get(&id).map(|open| &open.order.dispatch);
+        if known.is_some_and(|known| known.transitions.len() > dispatch.transitions.len()) {
+            return;
+        }
+        let mut order = order.clone();
+        if let Some(open) = self.orders.get(&id) {
+            order.release = order.release.max(open.order.release);
+        }
+        if let Some(unstored) = self.unstored.get(&id)
+            && order.dispatch.cancel_requested_at.is_none()
+        {
+            order.dispatch.cancel_requested_at = Some(unstored.cancel.at);
+            order.dispatch.cancelled_by = unstored.cancel.principal.clone();
+        }
+        let site = dispatch
+            .parent_id
+            .and_then(|site| self.sites.get_mut(&site));
+        if let Some(site) = site {
+            if let Some(share) = site.children.iter_mut().find(|share| share.id == id) {
+                share.clone_from(&order.dispatch);
+            }
+            summarise(site);
+            if site.status.is_terminal() {
+                let id = site.id;
+                self.sites.remove(&id);
+            }
+        }
+        if dispatch.status.is_terminal() {
+            self.forget(id, asset);
+        } else {
+            self.keep(order, asset);
+        }
+    }
+
+    fn keep(&mut self, order: Order, asset: AssetId) {
+        let id = order.dispatch.id;
+        if let Some(open) = self.orders.get_mut(&id) {
+            open.order = order;
+            return;
+        }
+        let open = Open {
+            order,
+            refused: 0,
+            written: None,
+            times: 0,
+        };
+        self.orders.insert(id, open);
+        let of_asset = self.assets.entry(asset).or_default();
+        of_asset.open.push(id);
+        if of_asset.open.len() <= MOST_OPEN {
+            return;
+        }
+        let revision = |id: &DispatchId| Some(self.orders.get(id)?.order.dispatch.revision);
+        let oldest = of_asset.open.iter().copied().min_by_key(revision);
+        if let Some(oldest) = oldest {
+            self.forget(oldest, asset);
+        }
+    }
+
+    fn forget(&mut self, id: DispatchId, asset: AssetId) {
+        self.orders.remove(&id);
+        if let Some(of_asset) = self.assets.get_mut(&asset) {
+            of_asset.open.retain(|open| *open != id);
+        }
+    }
+
+    /// This revision of an asset is taken.
+    pub(super) fn raise(&mut self, asset: AssetId, revision: u64) {
+        let highest = &mut self.assets.entry(asset).or_default().revision;
+        *highest = revision.max(*highest);
+    }
+
+    /// An order as it was told last, a site order with its shares; `None` when nothing of it is
+    /// open or known.
+    pub(super) fn whole(&self, id: DispatchId) -> Option<Dispatch> {
+        let order = || Some(self.orders.get(&id)?.order.dispatch.clone());
+        self.sites.get(&id).cloned().or_else(order)
+    }
+
+    /// Takes a cancel that the store did not: every open order that it means is held back or
+    /// released. Answers those for which it is new.
+    pub(super) fn cancel(&mut self, cancel: &Cancel) -> Vec<DispatchId> {
+        let ids = match self.sites.get(&cancel.id) {
+            Some(site) => site.children.iter().map(|share| share.id).collect(),
+            None => vec![cancel.id],
+        };
+        let mut new = Vec::new();
+        for id in ids {
+            let Some(open) = self.orders.get(&id) else {
+                continue;
+            };
+            if open.order.dispatch.cancel_requested_at.is_some() {
+                continue;
+            }
+            let mut order = open.order.clone();
+            let unstored = Unstored {
+                cancel: Cancel {
+                    id,
+                    ..cancel.clone()
+                },
+                root: cancel.id,
+                asset: order.dispatch.asset_id,
+                release: self.next_release(&order),
+            };
+            order.release = unstored.release.or(order.release);
+            self.unstored.insert(id, unstored);
+            self.note(&order);
+            new.push(id);
+        }
+        if let Some(site) = self.sites.get_mut(&cancel.id)
+            && site.cancel_requested_at.is_none()
+        {
+            site.cancel_requested_at = Some(cancel.at);
+            site.cancelled_by.clone_from(&cancel.principal);
+        }
+        new
+    }
+
+    /// A revision for the release of what was sent, unless a newer order is in its way.
+    fn next_release(&mut self, order: &Order) -> Option<u64> {
+        let asset = order.dispatch.asset_id?;
+        let waits = order.dispatch.status == DispatchStatus::Pending;
+        if waits || order.release.is_some() || self.is_passed(order) {
+            return None;
+        }
+        let of_asset = self.assets.entry(asset).or_default();
+        of_asset.revision += 1;
+        of_asset.unstored = Some(of_asset.revision);
+        of_asset.unstored
+    }
+
+    fn is_passed(&self, order: &Order) -> bool {
+        let asset = order.dispatch.asset_id.and_then(|id| self.assets.get(&id));
+        let open = asset.into_iter().flat_map(|of_asset| &of_asset.open);
+        let mut others = open.filter_map(|id| self.orders.get(id));
+        others.any(|other| other.order.has_passed(order))
+    }
+
+    /// What the store does not know yet of a cancel.
+    pub(super) fn unstored(&self, id: DispatchId) -> Option<Unstored> {
+        self.unstored.get(&id).cloned()
+    }
+
+    /// The store has it now.
+    pub(super) fn stored(&mut self, id: DispatchId) {
+        self.unstored.remove(&id);
+    }
+
+    /// The highest revision of an asset that was used and that the store does not know of.
+    pub(super) fn unstored_revision(&self, asset: AssetId) -> Option<u64> {
+        self.assets.get(&asset)?.unstored
+    }
+
+    /// The store counts on from above this.
+    pub(super) fn stored_revision(&mut self, asset: AssetId, revision: u64) {
+        if let Some(of_asset) = self.assets.get_mut(&asset) {
+            of_asset.unstored = of_asset.unstored.filter(|used| *used > revision);
+        }
+    }
+
+    /// Whether an order must not be sent any more.
+    pub(super) fn is_cancelled(&self, id: DispatchId) -> bool {
+        let open = self.orders.get(&id);
+        let asked = |open: &Open| open.order.dispatch.cancel_requested_at.is_some();
+        self.unstored.contains_key(&id) || open.is_some_and(asked)
+    }
+
+    /// Releases of these assets that this session must be given, oldest first.
+    pub(super) fn due(&self, session: &Session, assets: &[AssetId]) -> Vec<Due> {
+        let of_assets = assets.iter().filter_map(|asset| self.assets.get(asset));
+        let open = of_assets.flat_map(|of_asset| &of_asset.open);
+        let due = open.filter_map(|id| self.due_of(session, self.orders.get(id)?));
+        let mut due: Vec<Due> = due.collect();
+        due.sort_by_key(|due| due.revision);
+        due
+    }
+
+    fn due_of(&self, session: &Session, open: &Open) -> Option<Due> {
+        let Open { order, written, .. } = open;
+        let carrier = order.carrier?;
+        // Only the agent that has it can end it, and only in the memory in which it has it.
+        let same_memory = carrier.agent == session.agent_id
+            && carrier.report_log == session.report_log
+            && carrier.epoch <= session.epoch;
+        let revision = order.release.filter(|given| *given > open.refused)?;
+        let tried = written.is_some_and(|(epoch, _)| epoch == session.epoch)
+            && (*written == Some((session.epoch, revision)) || open.times >= MOST_RELEASES);
+        (same_memory && !tried).then_some(Due {
+            id: order.dispatch.id,
+            asset: order.dispatch.asset_id?,
+            revision,
+        })
+    }
+
+    /// A release was written to the session of this epoch.
+    pub(super) fn written(&mut self, due: Due, epoch: u64) {
+        if let Some(open) = self.orders.get_mut(&due.id) {
+            let same = open.written.is_some_and(|(before, _)| before == epoch);
+            open.times = if same { open.times + 1 } else { 1 };
+            open.written = Some((epoch, due.revision));
+        }
+    }
+
+    /// The agent had a newer command before this release.
+    pub(super) fn refused(&mut self, id: DispatchId, revision: u64) {
+        if let Some(open) = self.orders.get_mut(&id) {
+            open.refused = open.refused.max(revision);
+        }
+    }
+
+    /// The cancels that have no release that could still do something, though nothing is in its
+    /// way: they are to be asked for again.
+    pub(super) fn without_release(&self, assets: &[AssetId]) -> Vec<Cancel> {
+        let of_assets = assets.iter().filter_map(|asset| self.assets.get(asset));
+        let open = of_assets.flat_map(|of_asset| &of_asset.open);
+        let open = open.filter_map(|id| self.orders.get(id));
+        let wanting = open.filter_map(|open| {
+            let order = &open.order;
+            let at = order.dispatch.cancel_requested_at?;
+            let usable = order.release.is_some_and(|given| given > open.refused);
+            let waits = order.dispatch.status == DispatchStatus::Pending;
+            if usable || waits || open.times >= MOST_RELEASES || self.is_passed(order) {
+                return None;
+            }
+            Some(Cancel {
+                id: order.dispatch.id,
+                at,
+                principal: order.dispatch.cancelled_by.clone(),
+                above: open.refused,
+            })
+        });
+        wanting.collect()
+    }
+}
+
+#[cfg(test)]
+impl Known {
+    /// Sizes of everything that could grow.
+    pub(super) fn sizes(&self) -> [usize; 4] {
+        let open = self.assets.values().map(|of_asset| of_asset.open.len());
+        [
+            self.orders.len(),
+            self.sites.len(),
+            open.sum(),
+            self.unstored.len(),
+        ]
+    }
+}
