@@ -101,3 +101,23 @@ async fn a_heartbeat_is_that_of_the_agent_that_serves_the_asset() {
     let history = get(&headend, &format!("{path}/history")).await.ok();
     assert_eq!(history["items"][0], heartbeat);
 }
+
+#[tokio::test]
+async fn heartbeats_of_two_devices_stay_apart_when_both_come_back() {
+    let (headend, _) = headend_with(MemoryStore::new()).await;
+    for (first, second) in [(BESS_1, BESS_2), (BESS_2, BESS_1)] {
+        let mut agents = Vec::new();
+        for id in [first, second] {
+            agents.push(Agent::connect(&headend, id, &[id]).await);
+        }
+        for agent in agents.iter_mut().rev() {
+            agent.heartbeat().await;
+        }
+        for (id, agent) in [first, second].into_iter().zip(&agents) {
+            let heartbeat = get(&headend, &format!("/heartbeat/{id}")).await.ok();
+            assert_eq!(heartbeat["asset_id"], id);
+            assert_eq!(heartbeat["agent_id"], id);
+            assert_eq!(heartbeat["epoch"], agent.registered.epoch);
+        }
+    }
+}
