@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use derms_proto::{Dispatch, DispatchId, DispatchStatus, NewDispatch};
+use bytes::Bytes;
+use derms_proto::{Dispatch, DispatchId, DispatchPreview, DispatchStatus, NewDispatch};
 use http::{HeaderValue, Method};
 use uuid::Uuid;
 
@@ -71,22 +72,7 @@ impl Client {
         order: &NewDispatch,
         options: DispatchOptions,
     ) -> Result<Dispatch, Error> {
-        // JSON knows no NaN: it would be written as `null`, and a lease of NaN seconds would
-        // become an order without an end.
-        let numbers = [
-            ("mw", Some(order.mw.mw())),
-            ("duration_s", order.duration_s),
-            ("ttl_s", order.ttl_s),
-        ];
-        for (name, value) in numbers {
-            if value.is_some_and(|value| !value.is_finite()) {
-                return Err(Error::invalid_request(format!(
-                    "`{name}` of the order is not a finite number; nothing was sent",
-                )));
-            }
-        }
-        let body = serde_json::to_vec(order)
-            .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))?;
+        let body = body_of(order)?;
         let chosen = options.idempotency_key.is_some();
         let key = options
             .idempotency_key
@@ -101,11 +87,29 @@ impl Client {
         self.call(&Call {
             method: Method::POST,
             target: Query::default().with("wait_s", wait_s).after("/dispatch"),
-            body: Some(body.into()),
+            body: Some(body),
             idempotency_key: Some(key),
             extra_time: options.wait.unwrap_or_default(),
             retry: true,
             repeatable: chosen,
+        })
+        .await
+    }
+
+    /// Tells what an order would do (`POST /dispatch/preview`): what each asset would be ordered,
+    /// whether that would be sent at once, which orders it would take the place of, and what would
+    /// be left. Nothing is stored or sent.
+    ///
+    /// # Errors
+    /// As for [`dispatch`](Self::dispatch).
+    pub async fn preview(&self, order: &NewDispatch) -> Result<DispatchPreview, Error> {
+        self.call(&Call {
+            method: Method::POST,
+            target: "/dispatch/preview".to_owned(),
+            body: Some(body_of(order)?),
+            retry: true,
+            repeatable: true,
+            ..Call::default()
         })
         .await
     }
@@ -198,4 +202,24 @@ impl Client {
         let cursor = query.take_cursor();
         PageRequest::new(self, "/dispatch/history", query.query(), cursor)
     }
+}
+
+fn body_of(order: &NewDispatch) -> Result<Bytes, Error> {
+    // JSON knows no NaN: it would be written as `null`, and a lease of NaN seconds would become an
+    // order without an end.
+    let numbers = [
+        ("mw", Some(order.mw.mw())),
+        ("duration_s", order.duration_s),
+        ("ttl_s", order.ttl_s),
+    ];
+    for (name, value) in numbers {
+        if value.is_some_and(|value| !value.is_finite()) {
+            return Err(Error::invalid_request(format!(
+                "`{name}` of the order is not a finite number; nothing was sent",
+            )));
+        }
+    }
+    serde_json::to_vec(order)
+        .map(Bytes::from)
+        .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Clock, Config};
 use crate::core::Core;
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, Present};
 use crate::error::BuildError;
 use crate::headend::Headend;
 use crate::ingest::Ingest;
@@ -116,14 +116,19 @@ impl HeadendBuilder {
             config.liveness_timeout,
             config.limits.max_assets as usize,
         ));
+        let latest = Arc::new(Latest::new(&fleet));
+        let heartbeats = Arc::new(RwLock::default());
         let (dispatcher, timers) = Dispatcher::new(
             Arc::clone(&fleet),
             Arc::clone(&self.store),
             Arc::clone(&registry),
+            Present {
+                latest: Arc::clone(&latest),
+                heartbeats: Arc::clone(&heartbeats),
+            },
             self.clock.clone(),
             Arc::clone(&config),
         );
-        let latest = Latest::new(&fleet);
         for telemetry in self.store.latest_telemetry().await? {
             latest.offer(&telemetry);
         }
@@ -151,7 +156,7 @@ impl HeadendBuilder {
             registry,
             dispatcher,
             ingest,
-            heartbeats: RwLock::default(),
+            heartbeats,
             streams: TaskTracker::new(),
             background,
             drain: CancellationToken::new(),

@@ -23,12 +23,12 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) latest: Latest,
+    pub(crate) latest: Arc<Latest>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,
     /// The newest heartbeat of each asset.
-    pub(crate) heartbeats: RwLock<HashMap<AssetId, Heartbeat>>,
+    pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.
     pub(crate) streams: TaskTracker,
     /// Writers and timers.

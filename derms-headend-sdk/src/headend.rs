@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::{Dispatch, DispatchId, Fleet, NewDispatch};
+use derms_proto::{Dispatch, DispatchId, DispatchPreview, Fleet, NewDispatch};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
@@ -85,6 +85,14 @@ impl Headend {
             .submit(new.clone(), principal.cloned(), None)
             .await
             .map(|s: Submitted| s.dispatch)
+    }
+
+    /// Tells what an order would do, as `POST /dispatch/preview` does. Nothing is stored or sent.
+    ///
+    /// # Errors
+    /// It would not be taken; see [`DispatchError`].
+    pub async fn preview(&self, new: &NewDispatch) -> Result<DispatchPreview, DispatchError> {
+        self.core.dispatcher.preview(new).await
     }
 
     /// Ends an order, as `DELETE /dispatch/{id}` does; answers it as it stands, `None` if it is not

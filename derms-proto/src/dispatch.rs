@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, DispatchId, Power, SiteId, Timestamp};
+use crate::{AssetId, DispatchId, Power, SPLIT_VERSION, SiteId, SplitPolicy, Timestamp};
 
 /// How long a dispatch waits for its agent unless told otherwise: 300 s.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
@@ -39,6 +39,10 @@ pub struct NewDispatch {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<f64>,
+    /// By what an order for a site is shared; not for an order for one asset. Default `capacity`.
+    #[cfg_attr(feature = "schema", schema(inline))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_policy: Option<SplitPolicy>,
 }
 
 impl NewDispatch {
@@ -66,6 +70,13 @@ impl NewDispatch {
     #[must_use]
     pub fn lasting(mut self, lease: Duration) -> Self {
         self.duration_s = Some(lease.as_secs_f64());
+        self
+    }
+
+    /// Shared by another policy than [`SplitPolicy::Capacity`]; for an order for a site.
+    #[must_use]
+    pub fn split_by(mut self, policy: SplitPolicy) -> Self {
+        self.split_policy = Some(policy);
         self
     }
 
@@ -337,8 +348,68 @@ pub struct Dispatch {
 pub struct SplitSummary {
     /// What no asset had room for, MW, + = export; 0 if everything was placed.
     pub residual_mw: Power,
-    /// Assets of the site that were offline and got no share.
+    /// Controllable assets of the site that got no share: those that were offline or unavailable.
     pub left_out: Vec<AssetId>,
+    /// By what it was shared.
+    #[serde(default)]
+    pub policy: SplitPolicy,
+    /// The version of the algorithm.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// Every asset of the site that got no share, with the reason.
+    #[serde(default)]
+    pub excluded: Vec<LeftOut>,
+}
+
+/// What was stored before there were versions was split by the first.
+const fn first_version() -> u32 {
+    1
+}
+
+impl SplitSummary {
+    /// A split by the present version of the algorithm.
+    #[must_use]
+    pub fn new(policy: SplitPolicy, residual_mw: Power, excluded: Vec<LeftOut>) -> Self {
+        let controllable = excluded
+            .iter()
+            .filter(|left_out| left_out.reason != LeftOutReason::Meter);
+        Self {
+            residual_mw,
+            left_out: controllable.map(|left_out| left_out.asset_id).collect(),
+            policy,
+            version: SPLIT_VERSION,
+            excluded,
+        }
+    }
+}
+
+/// An asset that got no share of its site's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct LeftOut {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: LeftOutReason,
+}
+
+/// Why an asset got no share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LeftOutReason {
+    /// No agent serves it now.
+    Offline,
+    /// Its agent says that it can't be controlled now.
+    Unavailable,
+    /// It is a meter: measured, never controlled.
+    Meter,
+    /// Sent by a newer headend than this type knows.
+    #[serde(other)]
+    Unknown,
 }
 
 #[cfg(test)]
@@ -421,5 +492,13 @@ mod tests {
         let body = r#"{"asset_id":"7ba7b810-9dad-11d1-80b4-00c04fd430c8","mw":5,"duration":9}"#;
         let error = serde_json::from_str::<NewDispatch>(body).unwrap_err();
         assert!(error.to_string().contains("unknown field `duration`"));
+    }
+
+    #[test]
+    fn a_split_that_was_stored_before_there_were_policies_is_read() {
+        let json = r#"{"residual_mw":0.5,"left_out":["7ba7b810-9dad-11d1-80b4-00c04fd430c8"]}"#;
+        let split: SplitSummary = serde_json::from_str(json).unwrap();
+        assert_eq!((split.policy, split.version), (SplitPolicy::Capacity, 1));
+        assert_eq!((split.left_out.len(), split.excluded.len()), (1, 0));
     }
 }

@@ -52,6 +52,7 @@ mod fleet;
 mod fleet_file;
 mod id;
 mod page;
+mod preview;
 mod problem;
 mod quantity;
 mod split;
@@ -64,15 +65,16 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode,
-    SplitSummary, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, LeftOut, LeftOutReason, MAX_DURATION,
+    NewDispatch, ReasonCode, SplitSummary, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId};
 pub use page::{Cursor, Page};
+pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
-pub use split::{Member, Split, split};
+pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
 pub use telemetry::{
     Aggregate, Detail, DeviceStatus, Measurements, Quality, Telemetry, TelemetryBucket,
     TelemetryHistoryItem, TelemetrySnapshot,

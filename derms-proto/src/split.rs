@@ -1,18 +1,97 @@
 //! The site split: one order over many assets.
 
-use crate::{AssetId, Power};
+use serde::{Deserialize, Serialize};
+
+use crate::{Asset, AssetId, Power};
+
+/// The version of the algorithm, told in [`SplitSummary::version`](crate::SplitSummary): the same
+/// version, policy and members give the same shares.
+pub const SPLIT_VERSION: u32 = 1;
+
+/// By what an order for a site is shared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SplitPolicy {
+    /// In proportion to the energy capacity; equal shares when none has one.
+    #[default]
+    Capacity,
+    /// In proportion to the room between the present power and the limit in the direction of the
+    /// order; as `capacity` when nobody has room.
+    Headroom,
+    /// In proportion to the energy that is there to discharge, or that there is room to charge. An
+    /// asset without a fresh state of charge takes what `capacity` would give it; one that is known
+    /// to be empty (to charge: full) takes nothing.
+    Soc,
+    /// Equal shares.
+    Equal,
+    /// Sent by a newer peer than this type knows; refused in an order.
+    #[serde(other)]
+    Unknown,
+}
 
 /// An asset that takes part in a split.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Member {
     /// The asset.
     pub asset_id: AssetId,
-    /// Its weight.
+    /// Energy capacity, MWh; at least 0.
     pub capacity_mwhr: f64,
     /// Lowest share, MW.
     pub min_mw: Power,
     /// Highest share, MW.
     pub max_mw: Power,
+    /// Where it stands now, MW, + = export.
+    pub present_mw: Power,
+    /// Its state of charge, percent; `None`: not known, or too old.
+    pub soc_pct: Option<f64>,
+    /// Lowest state of charge, percent.
+    pub min_soc_pct: f64,
+    /// Highest state of charge, percent.
+    pub max_soc_pct: f64,
+}
+
+impl Member {
+    /// An asset of which nothing was measured: at its default, its state of charge not known.
+    #[must_use]
+    pub fn new(asset: &Asset) -> Self {
+        Self {
+            asset_id: asset.id,
+            capacity_mwhr: asset.capacity_mwhr,
+            min_mw: asset.min_mw,
+            max_mw: asset.max_mw,
+            present_mw: asset.default_mw,
+            soc_pct: None,
+            min_soc_pct: asset.min_soc_pct,
+            max_soc_pct: asset.max_soc_pct,
+        }
+    }
+
+    /// What it has to discharge (`order` above 0) or room to charge, MWh; `None`: not known.
+    fn energy(&self, order: f64) -> Option<f64> {
+        let soc = self.soc_pct.filter(|soc| soc.is_finite())?;
+        let percent = if order > 0.0 {
+            soc - self.min_soc_pct
+        } else {
+            self.max_soc_pct - soc
+        };
+        let known = self.capacity_mwhr > 0.0;
+        known.then(|| percent.max(0.0) * self.capacity_mwhr / 100.0)
+    }
+
+    fn room(&self, order: f64) -> f64 {
+        let limit = if order > 0.0 {
+            self.max_mw - self.present_mw
+        } else {
+            self.present_mw - self.min_mw
+        };
+        limit.mw().max(0.0)
+    }
+
+    fn clamp(&self, mw: f64) -> f64 {
+        Power::from_mw(mw).clamp(self.min_mw, self.max_mw).mw()
+    }
 }
 
 /// The result of a split.
@@ -27,33 +106,94 @@ pub struct Split {
 /// Remainders below this are rounding, not residual (MW).
 const EPSILON_MW: f64 = 1e-9;
 
-/// Splits `order` over `members`, which are those assets of the site that are online.
+/// Splits `order` over `members`, which are those assets of the site that take part.
 ///
-/// Shares are in proportion to capacity (all zero: equal shares), each clamped to its limits;
-/// what is left goes to those with headroom in its direction, in proportion to that headroom,
-/// until nothing or no headroom is left. The result does not depend on the order of `members`,
-/// and the shares plus the residual equal the order within 1e-9 MW.
+/// Shares are as the policy says, each clamped to its limits; what is left goes to those with
+/// headroom in its direction, in proportion to that headroom, until nothing or no headroom is left.
+/// The result does not depend on the order of `members`, and the shares plus the residual equal the
+/// order within 1e-9 MW.
 #[must_use]
-pub fn split(order: Power, members: &[Member]) -> Split {
+pub fn split(order: Power, policy: SplitPolicy, members: &[Member]) -> Split {
+    let order = order.mw();
     let mut members: Vec<Member> = members.to_vec();
     members.sort_by_key(|member| member.asset_id);
-    let capacity: f64 = members.iter().map(|m| m.capacity_mwhr).sum();
-    let mut shares: Vec<f64> = members
-        .iter()
-        .map(|member| {
-            // Multiplied first: 12 MW over 120 of 200 MWh are 7.2 and not 7.199999999999999.
-            clamp(
-                member,
-                if capacity > 0.0 {
-                    order.mw() * member.capacity_mwhr / capacity
-                } else {
-                    order.mw() / members.len() as f64
-                },
-            )
-        })
-        .collect();
+    let wanted = match policy {
+        SplitPolicy::Capacity | SplitPolicy::Unknown => by_capacity(order, &members),
+        SplitPolicy::Headroom => by_headroom(order, &members),
+        SplitPolicy::Soc => by_energy(order, &members),
+        SplitPolicy::Equal => by_weight(order, &vec![1.0; members.len()]),
+    };
+    if policy == SplitPolicy::Soc {
+        for member in &mut members {
+            spare_the_empty(member, order);
+        }
+    }
+    fill(order, &members, wanted)
+}
 
-    let mut left = order.mw() - shares.iter().sum::<f64>();
+fn by_weight(order: f64, weights: &[f64]) -> Vec<f64> {
+    let total: f64 = weights.iter().sum();
+    // Multiplied first: 12 MW over 120 of 200 MWh are 7.2 and not 7.199999999999999.
+    weights
+        .iter()
+        .map(|weight| order * weight / total)
+        .collect()
+}
+
+fn by_capacity(order: f64, members: &[Member]) -> Vec<f64> {
+    let mut weights: Vec<f64> = members.iter().map(|m| m.capacity_mwhr).collect();
+    if weights.iter().sum::<f64>() <= 0.0 {
+        weights.fill(1.0);
+    }
+    by_weight(order, &weights)
+}
+
+fn by_headroom(order: f64, members: &[Member]) -> Vec<f64> {
+    let rooms: Vec<f64> = members.iter().map(|member| member.room(order)).collect();
+    if rooms.iter().sum::<f64>() <= EPSILON_MW {
+        return by_capacity(order, members);
+    }
+    by_weight(order, &rooms)
+}
+
+fn by_energy(order: f64, members: &[Member]) -> Vec<f64> {
+    let mut wanted = by_capacity(order, members);
+    let energies: Vec<_> = members.iter().map(|member| member.energy(order)).collect();
+    let total: f64 = energies.iter().flatten().sum();
+    let known = wanted.iter().zip(&energies);
+    let rest: f64 = known
+        .filter_map(|(share, energy)| energy.map(|_| share))
+        .sum();
+    for (share, energy) in wanted.iter_mut().zip(energies) {
+        if let Some(energy) = energy {
+            *share = if total > 0.0 {
+                rest * energy / total
+            } else {
+                0.0
+            };
+        }
+    }
+    wanted
+}
+
+/// Nothing that is left over goes to what has no energy, or no room for any.
+fn spare_the_empty(member: &mut Member, order: f64) {
+    if member.energy(order) != Some(0.0) {
+        return;
+    }
+    let idle = Power::from_mw(member.clamp(0.0));
+    if order > 0.0 {
+        member.max_mw = idle;
+    } else {
+        member.min_mw = idle;
+    }
+}
+
+/// Clamps what each is wanted to take, and gives what is left to those with headroom.
+fn fill(order: f64, members: &[Member], wanted: Vec<f64>) -> Split {
+    let clamped = members.iter().zip(wanted);
+    let mut shares: Vec<f64> = clamped.map(|(member, mw)| member.clamp(mw)).collect();
+    let mut left = order - shares.iter().sum::<f64>();
     // Proportional filling takes all that fits in one round; further rounds only mend rounding.
     for _ in 0..=members.len() {
         if left.abs() <= EPSILON_MW {
@@ -76,10 +216,10 @@ pub fn split(order: Power, members: &[Member]) -> Split {
             break;
         }
         let part = (left.abs() / total).min(1.0);
-        for ((share, room), member) in shares.iter_mut().zip(&headroom).zip(&members) {
-            *share = clamp(member, *share + room * part * left.signum());
+        for ((share, room), member) in shares.iter_mut().zip(&headroom).zip(members) {
+            *share = member.clamp(*share + room * part * left.signum());
         }
-        left = order.mw() - shares.iter().sum::<f64>();
+        left = order - shares.iter().sum::<f64>();
     }
 
     Split {
@@ -92,131 +232,6 @@ pub fn split(order: Power, members: &[Member]) -> Split {
     }
 }
 
-fn clamp(member: &Member, mw: f64) -> f64 {
-    Power::from_mw(mw).clamp(member.min_mw, member.max_mw).mw()
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn member(id: u128, capacity: f64, min: f64, max: f64) -> Member {
-        Member {
-            asset_id: AssetId::new(Uuid::from_u128(id)),
-            capacity_mwhr: capacity,
-            min_mw: Power::from_mw(min),
-            max_mw: Power::from_mw(max),
-        }
-    }
-
-    fn shares(split: &Split) -> Vec<f64> {
-        split.shares.iter().map(|(_, power)| power.mw()).collect()
-    }
-
-    #[test]
-    fn twelve_megawatts_over_120_40_40_are_7_2_2_4_2_4() {
-        let members = [
-            member(1, 120.0, -60.0, 60.0),
-            member(2, 40.0, -20.0, 20.0),
-            member(3, 40.0, -20.0, 20.0),
-        ];
-        let split = split(Power::from_mw(12.0), &members);
-        assert_eq!(shares(&split), [7.2, 2.4, 2.4]);
-        assert_eq!(split.residual, Power::ZERO);
-    }
-
-    #[test]
-    fn what_a_clamped_member_cannot_take_goes_to_the_others_headroom() {
-        let members = [member(1, 100.0, 0.0, 2.0), member(2, 100.0, 0.0, 10.0)];
-        let split = split(Power::from_mw(8.0), &members);
-        assert_eq!(shares(&split), [2.0, 6.0]);
-        assert_eq!(split.residual, Power::ZERO);
-    }
-
-    #[test]
-    fn members_without_capacity_share_equally() {
-        let members = [member(1, 0.0, 0.0, 5.0), member(2, 0.0, 0.0, 5.0)];
-        assert_eq!(shares(&split(Power::from_mw(4.0), &members)), [2.0, 2.0]);
-    }
-
-    #[test]
-    fn what_nobody_has_room_for_is_the_residual() {
-        let members = [member(1, 1.0, -3.0, 3.0), member(2, 1.0, -3.0, 3.0)];
-        let split = split(Power::from_mw(-10.0), &members);
-        assert_eq!(shares(&split), [-3.0, -3.0]);
-        assert!((split.residual.mw() + 4.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_split_over_nobody_is_all_residual() {
-        let split = split(Power::from_mw(3.0), &[]);
-        assert!(split.shares.is_empty());
-        assert_eq!(split.residual, Power::from_mw(3.0));
-    }
-
-    fn members() -> impl Strategy<Value = Vec<Member>> {
-        prop::collection::vec((0.0..200.0_f64, -50.0..50.0_f64, 0.0..80.0_f64), 1..12).prop_map(
-            |parts| {
-                parts
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, (capacity, min, width))| {
-                        member(i as u128, capacity, min, min + width)
-                    })
-                    .collect()
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn shares_and_residual_add_up_to_the_order(
-            members in members(), order in -500.0..500.0_f64,
-        ) {
-            let split = split(Power::from_mw(order), &members);
-            let sum: f64 = shares(&split).iter().sum::<f64>() + split.residual.mw();
-            prop_assert!((sum - order).abs() <= 2e-9, "{sum} is not {order}");
-        }
-
-        #[test]
-        fn no_share_is_outside_its_limits(members in members(), order in -500.0..500.0_f64) {
-            let split = split(Power::from_mw(order), &members);
-            for (member, (id, share)) in members.iter().zip(&split.shares) {
-                prop_assert_eq!(member.asset_id, *id);
-                prop_assert!(member.min_mw <= *share && *share <= member.max_mw);
-            }
-        }
-
-        #[test]
-        fn a_residual_means_that_every_member_is_at_its_limit(
-            members in members(), order in -500.0..500.0_f64,
-        ) {
-            let split = split(Power::from_mw(order), &members);
-            let residual = split.residual.mw();
-            for (member, (_, share)) in members.iter().zip(&split.shares) {
-                if residual > 0.0 {
-                    prop_assert!((member.max_mw - *share).mw() < 1e-6);
-                } else if residual < 0.0 {
-                    prop_assert!((*share - member.min_mw).mw() < 1e-6);
-                }
-            }
-        }
-
-        #[test]
-        fn the_order_of_the_members_does_not_matter(
-            members in members(), order in -500.0..500.0_f64, turn in 0_usize..12,
-        ) {
-            let mut turned = members.clone();
-            let by = turn % turned.len();
-            turned.rotate_left(by);
-            turned.reverse();
-            prop_assert_eq!(
-                split(Power::from_mw(order), &members),
-                split(Power::from_mw(order), &turned)
-            );
-        }
-    }
-}
+#[path = "split_tests.rs"]
+mod tests;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use derms_client::proto::{DispatchStatus, NewDispatch, Power, ProblemCode};
+use derms_client::proto::{DispatchStatus, NewDispatch, Power, ProblemCode, SplitPolicy};
 use derms_client::{DispatchOptions, Error};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use crate::fake::{ASSET, Answer, DISPATCH, Fake, dispatch, ok, problem, reply};
+use crate::fake::{ASSET, Answer, DISPATCH, Fake, SITE, dispatch, ok, problem, reply};
 
 fn order() -> NewDispatch {
     NewDispatch::asset(ASSET.parse().expect("an id"), Power::from_mw(5.0))
@@ -79,6 +79,36 @@ async fn a_cancel_is_a_delete_that_is_repeated_and_may_wait() {
         calls,
         [&plain, &plain, &waiting, &plain].map(|uri| ("DELETE", uri.clone()))
     );
+}
+
+#[tokio::test]
+async fn a_preview_is_a_post_without_a_key_and_tells_the_shares() {
+    let preview = json!({
+        "asset_id": null, "site_id": SITE, "mw": 5.0, "duration_s": null, "ttl_s": 300.0,
+        "split": {"residual_mw": 1.0, "left_out": [], "policy": "soc", "version": 1,
+            "excluded": [{"asset_id": ASSET, "name": "M", "reason": "meter"}]},
+        "assets": [{"asset_id": ASSET, "mw": 4.0, "online": true,
+            "supersedes": [{"id": DISPATCH, "mw": 1.0, "status": "active"}]}],
+    });
+    let fake = Fake::new([Answer::Broken, ok(&preview)]);
+    let site = SITE.parse().unwrap();
+    let order = NewDispatch::site(site, Power::from_mw(5.0)).split_by(SplitPolicy::Soc);
+    let told = fake.client().preview(&order).await.unwrap();
+    assert_eq!(serde_json::to_value(&told).unwrap(), preview);
+    let seen = fake.seen();
+    assert_eq!(
+        (seen.len(), &*seen[1].uri.to_string()),
+        (2, "/dispatch/preview")
+    );
+    assert_eq!(seen[1].header("idempotency-key"), None);
+    let body: Value = serde_json::from_slice(&seen[1].body).unwrap();
+    assert_eq!(
+        body,
+        json!({"site_id": SITE, "mw": 5.0, "split_policy": "soc"})
+    );
+    let order = NewDispatch::site(site, Power::from_mw(f64::NAN));
+    let error = fake.client().preview(&order).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidRequest { .. }));
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ struct SubmitHeaders {
 /// Order a power
 ///
 /// The answer is `sent` or, for an asset that is offline, `pending`; with `wait_s` usually `active`
-/// or how it ended. A site order is split over the site's assets that are online.
+/// or how it ended. A site order is split over the site's assets that are online and available.
 #[utoipa::path(post, path = "/dispatch", operation_id = "submit_dispatch", tag = "dispatch",
     params(SubmitParams, SubmitHeaders),
     request_body = NewDispatch,

@@ -10,6 +10,7 @@ mod extract;
 mod health;
 mod heartbeat;
 mod listing;
+mod preview;
 mod problem;
 mod telemetry;
 
@@ -43,6 +44,7 @@ fn routes() -> OpenApiRouter<Arc<Core>> {
         .routes(routes!(telemetry::get))
         .routes(routes!(telemetry::history))
         .routes(routes!(dispatch::submit))
+        .routes(routes!(preview::preview))
         .routes(routes!(dispatch::history))
         .routes(routes!(dispatch::get, cancel::cancel))
         .routes(routes!(heartbeat::get))

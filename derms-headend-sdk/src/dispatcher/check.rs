@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use derms_proto::{
-    Asset, AssetId, AssetKind, DEFAULT_TTL, Dispatch, DispatchId, DispatchStatus, MAX_DURATION,
-    Member, NewDispatch, Power, ProblemLimits, SiteId, SplitSummary, Timestamp, split,
+    AssetId, DEFAULT_TTL, Dispatch, DispatchId, DispatchStatus, MAX_DURATION, NewDispatch, Power,
+    ProblemLimits, SiteId, SplitPolicy, Timestamp,
 };
 
 use super::Dispatcher;
@@ -32,9 +32,10 @@ pub enum DispatchError {
         /// What is allowed.
         limits: ProblemLimits,
     },
-    /// No asset of the site is online.
+    /// No asset of the site is online and available.
     #[error(
-        "no controllable asset of site {0} is online; order its assets one by one to let the orders wait"
+        "no controllable asset of site {0} is online and available; order its assets one by one to \
+         let the orders wait"
     )]
     SiteOffline(SiteId),
     /// The same key came with another order before.
@@ -86,7 +87,13 @@ impl Dispatcher {
             let site_id = new
                 .site_id
                 .ok_or_else(|| invalid("name an asset_id or a site_id"))?;
-            let (shares, summary) = self.split(site_id, new.mw, now)?;
+            let policy = new.split_policy.unwrap_or_default();
+            if policy == SplitPolicy::Unknown {
+                return Err(invalid(
+                    "split_policy must be capacity, headroom, soc or equal",
+                ));
+            }
+            let (shares, summary) = self.share(site_id, new.mw, policy, now)?;
             let mut parent = order(None, site_id, new.mw);
             parent.split = Some(summary);
             parent.children = shares
@@ -99,6 +106,11 @@ impl Dispatcher {
             return Ok(parent);
         };
 
+        if new.split_policy.is_some() {
+            return Err(invalid(
+                "split_policy is for an order for a site; leave it or asset_id out",
+            ));
+        }
         let asset = self
             .fleet
             .asset(asset_id)
@@ -120,41 +132,6 @@ impl Dispatcher {
             });
         }
         Ok(order(Some(asset_id), asset.site_id, new.mw))
-    }
-
-    fn split(
-        &self,
-        site_id: SiteId,
-        mw: Power,
-        now: Timestamp,
-    ) -> Result<(Vec<(AssetId, Power)>, SplitSummary), DispatchError> {
-        if self.fleet.site(site_id).is_none() {
-            return Err(DispatchError::UnknownSite(site_id));
-        }
-        let controllable = |asset: &&Asset| asset.kind != AssetKind::Meter;
-        let (online, offline): (Vec<&Asset>, Vec<&Asset>) = self
-            .fleet
-            .assets_of(site_id)
-            .filter(controllable)
-            .partition(|asset| self.registry.serving(asset.id, now).is_some());
-        if online.is_empty() {
-            return Err(DispatchError::SiteOffline(site_id));
-        }
-        let members: Vec<Member> = online
-            .iter()
-            .map(|asset| Member {
-                asset_id: asset.id,
-                capacity_mwhr: asset.capacity_mwhr,
-                min_mw: asset.min_mw,
-                max_mw: asset.max_mw,
-            })
-            .collect();
-        let split = split(mw, &members);
-        let summary = SplitSummary {
-            residual_mw: split.residual,
-            left_out: offline.iter().map(|asset| asset.id).collect(),
-        };
-        Ok((split.shares, summary))
     }
 }
 

@@ -5,6 +5,8 @@ mod check;
 mod delivery;
 mod follow;
 mod known;
+mod preview;
+mod share;
 mod timers;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
+pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
@@ -40,6 +43,7 @@ pub(crate) struct Dispatcher {
     fleet: Arc<Fleet>,
     store: Arc<dyn Store>,
     registry: Arc<Registry>,
+    present: Present,
     clock: Clock,
     config: Arc<Config>,
     changes: broadcast::Sender<Arc<Dispatch>>,
@@ -64,6 +68,7 @@ impl Dispatcher {
         fleet: Arc<Fleet>,
         store: Arc<dyn Store>,
         registry: Arc<Registry>,
+        present: Present,
         clock: Clock,
         config: Arc<Config>,
     ) -> (Arc<Self>, timers::Queue) {
@@ -72,6 +77,7 @@ impl Dispatcher {
             fleet,
             store,
             registry,
+            present,
             clock,
             config,
             changes: broadcast::Sender::new(CHANGES),

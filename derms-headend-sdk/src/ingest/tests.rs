@@ -28,9 +28,13 @@ impl Setup {
         let config = Arc::new(Config::default());
         let registry = Registry::new(Arc::clone(&fleet), Duration::from_secs(45), 1);
         let (dispatcher, _) = Dispatcher::new(
-            fleet,
+            Arc::clone(&fleet),
             Arc::clone(&shared),
             Arc::new(registry),
+            crate::dispatcher::Present {
+                latest: Arc::new(crate::latest::Latest::new(&fleet)),
+                heartbeats: Arc::default(),
+            },
             Clock::default(),
             config,
         );

@@ -187,7 +187,8 @@ async fn a_site_order_is_split_over_those_online_and_says_how() {
     assert!(parent["asset_id"].is_null());
     assert_eq!(
         parent["split"],
-        serde_json::json!({"residual_mw": 0.0, "left_out": []})
+        serde_json::json!({"residual_mw": 0.0, "left_out": [], "policy": "capacity", "version": 1,
+            "excluded": []})
     );
     let children = parent["children"].as_array().unwrap();
     let shares: Vec<f64> = children.iter().map(|c| c["mw"].as_f64().unwrap()).collect();
@@ -215,6 +216,45 @@ async fn a_site_order_is_split_over_those_online_and_says_how() {
     assert_eq!(parent["children"][0]["mw"], 60.0);
     assert_eq!(parent["children"][1]["mw"], 20.0);
     assert_eq!(parent["split"]["residual_mw"], 20.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_order_is_split_by_the_policy_that_it_names_and_can_be_previewed() {
+    let headend = headend().await;
+    let mut agent = Agent::connect(&headend, BESS_2, &[BESS_2]).await;
+    let body = format!(r#"{{"site_id":"{JERSEY}","mw":12,"split_policy":"equal"}}"#);
+    let preview = post(&headend, "/dispatch/preview", body.clone()).await.ok();
+    assert_eq!(
+        get(&headend, "/dispatch/history").await.ok()["items"],
+        serde_json::json!([])
+    );
+    let given = taken(&post(&headend, "/dispatch", body).await);
+    assert_eq!(preview["split"], given["split"]);
+    assert_eq!(given["split"]["policy"], "equal");
+    let left_out = serde_json::json!([
+        {"asset_id": BESS_1, "name": "BESS-1", "reason": "offline"}
+    ]);
+    assert_eq!(given["split"]["excluded"], left_out);
+    let share = serde_json::json!([
+        {"asset_id": BESS_2, "mw": 12.0, "online": true, "supersedes": []}
+    ]);
+    assert_eq!(preview["assets"], share);
+    assert_eq!(agent.order().await.power, Power::from_mw(12.0));
+    for (body, code) in [
+        (order_by(BESS_1, "equal"), Code::InvalidRequest),
+        (order_by(BESS_1, "moonlight"), Code::InvalidRequest),
+        (order(BESS_2, 99.0), Code::OutOfRange),
+        (order(NOBODY, 1.0), Code::UnknownAsset),
+        ("[]".to_owned(), Code::InvalidBody),
+    ] {
+        post(&headend, "/dispatch/preview", body)
+            .await
+            .problem(code);
+    }
+}
+
+fn order_by(asset: &str, policy: &str) -> String {
+    format!(r#"{{"asset_id":"{asset}","mw":1,"split_policy":"{policy}"}}"#)
 }
 
 async fn keyed(headend: &Headend, keys: &[&[u8]], caller: Option<&str>, mw: f64) -> Answer {

@@ -79,6 +79,7 @@ fn the_document_has_every_path_of_the_contract() {
         "get /telemetry/{id}",
         "get /telemetry/{id}/history",
         "post /dispatch",
+        "post /dispatch/preview",
     ];
     assert_eq!(calls, contract.map(str::to_owned).into());
 }

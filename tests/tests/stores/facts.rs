@@ -11,8 +11,8 @@ use derms_proto::link::{
 };
 use derms_proto::{
     AgentId, AssetId, Availability, ControlSource, Detail, DeviceStatus, Dispatch, DispatchId,
-    DispatchStatus, Heartbeat, InstanceId, LogId, Measurements, Power, Quality, SessionRecord,
-    SiteId, SplitSummary, Telemetry, Timestamp,
+    DispatchStatus, Heartbeat, InstanceId, LeftOut, LeftOutReason, LogId, Measurements, Power,
+    Quality, SessionRecord, SiteId, SplitPolicy, SplitSummary, Telemetry, Timestamp,
 };
 use uuid::Uuid;
 
@@ -158,10 +158,13 @@ pub(crate) fn order(asset: AssetId) -> NewOrder {
 
 pub(crate) fn site_order(assets: &[AssetId]) -> NewOrder {
     let mut parent = dispatch(None, SiteId::new(Uuid::new_v4()));
-    parent.split = Some(SplitSummary {
-        residual_mw: Power::from_mw(0.5),
-        left_out: vec![asset()],
-    });
+    let excluded = vec![LeftOut {
+        asset_id: asset(),
+        name: "BESS-4".to_owned(),
+        reason: LeftOutReason::Unavailable,
+    }];
+    let residual = Power::from_mw(0.5);
+    parent.split = Some(SplitSummary::new(SplitPolicy::Soc, residual, excluded));
     let mut assets = assets.to_vec();
     assets.sort();
     let children = assets.into_iter().map(|asset| Dispatch {

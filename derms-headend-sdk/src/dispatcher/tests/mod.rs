@@ -6,6 +6,8 @@ mod cancel;
 mod delivery;
 mod orders;
 mod outcome;
+mod preview;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ struct Bench {
     dispatcher: Arc<Dispatcher>,
     clock: Clock,
     config: Config,
+    present: Present,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -84,11 +87,16 @@ impl Bench {
 
     /// A headend that starts on this store.
     async fn on(store: FaultyStore, clock: Clock, config: Config) -> Self {
+        let present = Present {
+            latest: Arc::new(crate::latest::Latest::new(&fleet())),
+            heartbeats: Arc::default(),
+        };
         let registry = Arc::new(Registry::new(fleet(), config.liveness_timeout, 256));
         let (dispatcher, queue) = Dispatcher::new(
             fleet(),
             Arc::new(store.clone()),
             Arc::clone(&registry),
+            present.clone(),
             clock.clone(),
             Arc::new(config.clone()),
         );
@@ -101,6 +109,7 @@ impl Bench {
             dispatcher,
             clock,
             config,
+            present,
             tasks,
             stop,
         }

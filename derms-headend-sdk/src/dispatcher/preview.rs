@@ -1,0 +1,43 @@
+//! What an order would do, by the code that would do it.
+
+use derms_proto::{AssetId, DispatchPreview, NewDispatch, PreviewOrder, PreviewShare};
+
+use super::{DispatchError, Dispatcher, leaves};
+
+impl Dispatcher {
+    /// Checks and splits an order, and tells what giving it now would do. Nothing is stored or sent.
+    pub(crate) async fn preview(
+        &self,
+        new: &NewDispatch,
+    ) -> Result<DispatchPreview, DispatchError> {
+        let now = self.clock.now();
+        let dispatch = self.check(new, None, now)?;
+        let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
+        // Newest first.
+        let open = self.store.open_orders(Some(&assets)).await?;
+        let share = |asset_id: AssetId, mw| PreviewShare {
+            asset_id,
+            mw,
+            online: self.registry.serving(asset_id, now).is_some(),
+            supersedes: open
+                .iter()
+                .filter(|order| order.dispatch.asset_id == Some(asset_id))
+                .map(|order| PreviewOrder {
+                    id: order.dispatch.id,
+                    mw: order.dispatch.mw,
+                    status: order.dispatch.status,
+                })
+                .collect(),
+        };
+        let assets = leaves(&dispatch).filter_map(|leaf| Some(share(leaf.asset_id?, leaf.mw)));
+        Ok(DispatchPreview {
+            assets: assets.collect(),
+            asset_id: dispatch.asset_id,
+            site_id: dispatch.site_id,
+            mw: dispatch.mw,
+            duration_s: dispatch.duration_s,
+            ttl_s: dispatch.ttl_s,
+            split: dispatch.split.clone(),
+        })
+    }
+}
