@@ -292,6 +292,13 @@ impl Registry {
         current
     }
 
+    /// The session of this agent, if it still has this epoch.
+    pub(crate) fn session(&self, agent: AgentId, epoch: u64) -> Option<Arc<Session>> {
+        let tables = self.tables.read();
+        let session = tables.agents.get(&agent)?;
+        (session.epoch == epoch).then(|| Arc::clone(session))
+    }
+
     pub(crate) fn is_current(&self, session: &Session) -> bool {
         let tables = self.tables.read();
         tables

@@ -161,7 +161,12 @@ impl Dispatcher {
         let now = self.clock.now();
         let (mut lost, mut waiting, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
         // Newest first: an older one that the agent never had is then refused as stale, and told.
-        for order in self.store.open_orders(Some(assets)).await? {
+        let open = self.store.open_orders(Some(assets)).await?;
+        if let Some(register) = register {
+            let states: Vec<_> = register.assets.iter().flatten().cloned().collect();
+            self.plan_resync(session, &states, &open).await;
+        }
+        for order in open {
             let sent = order.dispatch.status == DispatchStatus::Sent;
             let cancelled = order.dispatch.cancel_requested_at.is_some();
             if cancelled {

@@ -92,6 +92,10 @@ impl Dispatcher {
                 self.advance(&[step]).await
             }
             Timer::Store(id) => self.store_late(id).await,
+            Timer::Agree(agent, epoch) => {
+                self.ask_again(agent, epoch);
+                Ok(())
+            }
             Timer::Unanswered(id, epoch) => {
                 let Some(dispatch) = self.store.dispatch(id).await? else {
                     return Ok(());

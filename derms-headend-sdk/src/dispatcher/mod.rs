@@ -6,6 +6,7 @@ mod delivery;
 mod follow;
 mod known;
 mod preview;
+mod resync;
 mod share;
 mod timers;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::DispatchId;
+use derms_proto::{AgentId, DispatchId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::StreamExt;
@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     Withdraw(DispatchId),
     /// A cancel was carried out while the store was away.
     Store(DispatchId),
+    /// A session of this epoch said something else than what is known here.
+    Agree(AgentId, u64),
     /// A session of this epoch has not answered an order.
     Unanswered(DispatchId, u64),
 }

@@ -24,6 +24,7 @@ async fn try_update(
     session: &Arc<Session>,
     update: &AssetUpdate,
 ) -> Result<(), StoreError> {
+    let read_at = core.clock.now();
     let honest = |state: &&AssetState| state.last_revision <= MAX_COUNTER;
     let states = update.upserted.iter().flatten().filter(honest);
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
@@ -50,12 +51,14 @@ async fn try_update(
                 tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
             }
         });
-    match granted {
-        Some(granted) if !granted.is_empty() => {
-            core.dispatcher.replay(session, &granted, None).await
-        }
-        _ => Ok(()),
+    let Some(granted) = granted else {
+        return Ok(());
+    };
+    if !granted.is_empty() {
+        core.dispatcher.replay(session, &granted, None).await?;
     }
+    let states: Vec<AssetState> = update.upserted.iter().flatten().cloned().collect();
+    core.dispatcher.compare(session, &states, read_at).await
 }
 
 /// Records the end of a session, for as long as it takes: what it carried is in doubt.

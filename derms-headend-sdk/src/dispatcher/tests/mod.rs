@@ -7,6 +7,7 @@ mod delivery;
 mod orders;
 mod outcome;
 mod preview;
+mod resync;
 mod share;
 
 use std::sync::Arc;
