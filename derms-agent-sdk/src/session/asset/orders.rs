@@ -82,8 +82,16 @@ impl AssetMachine {
     /// A release of this session's epoch: refused for nothing but its revision.
     pub(in crate::session) fn release_ordered(&mut self, order: ReleaseOrder, ctx: &mut Ctx<'_>) {
         if order.revision <= self.last_revision {
-            let report = Self::release_report(&order, SetpointPhase::Superseded);
-            self.repeat(order.revision, report, ctx);
+            if self.unschedule(&order, ctx) {
+                return;
+            }
+            let held = self.in_force.as_ref();
+            if held.is_some_and(|held| held.order.dispatch_id == order.dispatch_id) {
+                self.release_late(&order, ctx);
+            } else {
+                let report = Self::release_report(&order, SetpointPhase::Superseded);
+                self.repeat(order.revision, report, ctx);
+            }
             return;
         }
         self.last_revision = order.revision;
@@ -99,6 +107,19 @@ impl AssetMachine {
             writing: ctx.ledger.await_next(),
             unstarted,
         });
+    }
+
+    /// A newer order was accepted before this release came, and has not started: what the release
+    /// names is in force, and that alone ends. It is written down before it is said.
+    fn release_late(&mut self, release: &ReleaseOrder, ctx: &mut Ctx<'_>) {
+        let Some(held) = self.in_force.take() else {
+            return;
+        };
+        self.resuming = false;
+        let mut report = Self::report_of(&held.order, SetpointPhase::Released);
+        report.reason = Some(ReasonCode::CancelledByOperator);
+        self.end_with(report, Some(release.revision), ctx);
+        self.rest_at_default();
     }
 
     /// What was to be written down is, or could not be.
@@ -170,7 +191,7 @@ impl AssetMachine {
             ending.report.reason = Some(ReasonCode::CancelledByOperator);
             ending.release = Some(release.revision);
         } else {
-            let known = answered.or_else(|| self.outcome_of(&release));
+            let known = answered.or_else(|| self.outcome_of(release.dispatch_id));
             match known {
                 Some(report) => {
                     self.remember(release.revision, report.clone());
@@ -289,6 +310,9 @@ impl AssetMachine {
             .find(|(of, report)| *of == revision && report.dispatch_id == stale.dispatch_id)
         {
             report.clone()
+        } else if let Some(report) = self.outcome_of(stale.dispatch_id) {
+            // A release of what had ended before it came.
+            report
         } else {
             let reason = Some(ReasonCode::StaleRevision);
             let report = SetpointReport { reason, ..stale };
@@ -392,9 +416,9 @@ impl AssetMachine {
         self.outcomes.push_back((revision, report));
     }
 
-    fn outcome_of(&self, release: &ReleaseOrder) -> Option<SetpointReport> {
+    fn outcome_of(&self, dispatch_id: DispatchId) -> Option<SetpointReport> {
         let mut outcomes = self.outcomes.iter().rev();
-        let known = outcomes.find(|(_, report)| report.dispatch_id == release.dispatch_id);
+        let known = outcomes.find(|(_, report)| report.dispatch_id == dispatch_id);
         known.map(|(_, report)| report.clone())
     }
 

@@ -26,10 +26,15 @@ impl AssetMachine {
 
     /// What is to be written down, if anything is.
     pub(in crate::session) fn take_change(&mut self) -> Option<Record> {
+        // Until the release behind it is carried out, an order that waited still has its fate to be
+        // told, over a crash, too.
+        let found_waiting = || self.releasing.as_ref()?.unstarted.as_ref();
+        let next = self.next.as_ref().map(|next| &next.order);
+        let next = next.or_else(found_waiting).cloned();
         std::mem::take(&mut self.changed).then(|| Record {
             asset_id: self.id(),
             revision: self.last_revision,
-            next: self.next.as_ref().map(|next| next.order.clone()),
+            next,
             in_force: self.in_force.clone(),
             releasing: self.releasing.as_ref().map(|r| r.order.clone()),
             ending: self

@@ -105,17 +105,21 @@ impl AssetMachine {
         self.schedule_due
     }
 
-    /// Whether this very order is kept for its time.
+    /// Whether this very order is kept for its time, or its time has just come.
     pub(super) fn is_scheduled(&self, dispatch_id: DispatchId) -> bool {
-        self.scheduled
-            .iter()
-            .any(|order| order.dispatch_id == dispatch_id)
+        let begun = self.next.as_ref().filter(|next| next.received);
+        let begun = begun.map(|next| &next.order);
+        let mut kept = self.scheduled.iter().chain(begun);
+        kept.any(|order| order.dispatch_id == dispatch_id)
     }
 
     /// Takes a released order off the schedule. Nothing else ends by that.
     pub(super) fn unschedule(&mut self, release: &ReleaseOrder, ctx: &mut Ctx<'_>) -> bool {
         let is_it = |order: &mut SetpointOrder| order.dispatch_id == release.dispatch_id;
-        let gone: Vec<SetpointOrder> = self.scheduled.extract_if(.., is_it).collect();
+        let mut gone: Vec<SetpointOrder> = self.scheduled.extract_if(.., is_it).collect();
+        let begun =
+            |next: &mut Next| next.received && next.order.dispatch_id == release.dispatch_id;
+        gone.extend(self.next.take_if(begun).map(|next| next.order));
         for order in &gone {
             let mut report = Self::report_of(order, SetpointPhase::Released);
             report.reason = Some(ReasonCode::CancelledByOperator);

@@ -209,6 +209,52 @@ fn a_full_report_log_refuses_new_orders_but_no_release_and_loses_nothing() {
 }
 
 #[test]
+fn a_release_that_a_newer_order_has_overtaken_still_ends_what_is_in_force_and_nothing_else() {
+    let mut bench = Bench::active();
+    let (old, new) = (bench.order(1, 5.0), bench.order(3, 7.0));
+    bench.setpoint(old);
+    bench.ack_reports();
+    bench.steps();
+    bench.told();
+    bench.obliging = false;
+    bench.setpoint(new);
+    bench.release(2, 1);
+    let default = Command::Default(Power::from_mw(1.0));
+    assert_eq!(bench.answer(Ok(Applied::default())), default);
+    bench.store(true);
+    bench.obliging = true;
+    bench.pass(1.0);
+    let steps = bench.steps();
+    assert!(steps.contains(&(1, Released, CANCELLED)), "{steps:?}");
+    assert!(steps.contains(&(3, Received, None)), "{steps:?}");
+    assert!(
+        !steps.iter().any(|(_, phase, _)| *phase == Superseded),
+        "{steps:?}"
+    );
+    // Said once more, it is answered as before, and the newer order stays.
+    bench.ack_reports();
+    bench.release(2, 1);
+    assert_eq!(bench.steps(), [(1, Released, CANCELLED)]);
+}
+
+#[test]
+fn a_release_that_a_newer_order_has_overtaken_is_answered_with_how_its_order_ended() {
+    let mut bench = Bench::active();
+    let mut late = bench.order(1, 5.0);
+    late.start_deadline = Timestamp::UNIX_EPOCH;
+    let new = bench.order(3, 7.0);
+    bench.setpoint(late);
+    bench.setpoint(new);
+    bench.ack_reports();
+    bench.steps();
+    bench.release(2, 1);
+    assert_eq!(
+        bench.steps(),
+        [(1, SetpointPhase::Expired, Some(ReasonCode::DeadlinePassed))]
+    );
+}
+
+#[test]
 fn a_repeated_order_is_answered_with_its_outcome_and_not_applied_again() {
     let mut bench = Bench::active();
     let order = bench.order(1, 5.0);

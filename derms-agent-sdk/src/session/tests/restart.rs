@@ -245,6 +245,24 @@ fn an_order_without_a_lease_or_without_an_answer_ends_with_the_process() {
 }
 
 #[test]
+fn the_fate_of_an_order_that_waited_when_a_release_came_is_told_after_a_crash() {
+    let mut bench = active();
+    bench.obliging = false;
+    let waits = bench.order(2, 7.0);
+    bench.setpoint(waits);
+    bench.store(true);
+    bench.release(3, 1);
+    // The release is on the disk, and the agent dies before it hears so.
+    let (_, write) = bench.persists.pop_front().unwrap();
+    bench.disk().perform(write);
+    bench.obliging = true;
+    bench.restart();
+    bench.connect();
+    let ends: Vec<u64> = bench.steps().iter().map(|(order, ..)| *order).collect();
+    assert!(ends.contains(&2), "{ends:?}");
+}
+
+#[test]
 fn what_was_refused_stays_refused_over_a_restart() {
     let mut bench = active();
     let order = bench.order(4, 50.0);

@@ -218,3 +218,27 @@ fn an_order_for_later_that_comes_again_is_received_once() {
     bench.pass_in_session(200.0);
     assert_eq!(bench.told(), [Some(5.0), None]);
 }
+
+#[test]
+fn a_release_that_a_newer_order_has_overtaken_takes_an_order_off_the_schedule_at_any_time() {
+    for wait in [0.0, 100.0] {
+        let mut bench = active();
+        let older = bench.later(1, 5.0, 100, 50);
+        bench.setpoint(older);
+        let newer = bench.later(3, 6.0, 1_000, 50);
+        bench.setpoint(newer);
+        bench.obliging = false;
+        bench.pass(wait);
+        bench.steps();
+        bench.release(2, 1);
+        assert_eq!(
+            bench.steps(),
+            [(1, Released, Some(ReasonCode::CancelledByOperator))],
+            "{wait}"
+        );
+        bench.obliging = true;
+        bench.store(true);
+        bench.pass_in_session(200.0);
+        assert_eq!(bench.told(), [], "{wait}");
+    }
+}
