@@ -1,6 +1,6 @@
-//! An operator's program on `derms-client`: lists the assets, sends 5 MW for 20 s to the first
-//! battery, follows the order until it is in force and until it has ended, and reads what the
-//! battery did.
+//! An operator's program on `derms-client`: lists the assets, looks at what 5 MW for 20 s would do
+//! to the first battery, orders them, follows the order until it is in force, ends it after a
+//! moment, and reads what the battery did.
 //!
 //! Start a headend with agents, then this; another address may be given as an argument:
 //! ```text
@@ -47,6 +47,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let order = NewDispatch::asset(battery.id, Power::from_mw(5.0))
         .lasting(Duration::from_secs(20))
         .waiting_at_most(Duration::from_secs(60));
+    let preview = client.preview(&order).await?;
+    for share in &preview.assets {
+        let old = share.supersedes.len();
+        println!("\n{} would take the place of {old} orders", share.mw);
+    }
     let dispatch = client.dispatch(&order).await?;
     println!(
         "\n{} is to give 5 MW for 20 s: {}",
@@ -56,6 +61,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dispatch = client.wait_until_active(dispatch.id).await?;
     show(&dispatch);
     if dispatch.status == DispatchStatus::Active {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        client.cancel(dispatch.id).await?;
         show(&client.wait(dispatch.id).await?);
     }
 

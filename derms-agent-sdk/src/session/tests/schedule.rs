@@ -228,7 +228,7 @@ fn a_release_that_a_newer_order_has_overtaken_takes_an_order_off_the_schedule_at
         let newer = bench.later(3, 6.0, 1_000, 50);
         bench.setpoint(newer);
         bench.obliging = false;
-        bench.pass(wait);
+        bench.pass_in_session(wait);
         bench.steps();
         bench.release(2, 1);
         assert_eq!(
