@@ -136,6 +136,8 @@ async fn rates(store: &dyn Store, name: &str) {
     rate(store, name, &mut Fleet::new(256, 6), 1, 400).await;
     rate(store, name, &mut Fleet::new(10_000, 6), 1, 20).await;
     rate(store, name, &mut Fleet::new(16, 6), 64, 200).await;
+    // As many as the headend's writer stores in one call.
+    rate(store, name, &mut Fleet::new(128, 6), 64, 60).await;
     rate(store, name, &mut Fleet::new(8, 13), 128, 200).await;
     rate(store, name, &mut Fleet::new(1, 6), 1, 200).await;
 }

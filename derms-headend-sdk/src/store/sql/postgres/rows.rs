@@ -75,7 +75,10 @@ pub(super) async fn insert(
     connection: &mut PostgresConnection,
     rows: &[TelemetryRow<'_>],
 ) -> Result<(), Fault> {
-    let columns = columns(rows)?;
+    // By asset and time, as the index has them.
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|row| (row.asset, row.at, row.tie));
+    let columns = columns(&rows)?;
     let query = sqlx::query_with(AssertSqlSafe(columns.sql()), columns.arrays);
     connection.connection.execute(query).await?;
     Ok(())
