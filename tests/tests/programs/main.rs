@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod configuration;
+mod control;
 mod db;
 mod help;
 mod life;

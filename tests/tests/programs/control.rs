@@ -1,0 +1,153 @@
+//! What a device does when the headend is gone, and what comes back when everything is.
+
+use std::time::Duration;
+
+use derms_client::{Client, DispatchOptions};
+use derms_proto::{AssetId, Dispatch, DispatchStatus, NewDispatch, Power, ReasonCode, Timestamp};
+use derms_tests::{Folder, HeadendProcess, Process, Program, lasting_address, until};
+use rustix::process::Signal;
+
+const SOON: Duration = Duration::from_secs(30);
+const LEASED: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
+const ORDERED: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";
+
+const FLEET: &str = "
+sites:
+  - {id: 6ba7b810-9dad-11d1-80b4-00c04fd430c8, name: Jersey, location: Region-A}
+assets:
+  - {id: 7ba7b810-9dad-11d1-80b4-00c04fd430c8, name: LEASED, site_id: 6ba7b810-9dad-11d1-80b4-00c04fd430c8, type: battery,
+     capacity_mwhr: 120, max_mw: 60, min_mw: -60, efficiency: 0.9, ramp_rate_mw_per_min: 1000, min_soc_pct: 5, max_soc_pct: 95}
+  - {id: 7ba7b811-9dad-11d1-80b4-00c04fd430c8, name: ORDERED, site_id: 6ba7b810-9dad-11d1-80b4-00c04fd430c8, type: battery,
+     capacity_mwhr: 40, max_mw: 20, min_mw: -20, efficiency: 0.9, ramp_rate_mw_per_min: 1000, min_soc_pct: 5, max_soc_pct: 95,
+     failsafe: {policy: {value: -2}, after_s: 4}}
+";
+
+struct World {
+    folder: Folder,
+    http: String,
+    grpc: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = Folder::new();
+        std::fs::write(folder.file("assets.yaml"), FLEET).unwrap();
+        let (http, grpc) = (lasting_address().to_string(), lasting_address().to_string());
+        Self { folder, http, grpc }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.file(name).display().to_string()
+    }
+
+    async fn headend(&self) -> HeadendProcess {
+        let (assets, data) = (self.path("assets.yaml"), self.path("data"));
+        HeadendProcess::of(Program::new("der_headend").args([
+            "--assets",
+            &assets,
+            "--http-addr",
+            &self.http,
+            "--grpc-addr",
+            &self.grpc,
+            "--data-dir",
+            &data,
+        ]))
+        .await
+    }
+
+    fn agent(&self, asset: &str) -> Process {
+        let (assets, state) = (self.path("assets.yaml"), self.path(asset));
+        let args = [
+            "--assets",
+            &assets,
+            "--asset-id",
+            asset,
+            "--headend",
+            &self.grpc,
+            "--state-dir",
+            &state,
+        ];
+        Process::start("edge_agent", &args)
+    }
+}
+
+/// The time at the beginning of the next line of the log with these words.
+async fn time_of(agent: &mut Process, words: &str) -> Timestamp {
+    let line = agent.says(words).await;
+    let time = line.split(' ').next().unwrap();
+    serde_json::from_value(time.into()).unwrap()
+}
+
+async fn until_at(client: &Client, asset: AssetId, mw: f64, control: &str) {
+    until(&format!("{mw} MW by {control}"), SOON, async || {
+        let measured = client.telemetry(asset).await.ok()?.telemetry.measurements;
+        let source = serde_json::to_value(measured.control?).ok()?;
+        (measured.mw?.mw() == mw && source == control).then_some(())
+    })
+    .await;
+}
+
+async fn active(client: &Client, order: &NewDispatch) -> Dispatch {
+    until("an agent", SOON, async || {
+        let asset = client.asset(order.asset_id?).await.ok()?;
+        asset.connected.then_some(())
+    })
+    .await;
+    let wait = DispatchOptions::new().wait(SOON);
+    let dispatch = client.dispatch_with(order, wait).await.unwrap();
+    assert_eq!(dispatch.status, DispatchStatus::Active, "{dispatch:?}");
+    dispatch
+}
+
+#[tokio::test]
+async fn a_lease_and_a_failsafe_need_no_headend_and_what_has_ended_does_not_come_back() {
+    let world = World::new();
+    let (leased, ordered): (AssetId, AssetId) = (LEASED.parse().unwrap(), ORDERED.parse().unwrap());
+    let headend = world.headend().await;
+    let mut agents = [LEASED, ORDERED].map(|asset| world.agent(asset));
+    let lease = Duration::from_secs(6);
+    let order = NewDispatch::asset(leased, Power::from_mw(5.0)).lasting(lease);
+    let with_lease = active(&headend.client, &order).await.id;
+    let began = time_of(&mut agents[0], "phase=Started").await;
+    let order = NewDispatch::asset(ordered, Power::from_mw(7.0));
+    let without = active(&headend.client, &order).await.id;
+    headend.process.signal(Signal::KILL);
+    headend.process.ended().await;
+    let killed = Timestamp::now();
+
+    let ended = time_of(&mut agents[0], "phase=Completed").await;
+    let lasted = ended.saturating_since(began).as_secs_f64();
+    assert!((6.0..7.0).contains(&lasted), "the lease lasted {lasted} s");
+    let tripped = time_of(&mut agents[1], "the link was lost for too long: failsafe").await;
+    let after = tripped.saturating_since(killed).as_secs_f64();
+    assert!(
+        (3.0..6.0).contains(&after),
+        "the failsafe came after {after} s"
+    );
+
+    // Everything dies, and comes back.
+    for agent in agents {
+        agent.signal(Signal::KILL);
+        agent.ended().await;
+    }
+    let agents = [LEASED, ORDERED].map(|asset| world.agent(asset));
+    let headend = world.headend().await;
+    let client = &headend.client;
+    until_at(client, leased, 0.0, "default").await;
+    for (id, status, reason) in [
+        (with_lease, DispatchStatus::Completed, None),
+        (without, DispatchStatus::Failed, Some(ReasonCode::Failsafe)),
+    ] {
+        let told = until("the report", SOON, async || {
+            let dispatch = client.get_dispatch(id).await.ok()?;
+            dispatch.status.is_terminal().then_some(dispatch)
+        })
+        .await;
+        assert_eq!((told.status, told.reason), (status, reason), "{told:?}");
+    }
+    until_at(client, ordered, 0.0, "default").await;
+    for agent in agents {
+        assert_eq!(agent.terminated().await, Some(0));
+    }
+    assert_eq!(headend.process.terminated().await, Some(0));
+}
