@@ -27,7 +27,7 @@ const IN_MEMORY: usize = 8 << 20;
 /// What they may take on a disk unless it is said otherwise.
 const ON_DISK: usize = 64 << 20;
 /// Most assets of one agent.
-const MAX_ASSETS: usize = 1_024;
+pub(crate) const MAX_ASSETS: usize = 1_024;
 
 pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -55,6 +55,40 @@ pub enum BuildError {
     },
 }
 
+/// Why an asset is not added to a running agent, or not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The asset's numbers make no sense.
+    #[error("asset {asset_id} ({name}): {problem}")]
+    InvalidAsset {
+        /// The asset.
+        asset_id: AssetId,
+        /// Its name.
+        name: String,
+        /// What is wrong and what to change.
+        problem: String,
+    },
+    /// The agent serves as many assets as it may.
+    #[error("the agent has {limit} assets already; use another agent")]
+    TooManyAssets {
+        /// How many are possible.
+        limit: usize,
+    },
+    /// The agent does not serve this asset.
+    #[error("the agent has no asset {asset_id}; add it first")]
+    UnknownAsset {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// A later change of the same asset has taken the place of this one.
+    #[error("another change of the asset came before this one was done")]
+    Overtaken,
+    /// The agent stops, or has stopped.
+    #[error("the agent has stopped; start it again")]
+    Stopped,
+}
+
 /// What ends [`AgentRuntime::run`](crate::AgentRuntime::run), apart from a shutdown.
 ///
 /// A headend that can't be reached or refuses the agent never does: the agent keeps trying.

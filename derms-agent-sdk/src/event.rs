@@ -154,6 +154,16 @@ pub enum AgentEvent {
         /// Which.
         gap: Gap,
     },
+    /// An asset was added behind the running agent, or came back changed.
+    AssetAdded {
+        /// The asset.
+        asset_id: AssetId,
+    },
+    /// An asset is served no more: what was in force has ended.
+    AssetRemoved {
+        /// The asset.
+        asset_id: AssetId,
+    },
     /// The headend refused an entry of a log for good.
     EntryRefused {
         /// The log.

@@ -54,6 +54,10 @@
 //! agent. See [`AgentEvent`] and [`AgentSnapshot`]. The same events are logged with `tracing`;
 //! the crate installs no subscriber and reads no environment.
 //!
+//! # Assets that come and go
+//! [`AgentHandle::add`] and [`AgentHandle::remove`] change what a running agent serves. What is
+//! removed ends truthfully and goes to its default; its revisions stay remembered.
+//!
 //! # Features
 //! | name | what it adds | default |
 //! |---|---|---|
@@ -85,7 +89,7 @@ pub use async_trait::async_trait;
 pub use backoff::{Backoff, FullJitter};
 pub use builder::AgentBuilder;
 pub use derms_proto as proto;
-pub use error::{BuildError, RunError};
+pub use error::{BuildError, ChangeError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};
 pub use runtime::{AgentEvents, AgentHandle, AgentRuntime};
 

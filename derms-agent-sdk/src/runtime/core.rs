@@ -11,10 +11,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 
-use super::device::{self, Commands, Shared};
+use super::changes::{Change, Changes};
+use super::device::{self, Device, Shared};
 use super::handle::Publisher;
 use super::storage::{Job, Storage};
 use super::{Parts, journal};
+use crate::builder::MAX_ASSETS;
 use crate::clock::{Clock, MonoTime};
 use crate::connect::{self, Dial, Inbound, OUTBOUND};
 use crate::session::{End, Input, Output, Session};
@@ -37,7 +39,10 @@ pub(super) struct Core {
     publisher: Publisher,
     tasks: TaskTracker,
     life: CancellationToken,
-    devices: BTreeMap<AssetId, Commands>,
+    devices: BTreeMap<AssetId, Device>,
+    shared: Shared,
+    wanted: mpsc::Receiver<Change>,
+    changes: Changes,
     every: watch::Sender<Duration>,
     inputs: mpsc::Receiver<Input>,
     link: mpsc::Receiver<LinkEvent>,
@@ -70,6 +75,7 @@ enum What {
 impl Core {
     pub(super) fn start(
         parts: Parts,
+        wanted: mpsc::Receiver<Change>,
         publisher: Publisher,
         tasks: &TaskTracker,
         life: &CancellationToken,
@@ -104,6 +110,9 @@ impl Core {
             tasks: tasks.clone(),
             life: life.clone(),
             devices,
+            shared,
+            wanted,
+            changes: Changes::default(),
             every,
             inputs,
             link,
@@ -127,6 +136,7 @@ impl Core {
                 }
                 Some(input) = self.inputs.recv() => self.feed(input),
                 Some(event) = self.link.recv() => self.link_event(event),
+                Some(change) = self.wanted.recv(), if !told => self.change(change),
                 () = sleep => self.feed(Input::Tick),
             }
         }
@@ -135,6 +145,15 @@ impl Core {
             // Nobody must wait for this task any more, or the storage might.
             drop(self);
             storage.finish(commit, shelved).await;
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        let full = (self.devices.len() >= MAX_ASSETS).then_some(MAX_ASSETS);
+        let devices = &self.devices;
+        let serves = |asset_id| devices.contains_key(&asset_id);
+        if let Some(input) = self.changes.begin(change, serves, full) {
+            self.feed(input);
         }
     }
 
@@ -226,9 +245,18 @@ impl Core {
                 command,
             } => {
                 let device = self.devices.get(&asset_id)?;
-                if device.try_send((token, command)).is_err() {
+                if device.commands.try_send((token, command)).is_err() {
                     tracing::error!(asset = %asset_id, "the device's task has ended");
                 }
+            }
+            Output::Arrived { asset_id } => {
+                let adapter = self.changes.arrived(asset_id)?;
+                let device = device::start(asset_id, adapter, &self.shared);
+                self.devices.insert(asset_id, device);
+            }
+            Output::Gone { asset_id } => {
+                self.devices.remove(&asset_id);
+                self.changes.gone(asset_id);
             }
             Output::ReadEvery(every) => {
                 self.every

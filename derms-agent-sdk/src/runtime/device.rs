@@ -6,7 +6,7 @@ use std::time::Duration;
 use derms_proto::AssetId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::clock::Clock;
@@ -27,19 +27,27 @@ pub(super) struct Shared {
     pub(super) life: CancellationToken,
 }
 
-/// The way to a device: full only if it is not asked in turn, which the session never does.
-pub(super) type Commands = mpsc::Sender<(u64, Command)>;
+/// A device whose tasks run; they end with it, a call that is under way included.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// Full only if it is not asked in turn, which the session never does.
+    pub(super) commands: mpsc::Sender<(u64, Command)>,
+    _ends: DropGuard,
+}
 
 /// Starts the tasks of a device.
-pub(super) fn start(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, shared: &Shared) -> Commands {
+pub(super) fn start(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, shared: &Shared) -> Device {
     let (commands, queue) = mpsc::channel(COMMANDS);
     let tasks = shared.tasks.clone();
-    let life = shared.life.clone();
+    let life = shared.life.child_token();
     let obeying = obey(asset_id, Arc::clone(&adapter), queue, shared.clone());
     tasks.spawn(life.clone().run_until_cancelled_owned(obeying));
     let reading = read(asset_id, adapter, shared.clone());
-    tasks.spawn(life.run_until_cancelled_owned(reading));
-    commands
+    tasks.spawn(life.clone().run_until_cancelled_owned(reading));
+    Device {
+        commands,
+        _ends: life.drop_guard(),
+    }
 }
 
 async fn obey(

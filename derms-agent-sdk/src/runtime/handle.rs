@@ -1,9 +1,13 @@
-//! Watching an agent, and stopping it.
+//! Watching an agent, changing what it serves, and stopping it.
 
-use tokio::sync::{broadcast, watch};
+use std::sync::Arc;
+
+use derms_proto::{Asset, AssetId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{AgentEvent, AgentSnapshot};
+use super::changes::{Change, What};
+use crate::{AgentEvent, AgentSnapshot, ChangeError, DerAdapter};
 
 /// Events that a slow watcher can be behind before it misses some.
 const EVENTS: usize = 256;
@@ -38,14 +42,20 @@ impl Publisher {
 pub struct AgentHandle {
     events: broadcast::WeakSender<AgentEvent>,
     snapshot: watch::Receiver<AgentSnapshot>,
+    changes: mpsc::Sender<Change>,
     shutdown: CancellationToken,
 }
 
 impl AgentHandle {
-    pub(super) fn new(publisher: &Publisher, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        publisher: &Publisher,
+        changes: mpsc::Sender<Change>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
             events: publisher.events.downgrade(),
             snapshot: publisher.snapshot.subscribe(),
+            changes,
             shutdown,
         }
     }
@@ -62,6 +72,49 @@ impl AgentHandle {
     #[must_use]
     pub fn status(&self) -> AgentSnapshot {
         self.snapshot.borrow().clone()
+    }
+
+    /// Serves one more asset from now on, on the session that is there. Ready when its device is
+    /// read and the headend is asked for it; [`AgentSnapshot`] tells whether it was granted. Before
+    /// [`AgentRuntime::run`](crate::AgentRuntime::run) it waits for that.
+    ///
+    /// An asset that is served already has changed: what is in force ends, its device goes to the
+    /// default through the old adapter, then the new one takes over. Revisions and outcomes stay.
+    ///
+    /// Once it has begun, the change goes on if this call is dropped.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn add(&self, asset: Asset, adapter: impl DerAdapter) -> Result<(), ChangeError> {
+        if let Some(problem) = asset.problem() {
+            return Err(ChangeError::InvalidAsset {
+                asset_id: asset.id,
+                name: asset.name,
+                problem,
+            });
+        }
+        self.change(What::Add(Box::new(asset), Arc::new(adapter)))
+            .await
+    }
+
+    /// Serves an asset no more. What is in force ends as `failed` (`interrupted`), its device is
+    /// sent to its default, the headend is told; ready when that is done, or after 15 s with a
+    /// device that does not obey. Its revisions stay remembered, in the
+    /// [`state_dir`](crate::AgentBuilder::state_dir) too, should it be added again.
+    ///
+    /// Once it has begun, the change goes on if this call is dropped.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn remove(&self, asset_id: AssetId) -> Result<(), ChangeError> {
+        self.change(What::Remove(asset_id)).await
+    }
+
+    async fn change(&self, what: What) -> Result<(), ChangeError> {
+        let (answer, done) = oneshot::channel();
+        let sent = self.changes.send(Change { what, answer }).await;
+        sent.map_err(|_| ChangeError::Stopped)?;
+        done.await.map_err(|_| ChangeError::Stopped)?
     }
 
     /// Shuts the agent down; see [`AgentRuntime::run`](crate::AgentRuntime::run). Calling it again

@@ -115,6 +115,8 @@ pub(super) fn write(event: &E, headend: &Uri) {
             let (first, last) = (gap.first_seq, gap.last_seq);
             debug!(first, last, reason = ?gap.reason, "samples dropped from the outbox");
         }
+        E::AssetAdded { asset_id } => info!(asset = %asset_id, "an asset was added"),
+        E::AssetRemoved { asset_id } => info!(asset = %asset_id, "an asset was removed"),
         E::EntryRefused { kind, seq, text } => {
             let text = text.as_deref().unwrap_or_default();
             warn!(?kind, seq, text, "the headend refused an entry for good");

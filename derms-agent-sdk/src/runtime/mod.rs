@@ -1,5 +1,6 @@
 //! The runtime: one task owns the session; a task per connection, two per device.
 
+mod changes;
 mod core;
 mod device;
 mod handle;
@@ -12,9 +13,11 @@ use std::time::Duration;
 
 use derms_proto::AssetId;
 use http::Uri;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::changes::{CHANGES, Change};
 use self::core::Core;
 use self::handle::Publisher;
 pub use self::handle::{AgentEvents, AgentHandle};
@@ -47,6 +50,8 @@ pub(crate) struct Parts {
 pub struct AgentRuntime {
     parts: Parts,
     publisher: Publisher,
+    change: mpsc::Sender<Change>,
+    changes: mpsc::Receiver<Change>,
     shutdown: CancellationToken,
 }
 
@@ -57,9 +62,12 @@ impl AgentRuntime {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
+        let (change, changes) = mpsc::channel(CHANGES);
         Self {
             parts,
             publisher: Publisher::new(),
+            change,
+            changes,
             shutdown: CancellationToken::new(),
         }
     }
@@ -67,7 +75,7 @@ impl AgentRuntime {
     /// A handle to watch the agent and to stop it; as many as you like, before and during `run`.
     #[must_use]
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle::new(&self.publisher, self.shutdown.clone())
+        AgentHandle::new(&self.publisher, self.change.clone(), self.shutdown.clone())
     }
 
     /// Runs the agent until it is shut down.
@@ -87,6 +95,8 @@ impl AgentRuntime {
         let Self {
             mut parts,
             publisher,
+            change: _,
+            changes,
             shutdown,
         } = self;
         let tasks = TaskTracker::new();
@@ -104,7 +114,7 @@ impl AgentRuntime {
                 }
             });
         }
-        Core::start(parts, publisher, &tasks, &life)
+        Core::start(parts, changes, publisher, &tasks, &life)
             .run(&shutdown)
             .await;
         tasks.close();

@@ -91,6 +91,7 @@ impl Session {
             && (self.reports.has_unsaved()
                 || self.ledger.renamed != Renamed::default()
                 || self.ledger.epoch != self.last_epoch
+                || self.roster.has_changed()
                 || self.assets.values().any(AssetMachine::has_changed))
     }
 
@@ -100,6 +101,7 @@ impl Session {
         for asset in self.assets.values_mut() {
             commit.records.extend(asset.take_change());
         }
+        commit.records.extend(self.roster.take_changes());
         (commit.first_report, commit.reports) = self.reports.unsaved();
         commit.unacked_report = self.reports.first_unacked();
         commit.last_epoch = self.last_epoch;
@@ -138,8 +140,9 @@ impl Session {
             self.ledger.retry_at = Some(now.mono + TRY_AGAIN);
             // The store has taken the names; only that it said so is not on the disk.
             for id in &write.assets {
-                if let Some(asset) = self.assets.get_mut(id) {
-                    asset.touch();
+                match self.assets.get_mut(id) {
+                    Some(asset) => asset.touch(),
+                    None => self.roster.write_again(*id),
                 }
             }
             if write.renamed.reports.is_some() {

@@ -22,6 +22,9 @@ const BATCH_OVERHEAD: usize = 2 << 10;
 /// The estimate of the headend's clock counts for 90 s and lives on the answers to heartbeats.
 const SELDOMEST_HEARTBEAT: Duration = secs(45);
 
+/// The least between a heartbeat and one that is sent because an asset can't be reached, or can again.
+const EXTRA_HEARTBEATS: Duration = secs(1);
+
 /// One active session.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -86,6 +89,13 @@ impl Live {
     /// When nothing read means that the link is dead.
     pub(super) fn gives_up_at(&self) -> MonoTime {
         self.last_read + self.liveness
+    }
+
+    /// Something is to be told before the next heartbeat is due; never more often than every second.
+    pub(super) fn heartbeat_soon(&mut self, now: MonoTime) {
+        let last = self.stamps.back().copied().map(MonoTime::from_origin);
+        let soon = last.map_or(now, |last| (last + EXTRA_HEARTBEATS).max(now));
+        self.next_heartbeat = self.next_heartbeat.min(soon);
     }
 
     pub(super) fn stamp(&mut self, monotonic: Duration) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use derms_proto::AssetId;
 use derms_proto::link::{AgentMessage, Sample};
 
+use super::asset::AssetMachine;
 use super::live::Live;
 use super::{Output, Session};
 use crate::clock::{MonoTime, Now};
@@ -19,6 +20,21 @@ const LIVE_EVERY: Duration = Duration::from_secs(1);
 impl Session {
     /// A device was read, or could not be.
     pub(super) fn read(
+        &mut self,
+        asset_id: AssetId,
+        at: Now,
+        result: Result<Box<Reading>, String>,
+        now: Now,
+    ) {
+        let before = self.assets.get(&asset_id).map(AssetMachine::availability);
+        self.take_reading(asset_id, at, result, now);
+        let after = self.assets.get(&asset_id).map(AssetMachine::availability);
+        if let Some(live) = self.live.as_mut().filter(|_| before != after) {
+            live.heartbeat_soon(now.mono);
+        }
+    }
+
+    fn take_reading(
         &mut self,
         asset_id: AssetId,
         at: Now,

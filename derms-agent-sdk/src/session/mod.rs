@@ -11,6 +11,7 @@ mod link;
 mod live;
 mod logs;
 mod registration;
+mod roster;
 mod server_clock;
 mod shelf;
 mod stopping;
@@ -31,6 +32,7 @@ use self::ledger::Ledger;
 pub(crate) use self::link::End;
 use self::link::{Link, Next, State};
 use self::live::Live;
+use self::roster::Roster;
 use self::server_clock::ServerClock;
 use self::stopping::Stopping;
 use crate::clock::{MonoTime, Now};
@@ -92,6 +94,10 @@ pub(crate) enum Input {
         at: Now,
         result: Result<Box<Reading>, String>,
     },
+    /// One more asset is to be served, or one has changed.
+    Add { asset: Box<Asset>, kind: AssetKind },
+    /// An asset is to be served no more.
+    Remove(AssetId),
     /// The agent is to stop.
     Shutdown,
 }
@@ -119,6 +125,10 @@ pub(crate) enum Output {
     },
     /// Read the devices this often.
     ReadEvery(Duration),
+    /// The device of this asset is there from now on.
+    Arrived { asset_id: AssetId },
+    /// The device of this asset is asked nothing any more.
+    Gone { asset_id: AssetId },
     /// Tell whoever watches.
     Event(AgentEvent),
     /// The session is over.
@@ -174,6 +184,7 @@ pub(crate) struct Session {
     last_epoch: u64,
     clock: ServerClock,
     assets: BTreeMap<AssetId, AssetMachine>,
+    roster: Roster,
     telemetry: TelemetryLog,
     reports: ReportLog,
     /// The newest sample of each asset since the last that was sent at once.
@@ -224,6 +235,7 @@ impl Session {
             last_epoch,
             clock: ServerClock::new(now),
             assets: assets.collect(),
+            roster: Roster::default(),
             telemetry,
             reports,
             fresh: BTreeMap::new(),
@@ -233,6 +245,10 @@ impl Session {
         };
         if let Some(found) = config.recovered {
             for record in found.records {
+                if !session.assets.contains_key(&record.asset_id) {
+                    session.roster.remember(record);
+                    continue;
+                }
                 session.on_asset(record.asset_id, now, |asset, ctx| {
                     asset.restore(record, found.same_boot, ctx);
                 });
@@ -274,6 +290,8 @@ impl Session {
                 at,
                 result,
             } => self.read(asset_id, at, result, now),
+            Input::Add { asset, kind } => self.add(*asset, kind, now),
+            Input::Remove(asset_id) => self.remove(asset_id, now),
             Input::Shutdown => self.shutdown(now),
         }
         self.advance(now);
@@ -302,6 +320,7 @@ impl Session {
             .chain(link)
             .chain(live)
             .chain(stopping)
+            .chain(self.roster.deadline())
             .chain(disk)
             .min()
     }
@@ -338,10 +357,12 @@ impl Session {
         }
         self.watch_link(now);
         self.each_asset(now, AssetMachine::advance);
+        self.advance_roster(now);
         if let Some(gap) = self.telemetry.expire(now.mono) {
             self.event(AgentEvent::SamplesLost { gap });
         }
         self.heartbeat(now);
+        self.say_changes(now);
         self.write_ledger(now);
         self.shelve(now);
         self.send_logs(now);

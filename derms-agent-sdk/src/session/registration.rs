@@ -4,7 +4,7 @@ use derms_proto::link::{
     AgentHeartbeat, AgentMessage, AssetState, AssetUpdate, Grant, GrantStatus, LIMITS, LogCursor,
     LogKind, PROTOCOL_MINOR, Register, Registered, SCHEDULE,
 };
-use derms_proto::{LogId, Timestamp};
+use derms_proto::{AssetId, LogId, Timestamp};
 
 use super::asset::AssetMachine;
 use super::link::State;
@@ -29,18 +29,19 @@ impl Session {
             software: self.software.clone(),
             last_epoch: self.last_epoch,
             logs: vec![self.telemetry.head(), self.reports.head()],
-            assets: self.claims(now, |_| true),
+            assets: self.claims(now, |asset| !asset.is_leaving()),
             durable: self.ledger.is_durable(),
             agent_time: Some(now.wall),
         };
         self.send(AgentMessage::Register(register));
+        self.roster.told();
         self.link.state = State::Registering {
             sent: now.mono,
             until: now.mono + REGISTERED_TIMEOUT,
         };
     }
 
-    fn claims<E>(
+    pub(super) fn claims<E>(
         &self,
         now: Now,
         which: impl Fn(&AssetMachine) -> bool,
@@ -87,7 +88,12 @@ impl Session {
         };
         self.out
             .push_back(Output::ReadEvery(live::read_interval(registered)));
+        // What was added since Register is claimed next.
+        let unclaimed: Vec<_> = self.unclaimed().collect();
         self.each_asset(now, |asset, ctx| {
+            if unclaimed.contains(&asset.id()) {
+                return;
+            }
             let answer = registered
                 .grants
                 .iter()
@@ -107,6 +113,11 @@ impl Session {
                 .count(),
             claimed: self.assets.len(),
         });
+    }
+
+    fn unclaimed(&self) -> impl Iterator<Item = AssetId> {
+        let assets = self.assets.keys().copied();
+        assets.filter(|asset_id| self.roster.is_unclaimed(*asset_id))
     }
 
     /// Where both logs go on; `None` if a cursor makes no sense.
@@ -183,7 +194,7 @@ impl Session {
 
     /// The headend wants to hear again what every asset is doing.
     pub(super) fn resync(&mut self, epoch: u64, now: Now) {
-        let upserted = self.claims(now, |_| true);
+        let upserted = self.claims(now, |asset| !asset.is_leaving());
         self.send(AgentMessage::AssetUpdate(AssetUpdate {
             epoch,
             upserted,
@@ -191,7 +202,8 @@ impl Session {
         }));
     }
 
-    /// A heartbeat when it is due; with it, assets that another agent served are claimed again.
+    /// A heartbeat when it is due; with it, assets that another agent served, or for which no answer
+    /// came, are claimed again.
     pub(super) fn heartbeat(&mut self, now: Now) {
         let Some(live) = self
             .live
@@ -218,7 +230,10 @@ impl Session {
             uptime: Some(now.mono.saturating_since(self.started)),
         };
         self.send(AgentMessage::Heartbeat(heartbeat));
-        let upserted = self.claims(now, AssetMachine::is_served_elsewhere);
+        let upserted = self.claims(now, |asset| {
+            let unanswered = asset.is_unanswered() && !self.roster.is_unclaimed(asset.id());
+            asset.is_served_elsewhere() || unanswered
+        });
         if !upserted.is_empty() {
             self.send(AgentMessage::AssetUpdate(AssetUpdate {
                 epoch,

@@ -221,12 +221,35 @@ impl AssetMachine {
         matches!(self.grant, Some(GrantStatus::ServedElsewhere))
     }
 
+    /// Whether the headend was asked and has not answered.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        self.grant.is_none() && !self.stopping
+    }
+
+    /// Whether the agent serves it no longer than its device needs to its default.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.stopping
+    }
+
+    pub(super) const fn availability(&self) -> Availability {
+        self.availability
+    }
+
+    /// The asset goes: what is in force ends, and no new order is taken.
+    pub(super) fn leave(&mut self, ctx: &mut Ctx<'_>) {
+        self.stop(ctx);
+        self.grant = None;
+    }
+
     pub(super) fn set_grant(
         &mut self,
         status: GrantStatus,
         ctx: &mut Ctx<'_>,
         text: Option<String>,
     ) {
+        if self.stopping {
+            return;
+        }
         let before = self.grant.replace(status);
         if status == GrantStatus::Granted {
             self.heard(ctx);

@@ -8,6 +8,7 @@ mod logs;
 mod model;
 mod orders;
 mod restart;
+mod roster;
 mod schedule;
 
 use std::collections::VecDeque;
@@ -214,7 +215,7 @@ impl Bench {
                 Output::Disconnect => self.disconnects += 1,
                 Output::Send(message) => self.sent.push_back(*message),
                 Output::Event(event) => self.events.push(event),
-                Output::ReadEvery(_) => {}
+                Output::ReadEvery(_) | Output::Arrived { .. } | Output::Gone { .. } => {}
                 Output::Stopped => self.stopped = true,
                 Output::Persist { number, .. } => {
                     self.persists.push_back((number, output));

@@ -1,0 +1,273 @@
+//! Assets that come, change and go behind a running agent.
+
+use derms_proto::link::{AssetState, AssetUpdate};
+
+use super::*;
+
+const INTERRUPTED: Option<ReasonCode> = Some(ReasonCode::Interrupted);
+const NOT_GRANTED: Option<ReasonCode> = Some(ReasonCode::NotGranted);
+
+use SetpointPhase::{Failed, Received, Rejected, Started, Superseded};
+
+impl Bench {
+    fn add(&mut self, asset: Asset) {
+        let kind = AssetKind::Battery;
+        self.feed(Input::Add {
+            asset: Box::new(asset),
+            kind,
+        });
+    }
+
+    fn remove(&mut self, number: u128) {
+        self.feed(Input::Remove(asset_id(number)));
+    }
+
+    /// What was said of assets since the last call: claimed and removed.
+    fn updates(&mut self) -> Vec<(Vec<AssetId>, Vec<AssetId>)> {
+        let of = |update: AssetUpdate| {
+            let claims = update.upserted.into_iter().flatten();
+            let claims = claims.map(|state: AssetState| state.asset_id).collect();
+            (claims, update.removed)
+        };
+        let messages = self.sent.drain(..);
+        messages
+            .filter_map(|message| match message {
+                AgentMessage::AssetUpdate(update) => Some(of(update)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn grant(&mut self, number: u128) {
+        self.receive(HeadendMessage::Grants {
+            epoch: self.epoch,
+            grants: vec![Grant {
+                asset_id: asset_id(number),
+                status: GrantStatus::Granted,
+                last_revision: 0,
+                text: None,
+            }],
+        });
+    }
+
+    fn serves(&self) -> Vec<AssetId> {
+        self.session.assets.keys().copied().collect()
+    }
+}
+
+#[test]
+fn an_asset_that_is_added_is_claimed_and_takes_orders_when_it_is_granted() {
+    let mut bench = Bench::new(vec![asset(2)]);
+    bench.connect();
+    bench.told();
+    bench.sent.clear();
+    bench.add(asset(1));
+    assert_eq!(bench.updates(), [(vec![asset_id(1)], vec![])]);
+    assert_eq!(bench.told(), [None], "to its default first");
+    let early = bench.order(1, 5.0);
+    bench.setpoint(early);
+    assert_eq!(bench.steps(), [(1, Rejected, NOT_GRANTED)]);
+    bench.grant(1);
+    let order = bench.order(2, 5.0);
+    bench.setpoint(order);
+    assert_eq!(bench.steps(), [(2, Received, None), (2, Started, None)]);
+}
+
+#[test]
+fn a_claim_that_is_not_answered_is_made_again_with_each_heartbeat() {
+    let mut bench = Bench::new(vec![asset(2)]);
+    bench.connect();
+    bench.add(asset(1));
+    bench.sent.clear();
+    bench.pass(31.0);
+    assert_eq!(bench.updates(), [(vec![asset_id(1)], vec![])]);
+    bench.grant(1);
+    bench.pass(31.0);
+    assert_eq!(bench.updates(), []);
+}
+
+#[test]
+fn what_is_added_while_register_is_not_answered_is_claimed_afterwards() {
+    let mut bench = Bench::new(vec![asset(2)]);
+    let register = bench.dial();
+    assert_eq!(register.assets.len(), 1);
+    bench.epoch += 1;
+    let registered = bench.registered(bench.epoch);
+    bench.add(asset(1));
+    assert_eq!(bench.updates(), []);
+    bench.receive(HeadendMessage::Registered(registered));
+    assert_eq!(bench.updates(), [(vec![asset_id(1)], vec![])]);
+    assert!(!bench.has_event(|event| matches!(event, AgentEvent::Refused { .. })));
+}
+
+#[test]
+fn what_is_in_force_at_an_asset_that_is_removed_ends_before_the_headend_is_told() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    let order = bench.leased(1, 5.0, 600);
+    bench.setpoint(order);
+    bench.steps();
+    bench.told();
+    bench.sent.clear();
+    bench.obliging = false;
+    bench.remove(1);
+    let late = bench.order(2, 6.0);
+    bench.setpoint(late);
+    assert_eq!(bench.steps(), [(2, Rejected, NOT_GRANTED)]);
+    assert_eq!(bench.updates(), [], "its device has not said yes");
+    let default = Command::Default(Power::from_mw(1.0));
+    assert_eq!(bench.answer(Ok(Applied::default())), default);
+    assert_eq!(bench.steps(), [(1, Failed, INTERRUPTED)]);
+    assert_eq!(bench.updates(), [(vec![], vec![asset_id(1)])]);
+    assert_eq!(bench.serves(), [asset_id(2)]);
+    // The lease has no end any more.
+    bench.pass(700.0);
+    assert_eq!(bench.told(), []);
+}
+
+#[test]
+fn a_device_that_does_not_obey_holds_its_asset_for_a_quarter_of_a_minute_and_no_other_at_all() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    bench.steps();
+    bench.told();
+    bench.obliging = false;
+    bench.remove(1);
+    let mut order = bench.order(2, 6.0);
+    order.asset_id = asset_id(2);
+    bench.setpoint(order);
+    bench.store(true);
+    let told: Vec<_> = bench.commands.iter().map(|(id, ..)| *id).collect();
+    assert_eq!(told, [asset_id(1), asset_id(2)]);
+    bench.pass(14.0);
+    assert_eq!(bench.serves().len(), 2);
+    bench.pass(1.5);
+    assert_eq!(bench.serves(), [asset_id(2)]);
+    let ended = bench.steps();
+    assert!(ended.contains(&(1, Failed, INTERRUPTED)), "{ended:?}");
+}
+
+#[test]
+fn an_asset_that_has_changed_ends_its_order_and_comes_back_with_its_revision() {
+    let mut bench = Bench::active();
+    let order = bench.order(3, 5.0);
+    bench.setpoint(order);
+    bench.steps();
+    bench.told();
+    bench.sent.clear();
+    let mut smaller = asset(1);
+    smaller.max_mw = Power::from_mw(2.0);
+    bench.add(smaller);
+    assert_eq!(bench.steps(), [(3, Failed, INTERRUPTED)]);
+    assert_eq!(
+        bench.told(),
+        [None, None],
+        "the old device, and the new one"
+    );
+    let updates = bench.sent.iter().filter_map(|message| match message {
+        AgentMessage::AssetUpdate(update) => Some(update.clone()),
+        _ => None,
+    });
+    let updates: Vec<_> = updates.collect();
+    assert_eq!(updates.len(), 1);
+    assert_eq!(updates[0].removed, []);
+    let state = updates[0].upserted[0].as_ref().unwrap();
+    assert_eq!(
+        (state.last_revision, state.rating.max.mw()),
+        (3, 2.0),
+        "{state:?}"
+    );
+    bench.grant(1);
+    let stale = bench.order(2, 1.0);
+    let too_much = bench.order(4, 5.0);
+    bench.setpoint(stale);
+    bench.setpoint(too_much);
+    assert_eq!(
+        bench.steps(),
+        [
+            (2, Superseded, Some(ReasonCode::StaleRevision)),
+            (4, Rejected, Some(ReasonCode::OutOfRange))
+        ]
+    );
+}
+
+#[test]
+fn the_revision_of_a_removed_asset_is_on_the_disk_over_a_full_one_and_a_restart() {
+    let mut bench = Bench::on_disk(vec![asset(1), asset(2)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    let order = bench.order(7, 5.0);
+    bench.setpoint(order.clone());
+    bench.disk().full = true;
+    bench.remove(1);
+    assert_eq!(bench.serves(), [asset_id(2)]);
+    bench.disk().full = false;
+    bench.pass(6.0);
+    // Started without it; then it is there again.
+    bench.disk().assets = vec![asset(2)];
+    bench.restart();
+    bench.connect();
+    bench.ack_reports();
+    bench.steps();
+    bench.told();
+    bench.add(asset(1));
+    bench.grant(1);
+    assert_eq!(bench.told(), [None]);
+    bench.setpoint(SetpointOrder {
+        epoch: bench.epoch,
+        ..order
+    });
+    assert_eq!(bench.steps(), [(7, Failed, INTERRUPTED)]);
+    assert_eq!(bench.told(), [], "never twice");
+}
+
+#[test]
+fn an_asset_that_went_while_there_was_no_link_is_not_claimed_with_the_next_register() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    bench.cut();
+    bench.remove(1);
+    bench.add(asset(3));
+    let register = bench.connect();
+    let claims = register.assets.into_iter().flatten();
+    let claims: Vec<_> = claims.map(|state| state.asset_id).collect();
+    assert_eq!(claims, [asset_id(2), asset_id(3)]);
+    assert_eq!(bench.updates(), []);
+}
+
+#[test]
+fn an_asset_that_can_not_be_read_is_told_at_once_and_so_is_its_recovery() {
+    let mut bench = Bench::active();
+    bench.pass(5.0);
+    let heartbeats = |bench: &mut Bench| -> Vec<derms_proto::Availability> {
+        let messages = bench.sent.drain(..);
+        messages
+            .filter_map(|message| match message {
+                AgentMessage::Heartbeat(heartbeat) => Some(heartbeat.assets[0].availability),
+                _ => None,
+            })
+            .collect()
+    };
+    heartbeats(&mut bench);
+    for _ in 0..3 {
+        let at = bench.clocks();
+        bench.feed(Input::Read {
+            asset_id: asset_id(1),
+            at,
+            result: Err("no answer".into()),
+        });
+    }
+    assert_eq!(
+        heartbeats(&mut bench),
+        [derms_proto::Availability::Unavailable]
+    );
+    bench.read(1.0);
+    assert_eq!(heartbeats(&mut bench), [], "not twice within a second");
+    bench.pass(1.0);
+    assert_eq!(
+        heartbeats(&mut bench),
+        [derms_proto::Availability::Available]
+    );
+}
