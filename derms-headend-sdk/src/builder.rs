@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
+use crate::limits::{self, Limits};
 use crate::prune;
 use crate::registry::Registry;
 use crate::store::{MemoryStore, Retention, Store};
@@ -116,12 +117,22 @@ impl HeadendBuilder {
             config.liveness_timeout,
             config.limits.max_assets as usize,
         ));
+        let streams = TaskTracker::new();
+        let limits = Arc::new(Limits::new(
+            Arc::clone(&fleet),
+            Arc::clone(&self.store),
+            Arc::clone(&registry),
+            self.clock.clone(),
+            streams.clone(),
+        ));
+        limits.recover().await?;
         let (dispatcher, timers) = Dispatcher::new(
             Arc::clone(&fleet),
             Arc::clone(&self.store),
             Arc::clone(&registry),
             self.clock.clone(),
             Arc::clone(&config),
+            Arc::clone(&limits),
         );
         let latest = Latest::new(&fleet);
         for telemetry in self.store.latest_telemetry().await? {
@@ -142,6 +153,11 @@ impl HeadendBuilder {
             self.clock.clone(),
             stop.clone(),
         ));
+        background.spawn(limits::keep(
+            Arc::clone(&limits),
+            Arc::clone(&dispatcher),
+            stop.clone(),
+        ));
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -149,10 +165,11 @@ impl HeadendBuilder {
             store: self.store,
             latest,
             registry,
+            limits,
             dispatcher,
             ingest,
             heartbeats: RwLock::default(),
-            streams: TaskTracker::new(),
+            streams,
             background,
             drain: CancellationToken::new(),
             stop,

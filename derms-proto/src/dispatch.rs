@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, DispatchId, Power, SiteId, Timestamp};
+use crate::{AssetId, DispatchId, Power, PowerRange, SiteId, Timestamp};
 
 /// How long a dispatch waits for its agent unless told otherwise: 300 s.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
@@ -321,6 +321,10 @@ pub struct Dispatch {
     pub transitions: Vec<Transition>,
     /// How a site order was split; `null` for an asset.
     pub split: Option<SplitSummary>,
+    /// What limits leave of the power of its asset now, if that is not what was ordered: the agent
+    /// keeps to the limits. Only while it has not ended; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_to: Option<PowerRange>,
     /// The shares of a site order.
     #[cfg_attr(feature = "schema", schema(no_recursion))]
     pub children: Vec<Dispatch>,
@@ -334,6 +338,9 @@ pub struct SplitSummary {
     pub residual_mw: Power,
     /// Assets of the site that were offline and got no share.
     pub left_out: Vec<AssetId>,
+    /// Assets of the site that were stopped and got no share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<AssetId>,
 }
 
 #[cfg(test)]

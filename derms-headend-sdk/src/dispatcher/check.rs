@@ -37,6 +37,12 @@ pub enum DispatchError {
         "no controllable asset of site {0} is online; order its assets one by one to let the orders wait"
     )]
     SiteOffline(SiteId),
+    /// A stop holds for the asset.
+    #[error("asset {0} is stopped and takes no order; see GET /stop")]
+    Stopped(AssetId),
+    /// A stop holds for every asset of the site that is online.
+    #[error("site {0} is stopped and takes no order; see GET /stop")]
+    SiteStopped(SiteId),
     /// The same key came with another order before.
     #[error("the idempotency key was used with another order before; use a new key")]
     IdempotencyConflict,
@@ -77,6 +83,7 @@ impl Dispatcher {
             principal: principal.map(|p| p.name().to_owned()),
             transitions: Vec::new(),
             split: None,
+            limited_to: None,
             children: Vec::new(),
         };
 
@@ -117,6 +124,9 @@ impl Dispatcher {
                 },
             });
         }
+        if self.limits.is_stopped(asset_id) {
+            return Err(DispatchError::Stopped(asset_id));
+        }
         Ok(order(Some(asset_id), asset.site_id, new.mw))
     }
 
@@ -138,6 +148,12 @@ impl Dispatcher {
         if online.is_empty() {
             return Err(DispatchError::SiteOffline(site_id));
         }
+        let (stopped, online): (Vec<&Asset>, Vec<&Asset>) = online
+            .into_iter()
+            .partition(|asset| self.limits.is_stopped(asset.id));
+        if online.is_empty() {
+            return Err(DispatchError::SiteStopped(site_id));
+        }
         let members: Vec<Member> = online
             .iter()
             .map(|asset| Member {
@@ -151,6 +167,7 @@ impl Dispatcher {
         let summary = SplitSummary {
             residual_mw: split.residual,
             left_out: offline.iter().map(|asset| asset.id).collect(),
+            stopped: stopped.iter().map(|asset| asset.id).collect(),
         };
         Ok((split.shares, summary))
     }

@@ -3,6 +3,7 @@
 mod check;
 mod delivery;
 mod follow;
+mod stopped;
 mod timers;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use check::DispatchError;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
@@ -39,6 +41,7 @@ pub(crate) struct Dispatcher {
     registry: Arc<Registry>,
     clock: Clock,
     config: Arc<Config>,
+    limits: Arc<Limits>,
     changes: broadcast::Sender<Arc<Dispatch>>,
     timers: Timers,
     /// Orders whose sending in this session may have been recorded, though the store said that it
@@ -62,6 +65,7 @@ impl Dispatcher {
         registry: Arc<Registry>,
         clock: Clock,
         config: Arc<Config>,
+        limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
         let (timers, queue) = timers::channel();
         let dispatcher = Arc::new(Self {
@@ -70,6 +74,7 @@ impl Dispatcher {
             registry,
             clock,
             config,
+            limits,
             changes: broadcast::Sender::new(CHANGES),
             timers,
             unsure: Mutex::default(),
@@ -153,6 +158,7 @@ impl Dispatcher {
                 served.push((order, session));
             }
         }
+        self.cancel_stopped_meanwhile(&dispatch);
         if let Err(error) = self.deliver(&served).await {
             // Committed, they wait: their sessions take them up when the store answers again.
             tracing::warn!(dispatch = %dispatch.id, %error, "can't record the sending; the order waits");

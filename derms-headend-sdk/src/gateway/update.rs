@@ -24,10 +24,10 @@ async fn try_update(
     session: &Arc<Session>,
     update: &AssetUpdate,
 ) -> Result<(), StoreError> {
-    let honest = |state: &&AssetState| state.last_revision <= MAX_COUNTER;
+    let honest = |state: &&AssetState| state.last_revision.max(state.limit_revision) <= MAX_COUNTER;
     let states = update.upserted.iter().flatten().filter(honest);
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
-    let revisions = revisions(core, states, session.agent_id).await?;
+    let revisions = revisions(core, states.clone(), session.agent_id).await?;
     let granted = core
         .registry
         .update(session, &claims, &update.removed, |mut grants| {
@@ -38,6 +38,7 @@ async fn try_update(
                     .iter()
                     .filter_map(|claim| invalid(claim.as_ref().err()?)),
             );
+            let answered = grants.clone();
             let message = HeadendMessage::Grants {
                 epoch: session.epoch,
                 grants,
@@ -49,6 +50,7 @@ async fn try_update(
             {
                 tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
             }
+            core.limits.greet(session, states, &answered);
         });
     match granted {
         Some(granted) if !granted.is_empty() => {

@@ -174,6 +174,7 @@ pub(crate) fn register(agent: AgentId, assets: &[AssetId]) -> Register {
         last_revision: 0,
         control: Control::default(),
         availability: Availability::Available,
+        limit_revision: 0,
     };
     Register {
         agent_id: agent,

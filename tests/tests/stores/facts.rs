@@ -142,6 +142,7 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         principal: Some("operator".to_owned()),
         transitions: Vec::new(),
         split: None,
+        limited_to: None,
         children: Vec::new(),
     }
 }
@@ -158,6 +159,7 @@ pub(crate) fn site_order(assets: &[AssetId]) -> NewOrder {
     parent.split = Some(SplitSummary {
         residual_mw: Power::from_mw(0.5),
         left_out: vec![asset()],
+        stopped: vec![asset()],
     });
     let mut assets = assets.to_vec();
     assets.sort();

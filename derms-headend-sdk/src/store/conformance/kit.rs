@@ -164,6 +164,7 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         principal: Some("operator".to_owned()),
         transitions: Vec::new(),
         split: None,
+        limited_to: None,
         children: Vec::new(),
     }
 }

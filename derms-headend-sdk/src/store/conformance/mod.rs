@@ -16,6 +16,7 @@
 //! checked: that `Ok` is durable, and that a call that fails half-way leaves nothing.
 
 pub(crate) mod kit;
+mod limits;
 mod lives;
 mod orders;
 mod pages;
@@ -88,6 +89,7 @@ impl Sentence {
             samples::ALL,
             orders::ALL,
             reports::ALL,
+            limits::ALL,
             pages::ALL,
             retention::ALL,
         ]

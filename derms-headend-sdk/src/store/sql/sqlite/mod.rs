@@ -37,11 +37,18 @@ pub use options::SqliteOptions;
 /// ```
 pub type SqliteStore = SqlStore<Sqlite>;
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "first",
-    sql: include_str!("../../../../migrations/sqlite/0001_first.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "first",
+        sql: include_str!("../../../../migrations/sqlite/0001_first.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "limits",
+        sql: include_str!("../../../../migrations/sqlite/0003_limits.sql"),
+    },
+];
 
 /// A file, open.
 #[derive(Debug)]
