@@ -136,11 +136,8 @@ async fn a_removed_limit_is_gone_from_the_list_and_stays_in_history() {
     let list = async |path: &str| ids(&get(&headend, path).await.ok());
     assert_eq!(list("/limits").await, [&second, &third].map(Clone::clone));
     let of_asset = format!("/limits?asset_id={BESS_2}");
-    assert_eq!(list(&of_asset).await, [second.clone()]);
-    assert_eq!(
-        list(&format!("/limits?site_id={NEWARK}")).await,
-        [third.clone()]
-    );
+    assert_eq!(list(&of_asset).await, [&*second]);
+    assert_eq!(list(&format!("/limits?site_id={NEWARK}")).await, [&*third]);
     let page = get(&headend, "/limits/history?limit=2").await.ok();
     assert_eq!(ids(&page["items"]), [third, second]);
     let next = format!(

@@ -34,7 +34,7 @@ impl TryFrom<pb::HeadendMessage> for HeadendMessage {
             Body::Release(pb) => release(&pb)
                 .map(Self::Release)
                 .map_err(|fault| fault.of("Release")),
-            Body::AssetLimits(pb) => asset_limits(pb)
+            Body::AssetLimits(pb) => asset_limits(&pb)
                 .map(Self::AssetLimits)
                 .map_err(|fault| fault.of("AssetLimits")),
             Body::LogAck(pb) => log_ack(pb)
@@ -298,7 +298,7 @@ fn release_out(order: &ReleaseOrder) -> pb::Release {
     }
 }
 
-fn asset_limits(pb: pb::AssetLimits) -> Result<AssetLimits, Fault> {
+fn asset_limits(pb: &pb::AssetLimits) -> Result<AssetLimits, Fault> {
     if pb.limits.len() > MAX_LIMITS {
         return Err(Fault::new(
             "limits",
