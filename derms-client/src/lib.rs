@@ -56,6 +56,7 @@ mod client;
 mod dispatch;
 mod error;
 mod heartbeat;
+mod limits;
 mod pages;
 mod query;
 mod retry;
@@ -70,7 +71,7 @@ pub use client::Client;
 pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
 pub use pages::{Items, PageFuture, PageRequest};
-pub use query::{DispatchHistoryQuery, HistoryQuery, TelemetryHistoryQuery};
+pub use query::{DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery};
 pub use transport::Body;
 
 #[cfg(doctest)]

@@ -95,8 +95,9 @@ macro_rules! window {
     };
 }
 
-/// What is asked of [`agents_history`](crate::Client::agents_history) and
-/// [`heartbeat_history`](crate::Client::heartbeat_history).
+/// What is asked of [`agents_history`](crate::Client::agents_history),
+/// [`heartbeat_history`](crate::Client::heartbeat_history) and
+/// [`stop_history`](crate::Client::stop_history).
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct HistoryQuery {
@@ -176,6 +177,38 @@ impl DispatchHistoryQuery {
             .with("site_id", self.site)
             .with("status", status);
         self.window.write(query)
+    }
+}
+
+/// What is asked of [`limits_history`](crate::Client::limits_history).
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct LimitHistoryQuery {
+    window: Window,
+    asset: Option<AssetId>,
+    site: Option<SiteId>,
+}
+
+window!(LimitHistoryQuery);
+
+impl LimitHistoryQuery {
+    /// Only limits of this asset. Default: of all.
+    pub fn asset(mut self, asset: AssetId) -> Self {
+        self.asset = Some(asset);
+        self
+    }
+
+    /// Only limits of the assets of this site. Default: of all.
+    pub fn site(mut self, site: SiteId) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        self.window
+            .write(Query::default())
+            .with("asset_id", self.asset)
+            .with("site_id", self.site)
     }
 }
 

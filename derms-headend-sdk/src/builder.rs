@@ -15,6 +15,7 @@ use crate::error::BuildError;
 use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
+use crate::limits::{self, Limits};
 use crate::prune;
 use crate::registry::Registry;
 use crate::store::{MemoryStore, Retention, Store};
@@ -118,6 +119,15 @@ impl HeadendBuilder {
         ));
         let latest = Arc::new(Latest::new(&fleet));
         let heartbeats = Arc::new(RwLock::default());
+        let streams = TaskTracker::new();
+        let limits = Arc::new(Limits::new(
+            Arc::clone(&fleet),
+            Arc::clone(&self.store),
+            Arc::clone(&registry),
+            self.clock.clone(),
+            streams.clone(),
+        ));
+        limits.recover().await?;
         let (dispatcher, timers) = Dispatcher::new(
             Arc::clone(&fleet),
             Arc::clone(&self.store),
@@ -128,6 +138,7 @@ impl HeadendBuilder {
             },
             self.clock.clone(),
             Arc::clone(&config),
+            Arc::clone(&limits),
         );
         for telemetry in self.store.latest_telemetry().await? {
             latest.offer(&telemetry);
@@ -147,6 +158,11 @@ impl HeadendBuilder {
             self.clock.clone(),
             stop.clone(),
         ));
+        background.spawn(limits::keep(
+            Arc::clone(&limits),
+            Arc::clone(&dispatcher),
+            stop.clone(),
+        ));
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -154,10 +170,11 @@ impl HeadendBuilder {
             store: self.store,
             latest,
             registry,
+            limits,
             dispatcher,
             ingest,
             heartbeats,
-            streams: TaskTracker::new(),
+            streams,
             background,
             drain: CancellationToken::new(),
             stop,

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use derms_proto::{AssetId, Dispatch, DispatchId, Fleet, Heartbeat, NewDispatch};
+use derms_proto::{
+    AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, NewDispatch, NewLimit, NewStop,
+    PowerLimit, Stop, StopId,
+};
 use parking_lot::RwLock;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,8 +17,12 @@ use crate::config::{Clock, Config};
 use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
 use crate::ingest::Ingest;
 use crate::latest::Latest;
+use crate::limits::{LimitError, Limits, StopError};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
+
+/// A stop is answered after this, whatever the store does about orders that wait.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -25,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) latest: Arc<Latest>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,
     /// The newest heartbeat of each asset.
@@ -48,36 +56,96 @@ impl Core {
         key: Option<String>,
     ) -> Result<Submitted, DispatchError> {
         let core = Arc::clone(self);
-        let task = self.streams.spawn(async move {
+        self.carried_out(async move {
             core.dispatcher
                 .submit(&new, principal.as_ref(), key.as_deref())
                 .await
-        });
-        task.await.unwrap_or_else(|error| Err(ended(error).into()))
+        })
+        .await
     }
 
-    /// Ends an order in a task of its own, so that it is carried out even if the caller goes.
+    /// Ends an order, even if the caller goes.
     pub(crate) async fn cancel(
         self: &Arc<Self>,
         id: DispatchId,
         principal: Option<Principal>,
     ) -> Result<Option<Dispatch>, StoreError> {
         let core = Arc::clone(self);
-        let task = self
-            .streams
-            .spawn(async move { core.dispatcher.cancel(id, principal.as_ref()).await });
-        task.await.unwrap_or_else(|error| Err(ended(error)))
+        self.carried_out(async move { core.dispatcher.cancel(id, principal.as_ref()).await })
+            .await
     }
-}
 
-/// What became of the order is not known: a fault, and not a store to try again.
-fn ended(error: JoinError) -> StoreError {
-    if error.is_panic() {
-        std::panic::resume_unwind(error.into_panic());
+    /// Sets a limit, even if the caller goes.
+    pub(crate) async fn set_limit(
+        self: &Arc<Self>,
+        new: NewLimit,
+        principal: Option<Principal>,
+    ) -> Result<PowerLimit, LimitError> {
+        let core = Arc::clone(self);
+        self.carried_out(async move { core.limits.set(&new, principal.as_ref()).await })
+            .await
     }
-    StoreError::Unavailable {
-        context: "the task that took the order ended".to_owned(),
-        source: Some(error.into()),
+
+    /// Removes a limit, even if the caller goes.
+    pub(crate) async fn remove_limit(
+        self: &Arc<Self>,
+        id: LimitId,
+        principal: Option<Principal>,
+    ) -> Result<PowerLimit, LimitError> {
+        let core = Arc::clone(self);
+        self.carried_out(async move { core.limits.remove(id, principal.as_ref()).await })
+            .await
+    }
+
+    /// Stops assets, even if the caller goes, and cancels the orders that wait for them.
+    pub(crate) async fn stop_assets(
+        self: &Arc<Self>,
+        new: NewStop,
+        principal: Option<Principal>,
+    ) -> Result<Stop, StopError> {
+        let core = Arc::clone(self);
+        self.carried_out(async move {
+            let stop = core.limits.stop(&new, principal.as_ref()).await?;
+            // What is not cancelled by then is tried again until it is.
+            let cancelled = tokio::time::timeout(CANCEL_PATIENCE, core.dispatcher.cancel_stopped());
+            if !matches!(cancelled.await, Ok(Ok(()))) {
+                tracing::warn!(stop = %stop.id, "orders that wait for stopped assets are cancelled later");
+            }
+            Ok(stop)
+        })
+        .await
+    }
+
+    /// Ends a stop, even if the caller goes.
+    pub(crate) async fn resume(
+        self: &Arc<Self>,
+        id: StopId,
+        within: Duration,
+        principal: Option<Principal>,
+    ) -> Result<Stop, StopError> {
+        let core = Arc::clone(self);
+        self.carried_out(async move { core.limits.resume(id, within, principal.as_ref()).await })
+            .await
+    }
+
+    async fn carried_out<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.streams.spawn(work).await.unwrap_or_else(|error| {
+            // What became of it is not known: a fault, and not a store to try again.
+            if error.is_panic() {
+                std::panic::resume_unwind(error.into_panic());
+            }
+            Err(E::from(StoreError::Unavailable {
+                context: "the task that did it ended".to_owned(),
+                source: Some(error.into()),
+            }))
+        })
     }
 }
 

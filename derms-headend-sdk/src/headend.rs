@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::{Dispatch, DispatchId, DispatchPreview, Fleet, NewDispatch};
+use derms_proto::{
+    Dispatch, DispatchId, DispatchPreview, Fleet, LimitId, NewDispatch, NewLimit, NewStop,
+    PowerLimit, Stop, StopId,
+};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,6 +17,7 @@ use crate::builder::HeadendBuilder;
 use crate::core::Core;
 use crate::dispatcher::{DispatchError, Submitted};
 use crate::error::ServeError;
+use crate::limits::{LimitError, StopError};
 use crate::serve::{self, Server, Settings};
 use crate::service::HeadendService;
 use crate::store::StoreError;
@@ -107,6 +111,58 @@ impl Headend {
         principal: Option<&Principal>,
     ) -> Result<Option<Dispatch>, StoreError> {
         self.core.cancel(id, principal.cloned()).await
+    }
+
+    /// Sets a limit, as `POST /limits` does. Once it is taken it comes into force, even if this call
+    /// is dropped.
+    ///
+    /// # Errors
+    /// It was not taken; see [`LimitError`].
+    pub async fn set_limit(
+        &self,
+        new: &NewLimit,
+        principal: Option<&Principal>,
+    ) -> Result<PowerLimit, LimitError> {
+        self.core.set_limit(new.clone(), principal.cloned()).await
+    }
+
+    /// Removes a limit, as `DELETE /limits/{id}` does.
+    ///
+    /// # Errors
+    /// It goes on holding; see [`LimitError`].
+    pub async fn remove_limit(
+        &self,
+        id: LimitId,
+        principal: Option<&Principal>,
+    ) -> Result<PowerLimit, LimitError> {
+        self.core.remove_limit(id, principal.cloned()).await
+    }
+
+    /// Stops assets, as `POST /stop` does; the stop is carried out even if this call is dropped, and
+    /// even if the store is away.
+    ///
+    /// # Errors
+    /// Nothing was stopped; see [`StopError`].
+    pub async fn stop(
+        &self,
+        new: &NewStop,
+        principal: Option<&Principal>,
+    ) -> Result<Stop, StopError> {
+        self.core.stop_assets(new.clone(), principal.cloned()).await
+    }
+
+    /// Ends a stop, as `DELETE /stop/{id}` does: each of its assets returns after a random part of
+    /// `within`, at most a day.
+    ///
+    /// # Errors
+    /// It goes on holding; see [`StopError`].
+    pub async fn resume(
+        &self,
+        id: StopId,
+        within: Duration,
+        principal: Option<&Principal>,
+    ) -> Result<Stop, StopError> {
+        self.core.resume(id, within, principal.cloned()).await
     }
 
     /// One order as it stands; `None` if it is not known.

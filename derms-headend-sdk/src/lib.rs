@@ -72,6 +72,7 @@ mod gateway;
 mod headend;
 mod ingest;
 mod latest;
+mod limits;
 mod mailbox;
 mod peer;
 mod prune;
@@ -89,6 +90,7 @@ pub use derms_proto as proto;
 pub use dispatcher::DispatchError;
 pub use error::{BuildError, ServeError};
 pub use headend::Headend;
+pub use limits::{LimitError, StopError};
 pub use peer::PeerAddr;
 pub use service::{HeadendService, ResponseFuture};
 

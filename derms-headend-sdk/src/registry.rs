@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use derms_proto::link::{Close, Grant, GrantStatus, Software};
+use derms_proto::link::{Close, Grant, GrantStatus, LIMITS, SCHEDULE, Software};
 use derms_proto::{
     AgentId, AgentMode, AgentStatus, AssetId, AssetName, CloseReason, Fleet, InstanceId, LogId,
     Timestamp, pb,
@@ -20,6 +20,23 @@ use crate::store::Carrier;
 /// Messages on their way to an agent; boxed, since an idle queue must cost little.
 pub(crate) type Outbound = Box<pb::HeadendMessage>;
 
+/// The must-understand features of an agent that the headend asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) limits: bool,
+    pub(crate) schedule: bool,
+}
+
+impl Capabilities {
+    pub(crate) fn of(declared: &[String]) -> Self {
+        let has = |name: &str| declared.iter().any(|declared| declared == name);
+        Self {
+            limits: has(LIMITS),
+            schedule: has(SCHEDULE),
+        }
+    }
+}
+
 /// A live session, as everyone but its own task sees it.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -29,6 +46,7 @@ pub(crate) struct Session {
     pub(crate) peer: Option<String>,
     pub(crate) principal: Option<Principal>,
     pub(crate) software: Software,
+    pub(crate) capabilities: Capabilities,
     pub(crate) durable: bool,
     pub(crate) report_log: Option<LogId>,
     pub(crate) connected_at: Timestamp,
@@ -48,6 +66,7 @@ pub(crate) struct NewSession {
     pub(crate) peer: Option<String>,
     pub(crate) principal: Option<Principal>,
     pub(crate) software: Software,
+    pub(crate) capabilities: Capabilities,
     pub(crate) durable: bool,
     pub(crate) report_log: Option<LogId>,
     pub(crate) connected_at: Timestamp,
@@ -66,6 +85,7 @@ impl Session {
             peer: new.peer,
             principal: new.principal,
             software: new.software,
+            capabilities: new.capabilities,
             durable: new.durable,
             report_log: new.report_log,
             connected_at: new.connected_at,

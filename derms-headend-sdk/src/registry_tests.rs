@@ -42,6 +42,7 @@ fn session(agent: AgentId, instance: u128, epoch: u64) -> Arc<Session> {
         peer: None,
         principal: None,
         software: Software::default(),
+        capabilities: Capabilities::default(),
         durable: false,
         report_log: None,
         connected_at: now(),

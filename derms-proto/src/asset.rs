@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, AssetId, Power, SiteId, Timestamp};
+use crate::{AgentId, AssetId, ControlStatus, Power, PowerLimit, SiteId, Timestamp};
 
 /// A place with one or more assets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +207,15 @@ pub struct AssetStatus {
     pub connected: bool,
     /// When its agent was last heard; `null` if never since the headend started.
     pub last_seen: Option<Timestamp>,
+    /// What it is doing, as its agent said last; `null` when no live session serves it.
+    #[serde(default)]
+    pub control: Option<ControlStatus>,
+    /// Limits that hold for it, oldest first.
+    #[serde(default)]
+    pub limits: Vec<PowerLimit>,
+    /// A stop holds for it.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// A site with its assets: an item of `GET /sites`.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, DispatchId, Power, SPLIT_VERSION, SiteId, SplitPolicy, Timestamp};
+use crate::{
+    AssetId, DispatchId, Power, PowerRange, SPLIT_VERSION, SiteId, SplitPolicy, Timestamp,
+};
 
 /// How long a dispatch waits for its agent unless told otherwise: 300 s.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
@@ -337,6 +339,10 @@ pub struct Dispatch {
     pub transitions: Vec<Transition>,
     /// How a site order was split; `null` for an asset.
     pub split: Option<SplitSummary>,
+    /// What limits leave of the power of its asset now, if that is not what was ordered: the agent
+    /// keeps to the limits. Only while it has not ended; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_to: Option<PowerRange>,
     /// The shares of a site order.
     #[cfg_attr(feature = "schema", schema(no_recursion))]
     pub children: Vec<Dispatch>,
@@ -405,6 +411,8 @@ pub enum LeftOutReason {
     Offline,
     /// Its agent says that it can't be controlled now.
     Unavailable,
+    /// An operator has stopped it.
+    Stopped,
     /// It is a meter: measured, never controlled.
     Meter,
     /// Sent by a newer headend than this type knows.

@@ -85,6 +85,10 @@ id! {
     LimitId
 }
 id! {
+    /// A stop of assets. UUIDv7, so ids sort by time.
+    StopId
+}
+id! {
     /// One life of a log at the agent; a wiped disk makes a new one.
     LogId
 }
@@ -107,6 +111,14 @@ impl DispatchId {
 
 impl LimitId {
     /// A new limit id (UUIDv7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl StopId {
+    /// A new stop id (UUIDv7).
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())

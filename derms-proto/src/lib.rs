@@ -24,6 +24,8 @@
 //!   absent, never 0. See [`Measurements`].
 //! - A **dispatch** is an operator's order with a life cycle that can be read back. See
 //!   [`NewDispatch`] and [`DispatchStatus::may_become`].
+//! - A **limit** holds over every order of its asset, a **stop** ends them. See [`PowerLimit`] and
+//!   [`Stop`].
 //! - An order for a site is **split** over its assets by one pure function. See [`split()`].
 //! - An **agent** is one process at the edge, with one session at a time. See [`AgentStatus`].
 //! - REST answers in these types; long lists come in pages, errors as problems with a stable code.
@@ -51,11 +53,13 @@ mod dispatch;
 mod fleet;
 mod fleet_file;
 mod id;
+mod limit;
 mod page;
 mod preview;
 mod problem;
 mod quantity;
 mod split;
+mod stop;
 mod telemetry;
 mod time;
 
@@ -69,12 +73,14 @@ pub use dispatch::{
     NewDispatch, ReasonCode, SplitSummary, Transition,
 };
 pub use fleet::{Fleet, FleetError};
-pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId};
+pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};
+pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
 pub use page::{Cursor, Page};
 pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
 pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
+pub use stop::{CONFIRM_STOP, DEFAULT_RETURN_WITHIN, NewStop, Stop, StopScope};
 pub use telemetry::{
     Aggregate, Detail, DeviceStatus, Measurements, Quality, Telemetry, TelemetryBucket,
     TelemetryHistoryItem, TelemetrySnapshot,

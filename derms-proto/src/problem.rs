@@ -54,6 +54,8 @@ pub enum ProblemCode {
     InvalidParameter,
     /// 400: the request contradicts itself or lacks something.
     InvalidRequest,
+    /// 400: the request is of consequence and does not say that it is meant.
+    ConfirmationRequired,
     /// 401: no credentials, or wrong ones.
     Unauthenticated,
     /// 403: not allowed for this principal.
@@ -66,6 +68,10 @@ pub enum ProblemCode {
     UnknownSite,
     /// 404: no such dispatch.
     UnknownDispatch,
+    /// 404: no such limit.
+    UnknownLimit,
+    /// 404: no such stop.
+    UnknownStop,
     /// 404: the asset has never reported.
     NoTelemetry,
     /// 404: the asset's agent has never sent a heartbeat.
@@ -80,6 +86,12 @@ pub enum ProblemCode {
     IdempotencyConflict,
     /// 409: the dispatch has ended and can't be cancelled.
     AlreadyEnded,
+    /// 409: limits in force leave no power between them and the new one.
+    LimitConflict,
+    /// 409: as many limits are in force for the asset as it can have.
+    TooManyLimits,
+    /// 409: the asset is stopped and takes no order.
+    Stopped,
     /// 413: the body is larger than 64 KiB.
     BodyTooLarge,
     /// 415: the content type is not `application/json`.
@@ -134,12 +146,15 @@ impl ProblemCode {
             Self::InvalidBody => (400, "invalid body"),
             Self::InvalidParameter => (400, "invalid parameter"),
             Self::InvalidRequest => (400, "invalid request"),
+            Self::ConfirmationRequired => (400, "confirmation required"),
             Self::Unauthenticated => (401, "unauthenticated"),
             Self::Forbidden => (403, "forbidden"),
             Self::NotFound => (404, "no such path"),
             Self::UnknownAsset => (404, "no such asset"),
             Self::UnknownSite => (404, "no such site"),
             Self::UnknownDispatch => (404, "no such dispatch"),
+            Self::UnknownLimit => (404, "no such limit"),
+            Self::UnknownStop => (404, "no such stop"),
             Self::NoTelemetry => (404, "no telemetry yet"),
             Self::NoHeartbeat => (404, "no heartbeat yet"),
             Self::MethodNotAllowed => (405, "method not allowed"),
@@ -147,6 +162,9 @@ impl ProblemCode {
             Self::SiteOffline => (409, "site offline"),
             Self::IdempotencyConflict => (409, "idempotency conflict"),
             Self::AlreadyEnded => (409, "already ended"),
+            Self::LimitConflict => (409, "limit conflict"),
+            Self::TooManyLimits => (409, "too many limits"),
+            Self::Stopped => (409, "stopped"),
             Self::BodyTooLarge => (413, "body too large"),
             Self::UnsupportedMediaType => (415, "unsupported media type"),
             Self::OutOfRange => (422, "out of range"),

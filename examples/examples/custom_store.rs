@@ -14,13 +14,13 @@ use std::time::Duration;
 use derms_agent_sdk::{AgentRuntime, sim};
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LogId, Page, SessionRecord,
-    Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, LogId, Page, PowerLimit,
+    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
-    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
-    TelemetryAppend, TelemetryQuery, conformance,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, TelemetryAppend, TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
@@ -188,6 +188,34 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError> {
         self.inner.raise_revision(asset, at_least).await
+    }
+
+    async fn put_limits(&self, limits: &[PowerLimit]) -> Result<(), StoreError> {
+        self.inner.put_limits(limits).await
+    }
+
+    async fn limit(&self, id: LimitId) -> Result<Option<PowerLimit>, StoreError> {
+        self.inner.limit(id).await
+    }
+
+    async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError> {
+        self.inner.limits(query).await
+    }
+
+    async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError> {
+        self.inner.put_stops(stops).await
+    }
+
+    async fn stop(&self, id: StopId) -> Result<Option<Stop>, StoreError> {
+        self.inner.stop(id).await
+    }
+
+    async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
+        self.inner.stops(query).await
+    }
+
+    async fn restraints(&self) -> Result<Restraints, StoreError> {
+        self.inner.restraints().await
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 mod dispatch;
 mod errors;
 mod fake;
+mod limits;
 mod pages;
 mod requests;
 mod retries;

@@ -90,11 +90,15 @@ pub(super) fn find(core: &Core, id: AssetId) -> Result<&Asset, Failure> {
 
 fn status(core: &Core, asset: &Asset, now: Timestamp) -> AssetStatus {
     let site = core.fleet.site(asset.site_id);
+    let (limits, stopped) = core.limits.of(asset.id);
     AssetStatus {
         asset: asset.clone(),
         site_name: site.map(|site| site.name.clone()).unwrap_or_default(),
         location: site.map(|site| site.location.clone()).unwrap_or_default(),
         connected: core.registry.serving(asset.id, now).is_some(),
         last_seen: core.registry.last_seen(asset.id),
+        control: core.limits.control(asset.id),
+        limits,
+        stopped,
     }
 }

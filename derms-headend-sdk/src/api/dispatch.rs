@@ -59,7 +59,7 @@ struct SubmitHeaders {
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`site_offline`, `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`site_offline`, `stopped`, `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`out_of_range`, with the limits", body = Problem, content_type = "application/problem+json"),
@@ -92,6 +92,7 @@ pub(super) async fn submit(
             dispatch = answered;
         }
     }
+    core.limits.annotate(&mut dispatch);
     let mut response = (StatusCode::ACCEPTED, Json(&dispatch)).into_response();
     // As the caller wrote it: the service may be mounted under a prefix.
     if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), dispatch.id)) {
@@ -148,7 +149,10 @@ pub(super) async fn get(
     Id(id): Id<DispatchId>,
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
-    let dispatch = core.dispatcher.dispatch(id).await?;
+    let mut dispatch = core.dispatcher.dispatch(id).await?;
+    if let Some(dispatch) = &mut dispatch {
+        core.limits.annotate(dispatch);
+    }
     dispatch.map(Json).ok_or_else(|| unknown(id))
 }
 
@@ -215,5 +219,10 @@ pub(super) async fn history(
         status: params.status,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
-    wanted.page(core.dispatcher.dispatches(&query).await?, COLUMNS)
+    let page = core.dispatcher.dispatches(&query).await?;
+    let page = page.map(|mut dispatch| {
+        core.limits.annotate(&mut dispatch);
+        dispatch
+    });
+    wanted.page(page, COLUMNS)
 }

@@ -21,6 +21,7 @@ use utoipa::{Modify, OpenApi as _, ToSchema as _};
         (name = "fleet", description = "What is configured, and what of it is connected"),
         (name = "telemetry", description = "What is happening now, and what happened"),
         (name = "dispatch", description = "Orders, and what became of them"),
+        (name = "limits", description = "What holds over all orders: limits and stops"),
         (name = "service", description = "About the headend itself"),
     )
 )]

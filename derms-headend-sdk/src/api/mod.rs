@@ -9,9 +9,11 @@ mod document;
 mod extract;
 mod health;
 mod heartbeat;
+mod limits;
 mod listing;
 mod preview;
 mod problem;
+mod stop;
 mod telemetry;
 
 use std::sync::Arc;
@@ -47,6 +49,12 @@ fn routes() -> OpenApiRouter<Arc<Core>> {
         .routes(routes!(preview::preview))
         .routes(routes!(dispatch::history))
         .routes(routes!(dispatch::get, cancel::cancel))
+        .routes(routes!(limits::set, limits::list))
+        .routes(routes!(limits::get, limits::remove))
+        .routes(routes!(limits::history))
+        .routes(routes!(stop::submit, stop::list))
+        .routes(routes!(stop::get, stop::resume))
+        .routes(routes!(stop::history))
         .routes(routes!(heartbeat::get))
         .routes(routes!(heartbeat::history))
         .routes(routes!(health::healthz))

@@ -50,6 +50,7 @@ impl From<DispatchError> for Failure {
             DispatchError::UnknownAsset(_) => ProblemCode::UnknownAsset,
             DispatchError::UnknownSite(_) => ProblemCode::UnknownSite,
             DispatchError::SiteOffline(_) => ProblemCode::SiteOffline,
+            DispatchError::Stopped(_) | DispatchError::SiteStopped(_) => ProblemCode::Stopped,
             DispatchError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
             DispatchError::OutOfRange { limits, .. } => {
                 return Problem::new(ProblemCode::OutOfRange, text)

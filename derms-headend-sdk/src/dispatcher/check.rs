@@ -38,6 +38,12 @@ pub enum DispatchError {
          let the orders wait"
     )]
     SiteOffline(SiteId),
+    /// A stop holds for the asset.
+    #[error("asset {0} is stopped and takes no order; see GET /stop")]
+    Stopped(AssetId),
+    /// A stop holds for every asset of the site that is online.
+    #[error("site {0} is stopped and takes no order; see GET /stop")]
+    SiteStopped(SiteId),
     /// The same key came with another order before.
     #[error("the idempotency key was used with another order before; use a new key")]
     IdempotencyConflict,
@@ -80,6 +86,7 @@ impl Dispatcher {
             cancelled_by: None,
             transitions: Vec::new(),
             split: None,
+            limited_to: None,
             children: Vec::new(),
         };
 
@@ -130,6 +137,9 @@ impl Dispatcher {
                     max_mw: asset.max_mw,
                 },
             });
+        }
+        if self.limits.is_stopped(asset_id) {
+            return Err(DispatchError::Stopped(asset_id));
         }
         Ok(order(Some(asset_id), asset.site_id, new.mw))
     }

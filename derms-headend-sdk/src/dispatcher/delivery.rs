@@ -31,6 +31,10 @@ impl Dispatcher {
                     // Too late to start: its timer tells so.
                     continue;
                 }
+                if order.carrier.is_none() && self.is_stopped(dispatch) {
+                    self.limits.end_orders();
+                    continue;
+                }
                 if self.is_held_back(order, session) {
                     continue;
                 }

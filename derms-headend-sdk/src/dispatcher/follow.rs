@@ -53,6 +53,9 @@ impl Dispatcher {
                     dispatch = %id, %agent, "a report of a dispatch that is none of this agent's here"
                 ),
                 ReportFate::Event(entry) => {
+                    if let Report::Limit(report) = &entry.report {
+                        self.limits.reported(agent, entry.asset_id, report);
+                    }
                     if let Report::Event(event) = &entry.report {
                         let (code, text, asset) = (&event.code, &event.text, entry.asset_id);
                         if event.severity >= Severity::Warning {

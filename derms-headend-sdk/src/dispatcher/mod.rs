@@ -8,6 +8,7 @@ mod known;
 mod preview;
 mod resync;
 mod share;
+mod stopped;
 mod timers;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
@@ -47,6 +49,7 @@ pub(crate) struct Dispatcher {
     present: Present,
     clock: Clock,
     config: Arc<Config>,
+    limits: Arc<Limits>,
     changes: broadcast::Sender<Arc<Dispatch>>,
     timers: Timers,
     /// Orders whose sending in this session may have been recorded, though the store said that it
@@ -72,6 +75,7 @@ impl Dispatcher {
         present: Present,
         clock: Clock,
         config: Arc<Config>,
+        limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
         let (timers, queue) = timers::channel();
         let dispatcher = Arc::new(Self {
@@ -81,6 +85,7 @@ impl Dispatcher {
             present,
             clock,
             config,
+            limits,
             changes: broadcast::Sender::new(CHANGES),
             timers,
             unsure: Mutex::default(),
@@ -187,6 +192,7 @@ impl Dispatcher {
                 served.push((unsent(leaf.clone()), session));
             }
         }
+        self.cancel_stopped_meanwhile(&dispatch);
         if let Err(error) = self.deliver(&served).await {
             // Committed, they wait: their sessions take them up when the store answers again.
             tracing::warn!(dispatch = %dispatch.id, %error, "can't record the sending; the order waits");

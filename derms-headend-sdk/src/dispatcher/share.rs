@@ -48,6 +48,10 @@ impl Dispatcher {
             }
         }
         if members.is_empty() {
+            let is_stopped = |left_out: &LeftOut| left_out.reason == LeftOutReason::Stopped;
+            if excluded.iter().any(is_stopped) {
+                return Err(DispatchError::SiteStopped(site_id));
+            }
             return Err(DispatchError::SiteOffline(site_id));
         }
         let split = split(mw, policy, &members);
@@ -62,6 +66,9 @@ impl Dispatcher {
         let Some(session) = self.registry.serving(asset.id, now) else {
             return Some(LeftOutReason::Offline);
         };
+        if self.limits.is_stopped(asset.id) {
+            return Some(LeftOutReason::Stopped);
+        }
         let heartbeats = self.present.heartbeats.read();
         // What an earlier session said is over.
         let said = heartbeats.get(&asset.id).filter(|heartbeat| {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::auth::Principal;
 use crate::core::Core;
 use crate::mailbox::Mailbox;
-use crate::registry::{NewSession, Outbound, Session};
+use crate::registry::{Capabilities, NewSession, Outbound, Session};
 use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 
 /// Two processes with one identity are told to come back after this.
@@ -61,14 +61,14 @@ pub(super) async fn claim(
         .assets
         .iter()
         .flatten()
-        .map(|state| state.last_revision);
+        .flat_map(|state| [state.last_revision, state.limit_revision]);
     if counters
         .chain([register.last_epoch])
         .any(|counter| counter > MAX_COUNTER)
     {
         return Err(Close::new(
             CloseReason::ProtocolError,
-            "last_epoch or last_revision is out of range",
+            "last_epoch, last_revision or limit_revision is out of range",
         ));
     }
     if core.registry.len() >= core.config.max_sessions {
@@ -123,6 +123,7 @@ pub(super) async fn claim(
         peer: claimant.peer,
         principal: claimant.principal,
         software: register.software.clone(),
+        capabilities: Capabilities::of(&register.capabilities),
         durable: register.durable,
         report_log: log_of(LogKind::Report),
         connected_at: record.connected_at,
@@ -135,6 +136,7 @@ pub(super) async fn claim(
         for grant in grants.iter().filter(|g| g.status != derms_proto::link::GrantStatus::Granted) {
             tracing::warn!(%agent, asset = %grant.asset_id, status = ?grant.status, "claim refused");
         }
+        let answered = grants.clone();
         let registered = HeadendMessage::Registered(Registered {
             epoch,
             server_time: core.clock.now(),
@@ -150,6 +152,7 @@ pub(super) async fn claim(
         });
         // The queue is empty: this is the first message.
         let _ = claimant.outbound.try_send(Box::new(pb::HeadendMessage::from(registered)));
+        core.limits.greet(&session, register.assets.iter().flatten(), &answered);
     });
     if let Err(close) = inserted {
         let end = SessionEnd {

@@ -333,6 +333,8 @@ impl Driver {
     fn replay(&self, session: &Arc<Session>, register: Option<Box<derms_proto::link::Register>>) {
         let (core, session) = (Arc::clone(&self.core), Arc::clone(session));
         self.core.streams.spawn(async move {
+            // Whatever holds is told before any order.
+            core.limits.replay(&session);
             let assets = session.assets();
             if let Err(error) = core.dispatcher.replay(&session, &assets, register.as_deref()).await {
                 tracing::warn!(agent = %session.agent_id, %error, "can't look up waiting orders; trying again");

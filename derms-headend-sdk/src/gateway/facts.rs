@@ -3,6 +3,8 @@
 //! Facts need no grant: they are true whoever serves the asset now. They need an asset that this
 //! agent may serve at all.
 
+use std::sync::Arc;
+
 use derms_proto::link::{AgentHeartbeat, RefusalCode, RefusedEntry, ReportEntry, Sample};
 use derms_proto::{AgentId, AssetId, Heartbeat, SiteId, Telemetry, Timestamp};
 
@@ -121,7 +123,17 @@ pub(super) fn report(
 }
 
 /// Shows what an agent says about its assets, and has it stored.
-pub(super) fn heartbeat(core: &Core, session: &Session, heartbeat: &AgentHeartbeat) {
+pub(super) fn heartbeat(core: &Core, session: &Arc<Session>, heartbeat: &AgentHeartbeat) {
+    for health in &heartbeat.assets {
+        if session.serves(health.asset_id) {
+            core.limits.said(
+                session,
+                health.asset_id,
+                health.limit_revision,
+                &health.control,
+            );
+        }
+    }
     let received_at = core.clock.now();
     let heartbeats: Vec<Heartbeat> = heartbeat
         .assets

@@ -25,10 +25,10 @@ async fn try_update(
     update: &AssetUpdate,
 ) -> Result<(), StoreError> {
     let read_at = core.clock.now();
-    let honest = |state: &&AssetState| state.last_revision <= MAX_COUNTER;
+    let honest = |state: &&AssetState| state.last_revision.max(state.limit_revision) <= MAX_COUNTER;
     let states = update.upserted.iter().flatten().filter(honest);
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
-    let revisions = revisions(core, states, session.agent_id).await?;
+    let revisions = revisions(core, states.clone(), session.agent_id).await?;
     let granted = core
         .registry
         .update(session, &claims, &update.removed, |mut grants| {
@@ -39,6 +39,7 @@ async fn try_update(
                     .iter()
                     .filter_map(|claim| invalid(claim.as_ref().err()?)),
             );
+            let answered = grants.clone();
             let message = HeadendMessage::Grants {
                 epoch: session.epoch,
                 grants,
@@ -50,6 +51,7 @@ async fn try_update(
             {
                 tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
             }
+            core.limits.greet(session, states, &answered);
         });
     let Some(granted) = granted else {
         return Ok(());

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::*;
 use crate::config::{Clock, Config};
+use crate::limits::Limits;
 use crate::registry::{Outbound, Registry};
 use crate::store::conformance::kit::new_agent;
 use crate::store::faulty::{Fault, FaultyStore};
@@ -27,18 +28,27 @@ impl Setup {
         let fleet = Arc::new(fleet);
         let config = Arc::new(Config::default());
         let registry = Registry::new(Arc::clone(&fleet), Duration::from_secs(45), 1);
+        let registry = Arc::new(registry);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let limits = Limits::new(
+            Arc::clone(&fleet),
+            Arc::clone(&shared),
+            Arc::clone(&registry),
+            Clock::default(),
+            tasks.clone(),
+        );
         let (dispatcher, _) = Dispatcher::new(
             Arc::clone(&fleet),
             Arc::clone(&shared),
-            Arc::new(registry),
+            registry,
             crate::dispatcher::Present {
                 latest: Arc::new(crate::latest::Latest::new(&fleet)),
                 heartbeats: Arc::default(),
             },
             Clock::default(),
             config,
+            Arc::new(limits),
         );
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Self {
             ingest: Ingest::start(&shared, &dispatcher, bounds, &tasks, &stop),
             store,

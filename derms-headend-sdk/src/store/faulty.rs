@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind, Report, ReportEntry, SetpointPhase, SetpointReport};
 use derms_proto::{
-    AgentId, AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat, LogId, Page,
-    SessionRecord, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat, LimitId, LogId,
+    Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 mod cancel;
 
 use super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
-    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
-    StoredReport, TelemetryAppend, TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, StoredReport, TelemetryAppend, TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub(crate) enum Fault {
     AnyAgentReports,
     AllInDoubt,
     NoneInDoubt,
+    EndedHolds,
+    FirstWordCounts,
+    StopsForgotten,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -66,6 +69,7 @@ pub(crate) enum Fault {
     /// Nothing about orders can be read or written.
     Away,
     AppendFails,
+    LimitsFail,
     AppendNever,
     /// What ends this log at this number can't be stored.
     Poison(LogId, u64),
@@ -515,6 +519,58 @@ impl Store for FaultyStore {
             return Ok(());
         }
         self.inner.raise_revision(asset, at_least).await
+    }
+
+    async fn put_limits(&self, limits: &[PowerLimit]) -> Result<(), StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        let mut limits = limits.to_vec();
+        if self.has(Fault::FirstWordCounts) {
+            let mut new = Vec::new();
+            for limit in limits {
+                if self.inner.limit(limit.id).await?.is_none() {
+                    new.push(limit);
+                }
+            }
+            limits = new;
+        }
+        self.inner.put_limits(&limits).await
+    }
+
+    async fn limit(&self, id: LimitId) -> Result<Option<PowerLimit>, StoreError> {
+        self.inner.limit(id).await
+    }
+
+    async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError> {
+        self.inner.limits(query).await
+    }
+
+    async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        self.inner.put_stops(stops).await
+    }
+
+    async fn stop(&self, id: StopId) -> Result<Option<Stop>, StoreError> {
+        self.inner.stop(id).await
+    }
+
+    async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
+        self.inner.stops(query).await
+    }
+
+    async fn restraints(&self) -> Result<Restraints, StoreError> {
+        let mut restraints = self.inner.restraints().await?;
+        if self.has(Fault::EndedHolds) {
+            let all = self.inner.limits(&LimitQuery::default()).await?;
+            restraints.limits = all.items;
+        }
+        if self.has(Fault::StopsForgotten) {
+            restraints.stops.clear();
+        }
+        Ok(restraints)
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

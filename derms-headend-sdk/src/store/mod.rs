@@ -9,6 +9,7 @@ mod memory;
 mod order;
 mod page;
 mod query;
+mod restraint;
 mod retention;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
@@ -23,8 +24,8 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, CloseReason, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord,
-    Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, CloseReason, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 pub use cancel::Cancel;
@@ -34,6 +35,7 @@ pub use order::{
     StoredReport, status_of, summarise,
 };
 pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
+pub use restraint::{LimitQuery, Restraints};
 pub use retention::{Pruned, Retention};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::{OpenError, SchemaStatus, SqlStore};
@@ -60,6 +62,9 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 ///    it may forget them.
 /// 4. An order is committed with [`commit`](Self::commit), moved on with
 ///    [`advance`](Self::advance), and its end is asked for with [`cancel`](Self::cancel).
+/// 5. Limits and stops are kept with [`put_limits`](Self::put_limits) and
+///    [`put_stops`](Self::put_stops) as the headend has them; at the start
+///    [`restraints`](Self::restraints) gives what holds.
 ///
 /// # Guarantees
 /// - A store serves one headend at a time.
@@ -232,6 +237,30 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// sent, so nobody has seen the old one, and its agent would refuse that as stale.
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError>;
 
+    /// Keeps limits as they are given, each in place of what was known of it by its id; what of it
+    /// never changes (asset, bounds, beginning, end, who set it) is the same each time.
+    async fn put_limits(&self, limits: &[PowerLimit]) -> Result<(), StoreError>;
+
+    /// One limit.
+    async fn limit(&self, id: LimitId) -> Result<Option<PowerLimit>, StoreError>;
+
+    /// Limits by [`created_at`](PowerLimit::created_at).
+    async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError>;
+
+    /// Keeps stops as they are given, each in place of what was known of it by its id, without
+    /// [`offline`](Stop::offline) and [`unsupported`](Stop::unsupported), which are 0 when it is
+    /// read; [`stored`](Stop::stored) is true then.
+    async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError>;
+
+    /// One stop.
+    async fn stop(&self, id: StopId) -> Result<Option<Stop>, StoreError>;
+
+    /// Stops by [`created_at`](Stop::created_at).
+    async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError>;
+
+    /// What holds, read once at the start of a headend.
+    async fn restraints(&self) -> Result<Restraints, StoreError>;
+
     /// Stores heartbeats.
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError>;
 
@@ -244,8 +273,8 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Forgets a part of what is older than its retention, small enough that nobody waits long for
     /// it; [`Pruned::more`] says that there is more of it. What is younger stays; of what is older
-    /// a day may stay longer. Never forgotten are open orders, epochs, revisions and the cursors of
-    /// logs; an order goes with its steps and its key, a site order with its shares when all have
+    /// a day may stay longer. Never forgotten are open orders, limits and stops that hold, epochs,
+    /// revisions and the cursors of logs; an order goes with its steps and its key, a site order with its shares when all have
     /// ended.
     async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError>;
 }

@@ -22,6 +22,8 @@ pub(super) enum List {
     Buckets,
     Dispatches,
     Heartbeats,
+    Limits,
+    Stops,
 }
 
 impl List {
@@ -32,6 +34,8 @@ impl List {
             Self::Buckets => "b",
             Self::Dispatches => "d",
             Self::Heartbeats => "h",
+            Self::Limits => "l",
+            Self::Stops => "p",
         }
     }
 }

@@ -9,7 +9,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How long each kind of history is kept; `None` = for ever.
 ///
-/// Whatever it says, these are never forgotten: orders that have not ended, epochs, revisions, and
+/// Whatever it says, these are never forgotten: orders that have not ended, limits and stops that hold, epochs,
+/// revisions, and
 /// where the logs of agents continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +26,8 @@ pub struct Retention {
     /// Orders that have ended, by their end, with every step and their idempotency key; a site
     /// order when the last of its shares has. Default 1,825 days (five years).
     pub dispatches: Option<Duration>,
+    /// Limits and stops that have ended, by their end. Default 1,825 days (five years).
+    pub limits: Option<Duration>,
 }
 
 impl Default for Retention {
@@ -35,6 +38,7 @@ impl Default for Retention {
             sessions: Some(365 * DAY),
             reports: Some(365 * DAY),
             dispatches: Some(1_825 * DAY),
+            limits: Some(1_825 * DAY),
         }
     }
 }
@@ -49,6 +53,7 @@ impl Retention {
             sessions: None,
             reports: None,
             dispatches: None,
+            limits: None,
         }
     }
 }
@@ -74,6 +79,8 @@ pub struct Pruned {
     pub reports: u64,
     /// Orders, each share of a site order and the site order itself counted.
     pub dispatches: u64,
+    /// Limits and stops.
+    pub limits: u64,
     /// More is to be forgotten: call again.
     pub more: bool,
 }
@@ -89,6 +96,7 @@ impl Pruned {
             self.sessions,
             self.reports,
             self.dispatches,
+            self.limits,
         ]
         .into_iter()
         .fold(0, u64::saturating_add)
@@ -107,6 +115,7 @@ impl Add for Pruned {
             sessions: self.sessions.saturating_add(other.sessions),
             reports: self.reports.saturating_add(other.reports),
             dispatches: self.dispatches.saturating_add(other.dispatches),
+            limits: self.limits.saturating_add(other.limits),
             more: self.more || other.more,
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
-    AgentHeartbeat, AgentMessage, AssetHealth, AssetState, Control, Grant, HeadendMessage, LogAck,
-    LogHead, LogKind, Rating, Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry,
-    Sample, SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
+    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, Control, Grant,
+    HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead, LogKind, Rating, Register,
+    Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder,
+    SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 use derms_headend_sdk::proto::pb;
 use derms_headend_sdk::proto::pb::agent_link_client::AgentLinkClient;
@@ -144,9 +145,39 @@ impl Agent {
         }
     }
 
+    /// Waits for the next limits.
+    pub(crate) async fn limits(&mut self) -> AssetLimits {
+        loop {
+            match self.next().await.expect("limits") {
+                HeadendMessage::AssetLimits(limits) => return limits,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Reports what became of limits and waits until it is stored.
+    pub(crate) async fn report_limits(
+        &mut self,
+        limits: &AssetLimits,
+        phase: LimitPhase,
+        text: &str,
+    ) {
+        let report = LimitReport {
+            revision: limits.revision,
+            phase,
+            reason: None,
+            text: Some(text.to_owned()).filter(|text| !text.is_empty()),
+        };
+        self.report_entry(
+            limits.asset_id,
+            Timestamp::UNIX_EPOCH,
+            Report::Limit(report),
+        )
+        .await;
+    }
+
     /// Reports a step of an order and waits until it is stored.
     pub(crate) async fn report(&mut self, order: &SetpointOrder, phase: SetpointPhase) {
-        let (log_id, seq) = self.number(LogKind::Report);
         let report = SetpointReport {
             dispatch_id: order.dispatch_id,
             revision: order.revision,
@@ -155,10 +186,20 @@ impl Agent {
             text: None,
             applied: Some(order.power),
         };
+        self.report_entry(
+            order.asset_id,
+            order.start_deadline,
+            Report::Setpoint(report),
+        )
+        .await;
+    }
+
+    async fn report_entry(&mut self, asset_id: AssetId, at: Timestamp, report: Report) {
+        let (log_id, seq) = self.number(LogKind::Report);
         let entry = ReportEntry {
-            at: order.start_deadline,
-            asset_id: order.asset_id,
-            report: Report::Setpoint(report),
+            at,
+            asset_id,
+            report,
         };
         self.send(AgentMessage::Report(ReportBatch {
             log_id,
@@ -174,9 +215,9 @@ impl Agent {
         let health = |asset: &AssetId| AssetHealth {
             asset_id: *asset,
             availability: Availability::Available,
+            limit_revision: 0,
             control: Control::default(),
             read_errors: 3,
-            limit_revision: 0,
         };
         self.send(AgentMessage::Heartbeat(AgentHeartbeat {
             agent_time: None,
@@ -252,7 +293,7 @@ fn register(agent: AgentId, assets: &[AssetId], logs: &BTreeMap<u8, (LogId, u64)
         agent_id: agent,
         instance_id: InstanceId::generate(),
         protocol_minor: 0,
-        capabilities: Vec::new(),
+        capabilities: vec![LIMITS.to_owned()],
         software: Software {
             name: "scripted".into(),
             version: "1.2".into(),

@@ -62,6 +62,8 @@ fn the_document_has_every_path_of_the_contract() {
         .collect();
     let contract = [
         "delete /dispatch/{id}",
+        "delete /limits/{id}",
+        "delete /stop/{id}",
         "get /agents",
         "get /agents/history",
         "get /assets",
@@ -72,14 +74,22 @@ fn the_document_has_every_path_of_the_contract() {
         "get /healthz",
         "get /heartbeat/{id}",
         "get /heartbeat/{id}/history",
+        "get /limits",
+        "get /limits/history",
+        "get /limits/{id}",
         "get /openapi.json",
         "get /readyz",
         "get /sites",
+        "get /stop",
+        "get /stop/history",
+        "get /stop/{id}",
         "get /telemetry",
         "get /telemetry/{id}",
         "get /telemetry/{id}/history",
         "post /dispatch",
         "post /dispatch/preview",
+        "post /limits",
+        "post /stop",
     ];
     assert_eq!(calls, contract.map(str::to_owned).into());
 }

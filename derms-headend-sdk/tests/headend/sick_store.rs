@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket, Timestamp,
+    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
+    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
-    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
-    TelemetryAppend, TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -94,6 +94,13 @@ delegate! {
     fn open_orders(assets: Option<&[AssetId]>) -> Vec<Order>;
     fn revisions(assets: &[AssetId]) -> Vec<u64>;
     fn raise_revision(asset: AssetId, at_least: u64) -> ();
+    fn put_limits(limits: &[PowerLimit]) -> ();
+    fn limit(id: LimitId) -> Option<PowerLimit>;
+    fn limits(query: &LimitQuery) -> Page<PowerLimit>;
+    fn put_stops(stops: &[Stop]) -> ();
+    fn stop(id: StopId) -> Option<Stop>;
+    fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn restraints() -> Restraints;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
     fn prune(retention: &Retention, now: Timestamp) -> Pruned;

@@ -145,6 +145,7 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         cancelled_by: None,
         transitions: Vec::new(),
         split: None,
+        limited_to: None,
         children: Vec::new(),
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{
-    AssetState, Control, HeadendMessage, Register, Report, ReportEntry, SetpointOrder,
-    SetpointPhase, SetpointReport, Software,
+    AssetState, Control, HeadendMessage, LIMITS, Register, Report, ReportEntry, SCHEDULE,
+    SetpointOrder, SetpointPhase, SetpointReport, Software,
 };
 use derms_proto::{
     AgentId, Asset, AssetId, AssetKind, Availability, ControlSource, Dispatch, DispatchId,
@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::*;
-use crate::registry::{NewSession, Outbound, Session};
+use crate::registry::{Capabilities, NewSession, Outbound, Session};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{ReportAppend, StoredReport};
 
@@ -93,6 +93,15 @@ impl Bench {
             heartbeats: Arc::default(),
         };
         let registry = Arc::new(Registry::new(fleet(), config.liveness_timeout, 256));
+        let tasks = TaskTracker::new();
+        let limits = Arc::new(Limits::new(
+            fleet(),
+            Arc::new(store.clone()),
+            Arc::clone(&registry),
+            clock.clone(),
+            tasks.clone(),
+        ));
+        limits.recover().await.unwrap();
         let (dispatcher, queue) = Dispatcher::new(
             fleet(),
             Arc::new(store.clone()),
@@ -100,8 +109,9 @@ impl Bench {
             present.clone(),
             clock.clone(),
             Arc::new(config.clone()),
+            Arc::clone(&limits),
         );
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         tasks.spawn(queue.run(Arc::clone(&dispatcher), stop.clone()));
         dispatcher.recover().await.unwrap();
         Self {
@@ -173,6 +183,7 @@ struct Agent {
     next_seq: u64,
     in_force: Vec<(AssetId, DispatchId)>,
     queue_size: usize,
+    capabilities: Capabilities,
     link: Option<(Arc<Session>, mpsc::Receiver<Outbound>)>,
 }
 
@@ -185,6 +196,7 @@ impl Agent {
             next_seq: 1,
             in_force: Vec::new(),
             queue_size: 256,
+            capabilities: Capabilities::of(&[LIMITS.to_owned(), SCHEDULE.to_owned()]),
             link: None,
         }
     }
@@ -213,6 +225,7 @@ impl Agent {
             peer: None,
             principal: None,
             software: Software::default(),
+            capabilities: self.capabilities,
             durable: true,
             report_log: Some(self.report_log),
             connected_at: now,

@@ -166,6 +166,7 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         cancelled_by: None,
         transitions: Vec::new(),
         split: None,
+        limited_to: None,
         children: Vec::new(),
     }
 }

@@ -17,6 +17,7 @@
 
 mod cancels;
 pub(crate) mod kit;
+mod limits;
 mod lives;
 mod orders;
 mod pages;
@@ -90,6 +91,7 @@ impl Sentence {
             orders::ALL,
             cancels::ALL,
             reports::ALL,
+            limits::ALL,
             pages::ALL,
             retention::ALL,
         ]

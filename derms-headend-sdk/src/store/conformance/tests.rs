@@ -112,6 +112,18 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             "the end of a session puts in doubt what it carried",
         ),
         (
+            Fault::EndedHolds,
+            "what holds is what has not ended, with the highest revisions",
+        ),
+        (
+            Fault::FirstWordCounts,
+            "a limit is read as it was kept last",
+        ),
+        (
+            Fault::StopsForgotten,
+            "what holds is what has not ended, with the highest revisions",
+        ),
+        (
             Fault::NothingPruned,
             "what is older than its retention is forgotten",
         ),

@@ -1,6 +1,7 @@
 //! A store that forgets everything when its process ends.
 
 mod cancel;
+mod limits;
 mod logs;
 mod orders;
 mod sessions;
@@ -12,19 +13,20 @@ mod tests;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket, Timestamp,
+    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
+    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
+use self::limits::LimitTables;
 use self::orders::OrderTables;
 use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
-    ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
+    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -33,7 +35,8 @@ use super::{
 /// Kept, the newest of each: 1,800 measurements per asset (two hours at 4 s), 1,000,000 in all,
 /// so that more than 555 assets keep fewer each; 256 heartbeats per asset, 256,000 in all; 256 gaps
 /// per agent; the place in 8 logs of each kind per agent; every session that lives, and 10,000 that
-/// have ended; every order that is open, and 50,000 that have ended, with their idempotency keys.
+/// have ended; every order that is open, and 50,000 that have ended, with their idempotency keys;
+/// every limit and stop that holds, and 10,000 of each that have ended.
 /// Texts of reports and events are not kept beyond what orders show.
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -41,6 +44,7 @@ pub struct MemoryStore {
     orders: Mutex<OrderTables>,
     sessions: Mutex<SessionTables>,
     heartbeats: Mutex<HeartbeatTable>,
+    limits: Mutex<LimitTables>,
 }
 
 impl Default for MemoryStore {
@@ -58,6 +62,7 @@ impl MemoryStore {
             orders: Mutex::new(OrderTables::new(50_000)),
             sessions: Mutex::new(SessionTables::new(10_000)),
             heartbeats: Mutex::default(),
+            limits: Mutex::default(),
         }
     }
 
@@ -68,6 +73,7 @@ impl MemoryStore {
             orders: Mutex::new(OrderTables::new(ended_orders)),
             sessions: Mutex::new(SessionTables::new(ended_sessions)),
             heartbeats: Mutex::default(),
+            limits: Mutex::default(),
         }
     }
 
@@ -215,6 +221,36 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn put_limits(&self, limits: &[PowerLimit]) -> Result<(), StoreError> {
+        self.limits.lock().put_limits(limits);
+        Ok(())
+    }
+
+    async fn limit(&self, id: LimitId) -> Result<Option<PowerLimit>, StoreError> {
+        Ok(self.limits.lock().limit(id))
+    }
+
+    async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError> {
+        self.limits.lock().limit_history(query)
+    }
+
+    async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError> {
+        self.limits.lock().put_stops(stops);
+        Ok(())
+    }
+
+    async fn stop(&self, id: StopId) -> Result<Option<Stop>, StoreError> {
+        Ok(self.limits.lock().stop(id))
+    }
+
+    async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
+        self.limits.lock().stop_history(query)
+    }
+
+    async fn restraints(&self) -> Result<Restraints, StoreError> {
+        Ok(self.limits.lock().restraints())
+    }
+
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {
         self.heartbeats.lock().append(heartbeats);
         Ok(())
@@ -241,6 +277,9 @@ impl Store for MemoryStore {
         }
         if let Some(before) = horizon(retention.dispatches, now) {
             pruned.dispatches = self.orders.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.limits, now) {
+            pruned.limits = self.limits.lock().prune(before);
         }
         Ok(pruned)
     }

@@ -4,7 +4,9 @@
 //! of its parts is the status of a site order ([`DispatchStatus::summary`]).
 
 use derms_proto::link::{GapReason, LogKind, Severity};
-use derms_proto::{Availability, ControlSource, DeviceStatus, DispatchStatus, Quality};
+use derms_proto::{
+    Availability, ControlSource, DeviceStatus, DispatchStatus, LimitStatus, Quality,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -51,6 +53,14 @@ codes! {
         Cancelled = 14,
         Superseded = 15,
         Completed = 16,
+    ],
+    LimitStatus: "the status of a limit" => [
+        InForce = 1,
+        NotObeyed = 2,
+        Refused = 3,
+        Expired = 10,
+        Removed = 11,
+        Pending = 0,
     ],
     Quality: "the quality" => [Good = 0, Estimated = 2, Bad = 3, Uncertain = 1,],
     DeviceStatus: "the status of a device" => [
@@ -128,6 +138,7 @@ mod tests {
             assert_eq!(codes.len(), T::ALL.len(), "{}", T::NAME);
         }
         once::<DispatchStatus>();
+        once::<LimitStatus>();
         once::<Quality>();
         once::<DeviceStatus>();
         once::<Availability>();

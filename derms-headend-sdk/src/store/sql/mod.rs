@@ -1,12 +1,13 @@
 //! Stores in SQL databases: one schema idea, one set of statements, two dialects.
 //!
-//! `store` makes each call a transaction; `orders`, `telemetry`, `sessions`, `logs`, `prune` hold
+//! `store` makes each call a transaction; `orders`, `limits`, `telemetry`, `sessions`, `logs`, `prune` hold
 //! the statements, for any [`connection::Connection`]; `sqlite` and `postgres` are such.
 
 mod assets;
 mod codes;
 mod connection;
 mod fault;
+mod limits;
 mod logs;
 mod orders;
 mod prune;

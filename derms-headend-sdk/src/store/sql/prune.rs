@@ -19,14 +19,23 @@ pub(super) const PORTION: i64 = 5_000;
 const ORDERS: i64 = 500;
 
 /// Tables whose rows stand for themselves: the key, and the time by which they are kept.
-const PLAIN: [(&str, &str, &str); 3] = [
+const PLAIN: [(&str, &str, &str); 5] = [
     ("gaps", "id", "stored_at"),
     ("sessions", "agent_id, epoch", "disconnected_at"),
     ("reports", "id", "received_at"),
+    ("limits", "id", "ended_at"),
+    ("stops", "id", "ended_at"),
 ];
 
-fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 3] {
-    [retention.telemetry, retention.sessions, retention.reports].map(|kept| horizon(kept, now))
+fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 5] {
+    let Retention {
+        telemetry,
+        sessions,
+        reports,
+        limits,
+        ..
+    } = retention;
+    [telemetry, sessions, reports, limits, limits].map(|kept| horizon(*kept, now))
 }
 
 /// Deletes a portion of everything but measurements and heartbeats, which each database has laid
@@ -36,7 +45,7 @@ pub(super) async fn delete<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 3];
+    let mut counts = [0; 5];
     let mut more = false;
     for (((table, key, time), before), count) in PLAIN
         .into_iter()
@@ -61,6 +70,7 @@ pub(super) async fn delete<C: Connection>(
         gaps: counts[0],
         sessions: counts[1],
         reports: counts[2],
+        limits: counts[3] + counts[4],
         more,
         ..Pruned::default()
     };
@@ -80,7 +90,7 @@ pub(super) async fn count<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 3];
+    let mut counts = [0; 5];
     for (((table, _, time), before), count) in PLAIN
         .into_iter()
         .zip(horizons(retention, now))
@@ -95,6 +105,7 @@ pub(super) async fn count<C: Connection>(
         gaps: counts[0],
         sessions: counts[1],
         reports: counts[2],
+        limits: counts[3] + counts[4],
         ..Pruned::default()
     };
     if let Some(before) = horizon(retention.dispatches, now) {

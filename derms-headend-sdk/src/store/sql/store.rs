@@ -8,20 +8,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket, Timestamp,
+    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
+    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 use super::super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
-    ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
+    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
 use super::fault::Fault;
 use super::statement::Statement;
-use super::{logs, orders, prune, sessions, telemetry};
+use super::{limits, logs, orders, prune, sessions, telemetry};
 
 /// How often a transaction that met another one is tried.
 const MOST_TRIES: u32 = 10;
@@ -288,6 +288,34 @@ impl<D: Database> Store for SqlStore<D> {
     async fn raise_revision(&self, asset: AssetId, at_least: u64) -> Result<(), StoreError> {
         write!(self, "to raise a revision", connection =>
             orders::raise_revision(connection, asset, at_least))
+    }
+
+    async fn put_limits(&self, limits: &[PowerLimit]) -> Result<(), StoreError> {
+        write!(self, "to keep limits", connection => limits::put_limits(connection, limits))
+    }
+
+    async fn limit(&self, id: LimitId) -> Result<Option<PowerLimit>, StoreError> {
+        read!(self, "to read a limit", connection => limits::limit(connection, id))
+    }
+
+    async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError> {
+        read!(self, "to list limits", connection => limits::limits(connection, query))
+    }
+
+    async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError> {
+        write!(self, "to keep stops", connection => limits::put_stops(connection, stops))
+    }
+
+    async fn stop(&self, id: StopId) -> Result<Option<Stop>, StoreError> {
+        read!(self, "to read a stop", connection => limits::stop(connection, id))
+    }
+
+    async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
+        read!(self, "to list stops", connection => limits::stops(connection, query))
+    }
+
+    async fn restraints(&self) -> Result<Restraints, StoreError> {
+        read!(self, "to read what holds", connection => limits::restraints(connection))
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

@@ -1,6 +1,8 @@
 //! Values that go into a statement, the same for every database.
 
-use derms_proto::{AgentId, AssetId, DispatchId, InstanceId, LogId, Power, SiteId, Timestamp};
+use derms_proto::{
+    AgentId, AssetId, DispatchId, InstanceId, LimitId, LogId, Power, SiteId, StopId, Timestamp,
+};
 use uuid::Uuid;
 
 /// An argument of a statement; `None` is null. Each variant is a type of column.
@@ -55,8 +57,10 @@ from! {
     AssetId => Uuid(value) value.uuid(),
     DispatchId => Uuid(value) value.uuid(),
     InstanceId => Uuid(value) value.uuid(),
+    LimitId => Uuid(value) value.uuid(),
     LogId => Uuid(value) value.uuid(),
     SiteId => Uuid(value) value.uuid(),
+    StopId => Uuid(value) value.uuid(),
     Timestamp => Time(value) value,
     serde_json::Value => Json(value) value,
 }

@@ -121,6 +121,7 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         cancelled_by: row.opt_text(22)?,
         transitions: Vec::new(),
         split: split.map_err(|error| Fault::unreadable(format!("a split: {error}")))?,
+        limited_to: None,
         children: Vec::new(),
     };
     let carrier = match (row.opt_uuid(17)?, row.opt_uuid(18)?, row.opt_counter(20)?) {

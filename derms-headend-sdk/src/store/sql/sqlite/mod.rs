@@ -53,6 +53,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../../migrations/sqlite/0002_cancel.sql"),
     },
     Migration {
+        version: 3,
+        name: "limits",
+        sql: include_str!("../../../../migrations/sqlite/0003_limits.sql"),
+    },
+    Migration {
         version: 4,
         name: "recent",
         sql: include_str!("../../../../migrations/sqlite/0004_recent.sql"),

@@ -1,0 +1,168 @@
+//! `/stop`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use derms_proto::{DEFAULT_RETURN_WITHIN, NewStop, Page, Problem, ProblemCode, Stop, StopId};
+use http::{HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::extract::{Body, Caller, Id, NoParams, PageParams, Params};
+use super::limits::refuse_while_draining;
+use super::listing::Wanted;
+use super::problem::Failure;
+use crate::core::Core;
+use crate::limits::StopError;
+
+impl From<StopError> for Failure {
+    fn from(error: StopError) -> Self {
+        let text = error.to_string();
+        let code = match error {
+            StopError::Invalid(_) => ProblemCode::InvalidRequest,
+            StopError::NotConfirmed => ProblemCode::ConfirmationRequired,
+            StopError::UnknownAsset(_) => ProblemCode::UnknownAsset,
+            StopError::UnknownSite(_) => ProblemCode::UnknownSite,
+            StopError::Unknown(_) => ProblemCode::UnknownStop,
+            StopError::Store(error) => return error.into(),
+        };
+        Problem::new(code, text).into()
+    }
+}
+
+/// Stop an asset, a site or everything
+///
+/// Needs `"confirm": "stop"`. A stopped asset ends what it has in hand, takes no order, and goes to
+/// 0 MW or what its rating allows nearest to it. Agents that are connected are told at once, the
+/// others first thing at their next session. It is carried out without the store, too: `stored`
+/// says whether it survives a restart of the headend by now.
+#[utoipa::path(post, path = "/stop", operation_id = "stop", tag = "limits",
+    request_body = NewStop,
+    responses(
+    (status = 202, description = "In force, and told to all agents that are connected", body = Stop,
+        headers(("Location" = String, description = "Path of the stop, the prefix of a mounted headend included"))),
+    (status = 400, description = "`confirmation_required`, `invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
+    (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn submit(
+    State(core): State<Arc<Core>>,
+    Caller(principal): Caller,
+    OriginalUri(uri): OriginalUri,
+    _: Params<NoParams>,
+    Body(new): Body<NewStop>,
+) -> Result<Response, Failure> {
+    let stop = core.stop_assets(new, principal).await?;
+    let mut response = (StatusCode::ACCEPTED, Json(&stop)).into_response();
+    // As the caller wrote it: the service may be mounted under a prefix.
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), stop.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Stops that hold, newest first
+#[utoipa::path(get, path = "/stop", operation_id = "list_stops", tag = "limits", responses(
+    (status = 200, description = "One per stop", body = Vec<Stop>),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(State(core): State<Arc<Core>>, _: Params<NoParams>) -> Json<Vec<Stop>> {
+    Json(core.limits.stops())
+}
+
+/// One stop
+#[utoipa::path(get, path = "/stop/{id}", operation_id = "get_stop", tag = "limits",
+    params(("id" = String, Path, format = "uuid", description = "The stop")),
+    responses(
+    (status = 200, description = "The stop", body = Stop),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_stop`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn get(
+    State(core): State<Arc<Core>>,
+    Id(id): Id<StopId>,
+    _: Params<NoParams>,
+) -> Result<Json<Stop>, Failure> {
+    let stop = core.limits.get_stop(id).await?;
+    stop.map(Json).ok_or_else(|| StopError::Unknown(id).into())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ResumeParams {
+    /// Each asset returns after a random part of this many seconds, 0 to 86400. Default 60.
+    #[param(minimum = 0, maximum = 86_400)]
+    return_within_s: Option<f64>,
+}
+
+/// End a stop
+///
+/// Each of its assets that no other stop holds returns to its default by itself, at a random time
+/// within `return_within_s`, so that a fleet does not come back in step.
+#[utoipa::path(delete, path = "/stop/{id}", operation_id = "resume", tag = "limits",
+    params(("id" = String, Path, format = "uuid", description = "The stop"), ResumeParams),
+    responses(
+    (status = 202, description = "The stop as it stands; the same when repeated", body = Stop),
+    (status = 400, description = "`invalid_parameter`, `invalid_request`", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "`unknown_stop`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`: it goes on holding", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn resume(
+    State(core): State<Arc<Core>>,
+    Caller(principal): Caller,
+    Id(id): Id<StopId>,
+    Params(params): Params<ResumeParams>,
+) -> Result<Response, Failure> {
+    refuse_while_draining(&core)?;
+    let within = match params.return_within_s {
+        None => DEFAULT_RETURN_WITHIN,
+        Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| {
+            let text = "return_within_s must be 0 to 86400";
+            Problem::new(ProblemCode::InvalidParameter, text)
+        })?,
+    };
+    let stop = core.resume(id, within, principal).await?;
+    Ok((StatusCode::ACCEPTED, Json(stop)).into_response())
+}
+
+/// Columns of stops as CSV.
+const COLUMNS: &[&str] = &[
+    "id",
+    "asset_id",
+    "site_id",
+    "all",
+    "reason",
+    "principal",
+    "created_at",
+    "assets",
+    "reached",
+    "confirmed",
+    "not_obeyed",
+    "ended_at",
+    "ended_by",
+    "return_within_s",
+];
+
+/// All stops, newest first
+///
+/// One that is not in the store yet is in `GET /stop` alone.
+#[utoipa::path(get, path = "/stop/history", operation_id = "list_stop_history", tag = "limits", params(PageParams), responses(
+    (status = 200, description = "A page", content((Page<Stop> = "application/json"), (String = "text/csv"))),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn history(
+    State(core): State<Arc<Core>>,
+    Params(params): Params<PageParams>,
+    wanted: Wanted,
+) -> Result<Response, Failure> {
+    let page = core.limits.stop_history(&params.into_query()?).await?;
+    wanted.page(page, COLUMNS)
+}

@@ -1,0 +1,73 @@
+//! Why a limit or a stop was not taken.
+
+use derms_proto::{AssetId, LimitId, PowerRange, ProblemLimits, SiteId, StopId};
+
+use crate::store::StoreError;
+
+/// Why a limit was not set or removed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// It contradicts itself or lacks something.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such asset.
+    #[error("no asset {0} in the fleet; see GET /assets")]
+    UnknownAsset(AssetId),
+    /// No such limit.
+    #[error("no limit {0}; see GET /limits/history")]
+    Unknown(LimitId),
+    /// It leaves nothing of the range of the asset.
+    #[error(
+        "the limit leaves nothing of {} to {}; to keep an asset from all power, stop it",
+        limits.min_mw, limits.max_mw
+    )]
+    OutOfRange {
+        /// The range of the asset.
+        limits: ProblemLimits,
+    },
+    /// No power is allowed by it and by all limits in force.
+    #[error(
+        "limits in force leave {} to {}, and the new one nothing of that; remove one of them first",
+        range.min_mw, range.max_mw
+    )]
+    Conflict {
+        /// What the limits in force leave.
+        range: PowerRange,
+    },
+    /// As many limits are in force for the asset as it can have.
+    #[error("asset {asset} has {most} limits in force already; remove one of them first")]
+    TooMany {
+        /// The asset.
+        asset: AssetId,
+        /// The most.
+        most: usize,
+    },
+    /// The store did not take it.
+    #[error("the limit can't be stored")]
+    Store(#[from] StoreError),
+}
+
+/// Why assets were not stopped, or a stop was not ended. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// It contradicts itself or lacks something.
+    #[error("{0}")]
+    Invalid(String),
+    /// It does not say that it is meant.
+    #[error("send `\"confirm\": \"stop\"` with it: a stop ends every order of its assets")]
+    NotConfirmed,
+    /// No such asset.
+    #[error("no asset {0} in the fleet; see GET /assets")]
+    UnknownAsset(AssetId),
+    /// No such site.
+    #[error("no site {0} in the fleet; see GET /sites")]
+    UnknownSite(SiteId),
+    /// No such stop.
+    #[error("no stop {0}; see GET /stop/history")]
+    Unknown(StopId),
+    /// The store did not take the end of a stop.
+    #[error("the end of the stop can't be stored")]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,246 @@
+//! Stops, and the return from them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use derms_proto::{AssetId, CONFIRM_STOP, NewStop, Page, Stop, StopId, StopScope, Timestamp};
+
+use super::{Limits, StopError};
+use crate::auth::Principal;
+use crate::store::{HistoryQuery, StoreError};
+
+/// A stop waits no longer for the store before it is sent.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest reason, characters.
+const MAX_REASON: usize = 1_000;
+
+/// The longest return from a stop.
+const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
+
+impl Limits {
+    /// Stops assets. From the first moment on they take no order; the stop is stored in one call
+    /// and then told to all agents, after at most a second without the store, too.
+    ///
+    /// To be called in a task of its own: it is carried out even if its caller goes away.
+    pub(crate) async fn stop(
+        &self,
+        new: &NewStop,
+        principal: Option<&Principal>,
+    ) -> Result<Stop, StopError> {
+        let scope = self.scope(new)?;
+        let now = self.clock.now();
+        let stop = self
+            .book
+            .lock()
+            .add_stop(record(new, scope, principal, now), now);
+        let (id, assets) = (stop.id, stop.assets);
+        tracing::warn!(stop = %id, ?scope, assets, principal = stop.principal,
+            reason = stop.reason, "stopping");
+        let put = self.store.put_stops(std::slice::from_ref(&stop));
+        let stored = match tokio::time::timeout(STORE_PATIENCE, put).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(stop = %id, %error, "can't store a stop; sending it all the same");
+                false
+            }
+            Err(_) => {
+                tracing::error!(stop = %id, "the store takes too long for a stop; sending it all the same");
+                false
+            }
+        };
+        let assets = {
+            let mut book = self.book.lock();
+            book.stop_stored(id, stored);
+            book.assets_of(scope)
+        };
+        self.tell(&assets);
+        self.end_orders();
+        let told = self.held(id).unwrap_or(stop);
+        tracing::warn!(stop = %id, reached = told.reached, of = told.assets, "stop told");
+        Ok(told)
+    }
+
+    fn scope(&self, new: &NewStop) -> Result<StopScope, StopError> {
+        let invalid = |text: &str| Err(StopError::Invalid(text.to_owned()));
+        let scope = match (new.asset_id, new.site_id, new.all) {
+            (Some(asset), None, false) => StopScope::Asset(asset),
+            (None, Some(site), false) => StopScope::Site(site),
+            (None, None, true) => StopScope::All,
+            _ => return invalid("give one of asset_id, site_id and \"all\": true"),
+        };
+        if new
+            .reason
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > MAX_REASON)
+        {
+            return invalid("reason is longer than 1000 characters");
+        }
+        match scope {
+            StopScope::Asset(asset) if self.fleet.asset(asset).is_none() => {
+                return Err(StopError::UnknownAsset(asset));
+            }
+            StopScope::Site(site) if self.fleet.site(site).is_none() => {
+                return Err(StopError::UnknownSite(site));
+            }
+            _ => {}
+        }
+        match new.confirm.as_deref() {
+            Some(CONFIRM_STOP) => Ok(scope),
+            _ => Err(StopError::NotConfirmed),
+        }
+    }
+
+    /// Ends a stop; each of its assets that no other stop holds returns after a random part of
+    /// `within`. One that was ended before is left as it is.
+    ///
+    /// To be called in a task of its own.
+    pub(crate) async fn resume(
+        &self,
+        id: StopId,
+        within: Duration,
+        principal: Option<&Principal>,
+    ) -> Result<Stop, StopError> {
+        if within > MAX_RETURN {
+            let text = "return_within_s must be at most one day";
+            return Err(StopError::Invalid(text.to_owned()));
+        }
+        let _writing = self.writing_stops.lock().await;
+        let now = self.clock.now();
+        let held = self
+            .book
+            .lock()
+            .stop(id)
+            .map(|holding| holding.stop.clone());
+        let Some(held) = held else {
+            let ended = self.store.stop(id).await?;
+            return ended.ok_or(StopError::Unknown(id));
+        };
+        let ended = Stop {
+            stored: true,
+            ended_at: Some(now),
+            ended_by: principal.map(|p| p.name().to_owned()),
+            return_within_s: Some(within.as_secs_f64()),
+            revision: held
+                .revision
+                .max(u64::try_from(now.unix_micros() / 1_000).unwrap_or(0)),
+            ..held
+        };
+        if let Err(error) = self.store.put_stops(std::slice::from_ref(&ended)).await {
+            // It goes on holding, whatever of this was stored.
+            self.book.lock().unsaved_stops.insert(id);
+            self.due.notify_one();
+            return Err(error.into());
+        }
+        let assets = {
+            let mut book = self.book.lock();
+            book.end_stop(&ended, within, now);
+            book.assets_of(ended.scope())
+        };
+        tracing::warn!(stop = %id, ?within, principal = ended.ended_by, "stop ended");
+        self.tell(&assets);
+        Ok(ended)
+    }
+
+    /// Orders may wait that a stop ends: a number for [`orders_ended`](Self::orders_ended) if so.
+    pub(crate) fn orders_to_end(&self) -> Option<u64> {
+        let wanted = self.stopping.0.load(Ordering::SeqCst);
+        (wanted != self.stopping.1.load(Ordering::SeqCst)).then_some(wanted)
+    }
+
+    /// No order waits any more that should not since then.
+    pub(crate) fn orders_ended(&self, wanted: u64) {
+        self.stopping.1.fetch_max(wanted, Ordering::SeqCst);
+    }
+
+    /// An order was taken while its asset was being stopped.
+    pub(crate) fn end_orders(&self) {
+        self.stopping.0.fetch_add(1, Ordering::SeqCst);
+        self.due.notify_one();
+    }
+
+    /// Whether a stop holds for an asset.
+    pub(crate) fn is_stopped(&self, asset: AssetId) -> bool {
+        self.book.lock().is_stopped(asset)
+    }
+
+    /// The assets that a stop holds for.
+    pub(crate) fn stopped(&self) -> Vec<AssetId> {
+        self.book.lock().stopped()
+    }
+
+    /// Stops that hold, newest first.
+    pub(crate) fn stops(&self) -> Vec<Stop> {
+        let ids: Vec<StopId> = self
+            .book
+            .lock()
+            .stops()
+            .map(|holding| holding.stop.id)
+            .collect();
+        ids.into_iter().filter_map(|id| self.held(id)).collect()
+    }
+
+    /// One stop as it stands.
+    pub(crate) async fn get_stop(&self, id: StopId) -> Result<Option<Stop>, StoreError> {
+        match self.held(id) {
+            Some(stop) => Ok(Some(stop)),
+            None => self.store.stop(id).await,
+        }
+    }
+
+    /// All stops, newest first.
+    pub(crate) async fn stop_history(
+        &self,
+        query: &HistoryQuery,
+    ) -> Result<Page<Stop>, StoreError> {
+        let page = self.store.stops(query).await?;
+        Ok(page.map(|stored| self.held(stored.id).unwrap_or(stored)))
+    }
+
+    /// A stop that holds, with who was not told and why.
+    fn held(&self, id: StopId) -> Option<Stop> {
+        let (mut stop, unreached) = {
+            let book = self.book.lock();
+            let holding = book.stop(id)?;
+            (holding.stop.clone(), holding.unreached())
+        };
+        let now = self.clock.now();
+        (stop.offline, stop.unsupported) = (0, 0);
+        for asset in unreached {
+            match self.registry.serving(asset, now) {
+                None => stop.offline += 1,
+                Some(session) if !session.capabilities.limits => stop.unsupported += 1,
+                Some(_) => {}
+            }
+        }
+        Some(stop)
+    }
+}
+
+fn record(new: &NewStop, scope: StopScope, principal: Option<&Principal>, now: Timestamp) -> Stop {
+    let (asset_id, site_id) = match scope {
+        StopScope::Asset(asset) => (Some(asset), None),
+        StopScope::Site(site) => (None, Some(site)),
+        _ => (None, None),
+    };
+    Stop {
+        id: StopId::generate(),
+        asset_id,
+        site_id,
+        all: scope == StopScope::All,
+        reason: new.reason.clone(),
+        principal: principal.map(|p| p.name().to_owned()),
+        created_at: now,
+        revision: 0,
+        assets: 0,
+        reached: 0,
+        confirmed: 0,
+        not_obeyed: 0,
+        offline: 0,
+        unsupported: 0,
+        stored: true,
+        ended_at: None,
+        ended_by: None,
+        return_within_s: None,
+    }
+}

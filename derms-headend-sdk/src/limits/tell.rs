@@ -1,0 +1,161 @@
+//! What holds, on its way to the agents, and their word on it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use derms_proto::link::{AssetState, Control, Grant, GrantStatus, HeadendMessage, LimitReport};
+use derms_proto::{AgentId, AssetId};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::Limits;
+use super::book::{Book, Said};
+use crate::config::Clock;
+use crate::registry::Session;
+
+/// A queue that has had no room for so long: its session gets what it needs when it has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Limits {
+    /// Tells the agents that serve these assets what holds for them, as far as they were not told.
+    pub(super) fn tell(&self, assets: &[AssetId]) {
+        let now = self.clock.now();
+        // A handful is looked up; for a fleet each session is asked what it serves.
+        if let [asset] = assets {
+            if let Some(session) = self.registry.serving(*asset, now) {
+                self.tell_session(&session, &[*asset]);
+            }
+            return;
+        }
+        let wanted: HashSet<AssetId> = assets.iter().copied().collect();
+        for session in self.registry.sessions() {
+            let mut served = session.assets();
+            served.retain(|asset| wanted.contains(asset));
+            self.tell_session(&session, &served);
+        }
+    }
+
+    /// Tells a session that was short of room, or may be, what it was not told.
+    pub(crate) fn replay(&self, session: &Arc<Session>) {
+        self.tell_session(session, &session.assets());
+    }
+
+    fn tell_session(&self, session: &Arc<Session>, assets: &[AssetId]) {
+        if !session.capabilities.limits {
+            return;
+        }
+        let mut assets = assets.iter().copied();
+        while let Some(asset) = assets.next() {
+            if self.try_tell(session, asset) {
+                continue;
+            }
+            // A gateway may have more assets than places in its queue, and a stop must not wait.
+            let rest: Vec<AssetId> = std::iter::once(asset).chain(assets).collect();
+            let (book, clock) = (Arc::clone(&self.book), self.clock.clone());
+            self.tasks
+                .spawn(tell_slowly(Arc::clone(session), book, clock, rest));
+            return;
+        }
+    }
+
+    /// `false`: there is no room for it.
+    fn try_tell(&self, session: &Session, asset: AssetId) -> bool {
+        let now = self.clock.now();
+        let mut book = self.book.lock();
+        if !book.is_untold(asset, session.epoch) {
+            return true;
+        }
+        let Ok(place) = session.outbound.try_reserve() else {
+            return false;
+        };
+        let limits = book.message(asset, session.epoch, now);
+        drop(book);
+        place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+        true
+    }
+
+    /// An agent has said in a session that nobody can see yet, or about assets that it was given
+    /// just now, what it is doing; it is told what holds before it can get any order.
+    pub(crate) fn greet<'a>(
+        &self,
+        session: &Arc<Session>,
+        states: impl Iterator<Item = &'a AssetState>,
+        grants: &[Grant],
+    ) {
+        let granted: HashSet<AssetId> = grants
+            .iter()
+            .filter(|grant| grant.status == GrantStatus::Granted)
+            .map(|grant| grant.asset_id)
+            .collect();
+        let mut assets = Vec::new();
+        for state in states.filter(|state| granted.contains(&state.asset_id)) {
+            self.hear(
+                session,
+                state.asset_id,
+                state.limit_revision,
+                &state.control,
+            );
+            assets.push(state.asset_id);
+        }
+        self.tell_session(session, &assets);
+    }
+
+    /// The agent of a live session has said what one of its assets is doing.
+    pub(crate) fn said(
+        &self,
+        session: &Arc<Session>,
+        asset: AssetId,
+        limit_revision: u64,
+        control: &Control,
+    ) {
+        if self.hear(session, asset, limit_revision, control) && session.capabilities.limits {
+            self.tell_session(session, &[asset]);
+        }
+    }
+
+    fn hear(&self, session: &Session, asset: AssetId, revision: u64, control: &Control) -> bool {
+        let said = Said {
+            epoch: session.epoch,
+            revision,
+            control: *control,
+        };
+        let now = self.clock.now();
+        let must = self.book.lock().said(asset, &said, now);
+        if must {
+            self.due.notify_one();
+        }
+        must
+    }
+
+    /// An agent's report on limits is stored.
+    pub(crate) fn reported(&self, agent: AgentId, asset: AssetId, report: &LimitReport) {
+        tracing::info!(%agent, %asset, revision = report.revision, phase = ?report.phase,
+            reason = report.reason.map(tracing::field::debug), text = report.text, "limits reported");
+        let now = self.clock.now();
+        self.book.lock().reported(asset, report, now);
+        self.due.notify_one();
+    }
+}
+
+/// Waits for room, for one message after the other.
+async fn tell_slowly(
+    session: Arc<Session>,
+    book: Arc<Mutex<Book>>,
+    clock: Clock,
+    assets: Vec<AssetId>,
+) {
+    for asset in assets {
+        // Else its heartbeats will show that it was not told, or its session has ended.
+        let Ok(Ok(place)) = timeout(PATIENCE, session.outbound.reserve()).await else {
+            return;
+        };
+        let now = clock.now();
+        let mut book = book.lock();
+        if book.is_untold(asset, session.epoch) {
+            let limits = book.message(asset, session.epoch, now);
+            drop(book);
+            place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+        }
+    }
+}
