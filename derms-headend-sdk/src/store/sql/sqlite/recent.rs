@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_round_that_was_begun_by_an_earlier_life_is_begun_again() {
-        let mut round = Round::new(10_000, 17, 3);
+        let mut round = Round::new(20_000, 17, 3);
         let (segment, portion) = round.add(3, 3);
         assert_eq!(segment, 18);
         let mut portion = portion.unwrap();
