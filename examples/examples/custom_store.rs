@@ -18,9 +18,9 @@ use derms_headend_sdk::proto::{
     Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery, conformance,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, MemoryStore, NewOrder,
+    Order, Pruned, ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
