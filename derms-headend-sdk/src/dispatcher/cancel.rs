@@ -155,8 +155,12 @@ impl Dispatcher {
 
     /// Asks again for the releases that could not be given or came too late, as far as nothing is
     /// in their way any more.
-    pub(super) async fn renew_releases(&self, assets: &[AssetId]) -> Result<(), StoreError> {
-        let cancels = self.known.lock().without_release(assets);
+    pub(super) async fn renew_releases(
+        &self,
+        session: &Session,
+        assets: &[AssetId],
+    ) -> Result<(), StoreError> {
+        let cancels = self.known.lock().without_release(session, assets);
         if !cancels.is_empty() {
             self.store_cancels(&cancels).await?;
         }
@@ -167,10 +171,11 @@ impl Dispatcher {
     /// sees to the releases that waited for that.
     pub(super) fn look_at_releases(&self, asset: Option<AssetId>) {
         let Some(asset) = asset else { return };
-        if self.known.lock().without_release(&[asset]).is_empty() {
+        let Some(session) = self.registry.serving(asset, self.clock.now()) else {
             return;
-        }
-        if let Some(session) = self.registry.serving(asset, self.clock.now()) {
+        };
+        let wanting = self.known.lock().without_release(&session, &[asset]);
+        if !wanting.is_empty() {
             session.mailbox.starve();
         }
     }

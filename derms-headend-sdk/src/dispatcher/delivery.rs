@@ -82,7 +82,7 @@ impl Dispatcher {
     fn is_held_back(&self, order: &Order, session: &Session) -> bool {
         let dispatch = &order.dispatch;
         let known = self.known.lock();
-        if known.is_cancelled(dispatch.id) {
+        if known.is_over(dispatch.id) {
             return true;
         }
         let Some(asset) = dispatch.asset_id else {
@@ -127,7 +127,7 @@ impl Dispatcher {
         {
             // Under the lock: nothing of a cancelled order follows its release.
             let known = self.known.lock();
-            if known.is_cancelled(dispatch.id) {
+            if known.is_over(dispatch.id) {
                 return;
             }
             place.send(Box::new(pb::HeadendMessage::from(message)));
@@ -198,7 +198,7 @@ impl Dispatcher {
             self.advance(&lost).await?;
         }
         // Before anything newer, which would make them stale.
-        self.renew_releases(assets).await?;
+        self.renew_releases(session, assets).await?;
         if !self.release(session, assets).await {
             return Ok(());
         }

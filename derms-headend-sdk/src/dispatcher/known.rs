@@ -1,7 +1,7 @@
 //! What the dispatcher knows without asking the store: open orders, and the highest revision of
 //! each asset. By that an order can be ended while the store is away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus};
 
@@ -12,17 +12,31 @@ use crate::store::{Cancel, Order, summarise};
 /// what is older needs the store.
 const MOST_OPEN: usize = 16;
 
+/// How many orders are known to have ended.
+const MOST_ENDED: usize = 4_096;
+
 /// Releases of one order in one session. An agent that refuses them all is at fault.
 const MOST_RELEASES: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
     orders: HashMap<DispatchId, Open>,
-    /// Site orders of which something is open, with all their shares.
-    sites: HashMap<DispatchId, Dispatch>,
+    sites: HashMap<DispatchId, Site>,
     assets: HashMap<AssetId, OfAsset>,
     /// Cancels that are not stored yet; no more than there were open orders.
     unstored: HashMap<DispatchId, Unstored>,
+    /// Orders that have just ended: an answer of the store that comes late does not bring them back.
+    ended: HashSet<DispatchId>,
+    /// The same, oldest first.
+    endings: VecDeque<DispatchId>,
+}
+
+/// A site order of which something is open, with all its shares in the order of their assets' ids.
+#[derive(Debug)]
+struct Site {
+    dispatch: Dispatch,
+    /// How many shares have not ended.
+    open: usize,
 }
 
 #[derive(Debug)]
@@ -66,8 +80,12 @@ pub(super) struct Due {
 impl Known {
     /// A site order that is new.
     pub(super) fn site(&mut self, site: &Dispatch) {
-        if !site.status.is_terminal() {
-            self.sites.insert(site.id, site.clone());
+        let shares = site.children.iter();
+        let open = shares.filter(|share| !share.status.is_terminal()).count();
+        if open > 0 {
+            let mut dispatch = site.clone();
+            dispatch.children.sort_by_key(|share| share.asset_id);
+            self.sites.insert(site.id, Site { dispatch, open });
         }
     }
 
@@ -79,13 +97,22 @@ impl Known {
         };
         self.raise(asset, dispatch.revision.max(order.release).unwrap_or(0));
         let id = dispatch.id;
+        if self.ended.contains(&id) {
+            return;
+        }
         let known = self.orders.get(&id).map(|open| &open.order.dispatch);
         if known.is_some_and(|known| known.transitions.len() > dispatch.transitions.len()) {
             return;
         }
         let mut order = order.clone();
+        // Answers of the store may overtake each other: what was asked for is not taken back.
         if let Some(open) = self.orders.get(&id) {
             order.release = order.release.max(open.order.release);
+            if order.dispatch.cancel_requested_at.is_none() {
+                let known = &open.order.dispatch;
+                order.dispatch.cancel_requested_at = known.cancel_requested_at;
+                order.dispatch.cancelled_by.clone_from(&known.cancelled_by);
+            }
         }
         if let Some(unstored) = self.unstored.get(&id)
             && order.dispatch.cancel_requested_at.is_none()
@@ -93,23 +120,29 @@ impl Known {
             order.dispatch.cancel_requested_at = Some(unstored.cancel.at);
             order.dispatch.cancelled_by = unstored.cancel.principal.clone();
         }
-        let site = dispatch
-            .parent_id
-            .and_then(|site| self.sites.get_mut(&site));
-        if let Some(site) = site {
-            if let Some(share) = site.children.iter_mut().find(|share| share.id == id) {
-                share.clone_from(&order.dispatch);
-            }
-            summarise(site);
-            if site.status.is_terminal() {
-                let id = site.id;
-                self.sites.remove(&id);
+        if let Some(parent) = dispatch.parent_id
+            && let Some(site) = self.sites.get_mut(&parent)
+        {
+            site.note(&order.dispatch);
+            if site.open == 0 {
+                self.sites.remove(&parent);
             }
         }
         if dispatch.status.is_terminal() {
             self.forget(id, asset);
+            self.end(id);
         } else {
             self.keep(order, asset);
+        }
+    }
+
+    fn end(&mut self, id: DispatchId) {
+        self.ended.insert(id);
+        self.endings.push_back(id);
+        if self.endings.len() > MOST_ENDED
+            && let Some(oldest) = self.endings.pop_front()
+        {
+            self.ended.remove(&oldest);
         }
     }
 
@@ -155,14 +188,24 @@ impl Known {
     /// open or known.
     pub(super) fn whole(&self, id: DispatchId) -> Option<Dispatch> {
         let order = || Some(self.orders.get(&id)?.order.dispatch.clone());
-        self.sites.get(&id).cloned().or_else(order)
+        let site = || {
+            let mut dispatch = self.sites.get(&id)?.dispatch.clone();
+            summarise(&mut dispatch);
+            Some(dispatch)
+        };
+        site().or_else(order)
     }
 
     /// Takes a cancel that the store did not: every open order that it means is held back or
     /// released. Answers those for which it is new.
     pub(super) fn cancel(&mut self, cancel: &Cancel) -> Vec<DispatchId> {
         let ids = match self.sites.get(&cancel.id) {
-            Some(site) => site.children.iter().map(|share| share.id).collect(),
+            Some(site) => site
+                .dispatch
+                .children
+                .iter()
+                .map(|share| share.id)
+                .collect(),
             None => vec![cancel.id],
         };
         let mut new = Vec::new();
@@ -188,11 +231,11 @@ impl Known {
             self.note(&order);
             new.push(id);
         }
-        if let Some(site) = self.sites.get_mut(&cancel.id)
-            && site.cancel_requested_at.is_none()
+        if let Some(Site { dispatch, .. }) = self.sites.get_mut(&cancel.id)
+            && dispatch.cancel_requested_at.is_none()
         {
-            site.cancel_requested_at = Some(cancel.at);
-            site.cancelled_by.clone_from(&cancel.principal);
+            dispatch.cancel_requested_at = Some(cancel.at);
+            dispatch.cancelled_by.clone_from(&cancel.principal);
         }
         new
     }
@@ -239,11 +282,11 @@ impl Known {
         }
     }
 
-    /// Whether an order must not be sent any more.
-    pub(super) fn is_cancelled(&self, id: DispatchId) -> bool {
+    /// Whether an order must not be sent any more: its end was asked for, or has come.
+    pub(super) fn is_over(&self, id: DispatchId) -> bool {
         let open = self.orders.get(&id);
         let asked = |open: &Open| open.order.dispatch.cancel_requested_at.is_some();
-        self.unstored.contains_key(&id) || open.is_some_and(asked)
+        self.unstored.contains_key(&id) || self.ended.contains(&id) || open.is_some_and(asked)
     }
 
     /// Releases of these assets that this session must be given, oldest first.
@@ -257,18 +300,11 @@ impl Known {
     }
 
     fn due_of(&self, session: &Session, open: &Open) -> Option<Due> {
-        let Open { order, written, .. } = open;
-        let carrier = order.carrier?;
-        // Only the agent that has it can end it, and only in the memory in which it has it.
-        let same_memory = carrier.agent == session.agent_id
-            && carrier.report_log == session.report_log
-            && carrier.epoch <= session.epoch;
-        let revision = order.release.filter(|given| *given > open.refused)?;
-        let tried = written.is_some_and(|(epoch, _)| epoch == session.epoch)
-            && (*written == Some((session.epoch, revision)) || open.times >= MOST_RELEASES);
-        (same_memory && !tried).then_some(Due {
-            id: order.dispatch.id,
-            asset: order.dispatch.asset_id?,
+        let revision = open.usable_release()?;
+        let written = open.written == Some((session.epoch, revision));
+        (open.can_be_released_in(session) && !written).then_some(Due {
+            id: open.order.dispatch.id,
+            asset: open.order.dispatch.asset_id?,
             revision,
         })
     }
@@ -289,21 +325,19 @@ impl Known {
         }
     }
 
-    /// The cancels that have no release that could still do something, though nothing is in its
-    /// way: they are to be asked for again.
-    pub(super) fn without_release(&self, assets: &[AssetId]) -> Vec<Cancel> {
+    /// The cancels that this session has no release for that could still do something, though
+    /// nothing is in its way: they are to be asked for again.
+    pub(super) fn without_release(&self, session: &Session, assets: &[AssetId]) -> Vec<Cancel> {
         let of_assets = assets.iter().filter_map(|asset| self.assets.get(asset));
         let open = of_assets.flat_map(|of_asset| &of_asset.open);
         let open = open.filter_map(|id| self.orders.get(id));
         let wanting = open.filter_map(|open| {
             let order = &open.order;
             let at = order.dispatch.cancel_requested_at?;
-            let usable = order.release.is_some_and(|given| given > open.refused);
-            let waits = order.dispatch.status == DispatchStatus::Pending;
-            if usable || waits || open.times >= MOST_RELEASES || self.is_passed(order) {
-                return None;
-            }
-            Some(Cancel {
+            let wanting = open.usable_release().is_none()
+                && open.can_be_released_in(session)
+                && !self.is_passed(order);
+            wanting.then(|| Cancel {
                 id: order.dispatch.id,
                 at,
                 principal: order.dispatch.cancelled_by.clone(),
@@ -311,6 +345,39 @@ impl Known {
             })
         });
         wanting.collect()
+    }
+}
+
+impl Site {
+    fn note(&mut self, share: &Dispatch) {
+        let shares = &mut self.dispatch.children;
+        let place = shares.binary_search_by_key(&share.asset_id, |share| share.asset_id);
+        if let Some(known) = place.ok().and_then(|place| shares.get_mut(place)) {
+            if share.status.is_terminal() && !known.status.is_terminal() {
+                self.open -= 1;
+            }
+            known.clone_from(share);
+        }
+    }
+}
+
+impl Open {
+    /// Its release, unless that came too late.
+    fn usable_release(&self) -> Option<u64> {
+        self.order.release.filter(|given| *given > self.refused)
+    }
+
+    /// Only the agent that has it can end it, and only in the memory in which it has it.
+    fn can_be_released_in(&self, session: &Session) -> bool {
+        let tried = self
+            .written
+            .is_some_and(|(epoch, _)| epoch == session.epoch);
+        let same_memory = self.order.carrier.is_some_and(|carrier| {
+            carrier.agent == session.agent_id
+                && carrier.report_log == session.report_log
+                && carrier.epoch <= session.epoch
+        });
+        same_memory && !(tried && self.times >= MOST_RELEASES)
     }
 }
 

@@ -24,8 +24,8 @@ impl Order {
     ///
     /// What was never sent has ended by that. What was sent is as it was, for its agent tells when
     /// it has ended; it gets a release with the next revision of its asset, above `counter`, which
-    /// is moved along. While a newer order that was sent has not ended (`passed`) it gets none: the
-    /// release would end that one. Asked again later, it gets one then.
+    /// is moved along. While a newer order that its agent was sent has not ended (`passed`) it gets
+    /// none: the release would end that one. Asked again later, it gets one then.
     ///
     /// An order that has ended is left as it is; only who asked is noted if it was
     /// [sent before it could be stored](Cancel::above).
@@ -60,13 +60,15 @@ impl Order {
         true
     }
 
-    /// Whether `self` stands in the way of a release of `older`: it is newer, was sent, and has not
-    /// ended.
+    /// Whether `self` stands in the way of a release of `older`: it is newer, the same agent was
+    /// sent both, and it has not ended.
     #[must_use]
     pub fn has_passed(&self, older: &Self) -> bool {
         let status = self.dispatch.status;
+        let agent = |order: &Self| order.carrier.map(|carrier| carrier.agent);
         self.dispatch.asset_id == older.dispatch.asset_id
             && self.dispatch.revision > older.dispatch.revision
+            && agent(self) == agent(older)
             && status != DispatchStatus::Pending
             && !status.is_terminal()
     }

@@ -65,6 +65,8 @@ pub(crate) enum Fault {
     SentFails,
     SentFailsAfter,
     AdvanceFails,
+    /// Others run between what it did and its answer.
+    AdvanceSlow,
     CancelFailsAfter,
     /// Nothing about orders can be read or written.
     Away,
@@ -440,6 +442,11 @@ impl Store for FaultyStore {
             }
         }
         let mut moved = self.inner.advance(steps).await?;
+        if self.has(Fault::AdvanceSlow) {
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+        }
         if self.has(Fault::SentFailsAfter) && sending {
             return unavailable();
         }

@@ -194,7 +194,11 @@ async fn a_release_that_came_too_late_is_given_anew_and_a_few_times_alone() {
     assert_eq!(agent.commands(), []);
     assert!(!agent.session().mailbox.take().starved);
     let mut agent = agent.disconnect(&bench).await.connect(&bench, &[BIG]).await;
-    assert_eq!(agent.commands(), [], "it was refused");
+    assert_eq!(
+        agent.commands(),
+        [Release(order.id, 5)],
+        "another session, another try"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,11 +208,20 @@ async fn a_release_goes_only_to_the_agent_that_has_the_order() {
     let order = bench.order(BIG, 1.0).await;
     let agent = agent.disconnect(&bench).await;
     let mut gateway = bench.gateway().await;
+    let other = bench.order(BIG, 2.0).await;
     bench.cancel(order.id).await;
-    assert_eq!(gateway.commands(), [], "it would end what the gateway does");
+    assert_eq!(
+        gateway.commands(),
+        [Set(other.id, 2)],
+        "a release would end what the gateway does"
+    );
     gateway.disconnect(&bench).await;
+    // The gateway's order can't take its place there.
+    let mut agent = agent.connect(&bench, &[BIG]).await;
+    assert_eq!(agent.commands(), [Release(order.id, 3)]);
     // What its own agent has forgotten was interrupted, and is not released.
-    let mut agent = agent.forgetful().connect(&bench, &[BIG]).await;
+    let agent = agent.disconnect(&bench).await.forgetful();
+    let mut agent = agent.connect(&bench, &[BIG]).await;
     assert_eq!(agent.commands(), []);
     assert_eq!(bench.status(order.id).await, DispatchStatus::Indeterminate);
 }
@@ -273,17 +286,17 @@ async fn a_cancelled_order_without_a_lease_is_given_up_after_seven_days_without_
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_cancel_meets_no_setpoint_of_the_order_follows_its_end() {
-    for round in 0..60 {
+    for round in 0..90 {
         let bench = Arc::new(Bench::new().await);
+        let order = bench.order(BIG, 5.0).await;
         let mut agent = Agent::new(BIG.into());
         agent.claim(&bench, &[BIG]).await;
-        let order = bench.order(BIG, 5.0).await;
-        let again = bench.store.open_orders(None).await.unwrap().remove(0);
-        // It may have gone out already: then it is delivered once more.
+        let waiting = bench.store.open_orders(None).await.unwrap().remove(0);
+        bench.store.set(Fault::AdvanceSlow);
         let deliver = {
             let (bench, session) = (Arc::clone(&bench), Arc::clone(agent.session()));
             let tasks = bench.tasks.clone();
-            tasks.spawn(async move { bench.dispatcher.deliver(&[(again, session)]).await })
+            tasks.spawn(async move { bench.dispatcher.deliver(&[(waiting, session)]).await })
         };
         for _ in 0..round % 6 {
             tokio::task::yield_now().await;
@@ -296,11 +309,16 @@ async fn whatever_a_cancel_meets_no_setpoint_of_the_order_follows_its_end() {
         for _ in 0..round / 6 {
             tokio::task::yield_now().await;
         }
+        // Its agent never had it, and says so at once.
+        let early = agent.commands();
+        if matches!(early[..], [Release(..)]) {
+            agent.says(&bench, &order, SetpointPhase::Released).await;
+        }
         agent.replay(&bench, None).await.unwrap();
         deliver.await.unwrap().unwrap();
         let cancelled = cancel.await.unwrap();
         agent.replay(&bench, None).await.unwrap();
-        let commands = agent.commands();
+        let commands = [early, agent.commands()].concat();
         let release = commands.iter().position(|c| matches!(c, Release(..)));
         let last_set = commands.iter().rposition(|c| matches!(c, Set(..)));
         match release {
@@ -309,6 +327,9 @@ async fn whatever_a_cancel_meets_no_setpoint_of_the_order_follows_its_end() {
                 assert_eq!(cancelled.status, DispatchStatus::Cancelled);
                 assert_eq!(last_set, None, "cancelled before start, and sent");
             }
+        }
+        if bench.status(order.id).await.is_terminal() {
+            assert_eq!(bench.dispatcher.known.lock().sizes(), [0; 4]);
         }
     }
 }

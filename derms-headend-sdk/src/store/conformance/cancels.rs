@@ -168,6 +168,19 @@ async fn newer_sent(store: Arc<dyn Store>) -> Checked {
     send(&store, old.id, carrier).await?;
     let (newer, _) = commit(&store, &new_order(asset, site, 1)).await?;
     send(&store, newer.id, carrier).await?;
+    // What another agent was sent is in nobody's way.
+    let (elsewhere, _) = commit(&store, &new_order(new_asset(), site, 2)).await?;
+    let other = session(&store, new_agent()).await?;
+    send(&store, elsewhere.id, carrier).await?;
+    let again = new_order(elsewhere.asset_id.unwrap_or_else(new_asset), site, 3);
+    let (at_other, _) = commit(&store, &again).await?;
+    send(&store, at_other.id, other).await?;
+    let given = cancel(&store, elsewhere.id).await?;
+    same(
+        "the release beside an order of another agent",
+        &given.release,
+        &Some(3),
+    )?;
     let held = cancel(&store, old.id).await?;
     same(
         "a release that would end the newer order",
