@@ -5,11 +5,13 @@
 mod contract;
 mod durable;
 mod facts;
+mod fleet;
 mod opening;
 mod outage;
 mod partitions;
 mod place;
 mod race;
 mod recent;
+mod scale;
 mod server;
 mod speed;
