@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod contract;
+mod dictionary;
 mod durable;
 mod facts;
 mod fleet;
