@@ -17,6 +17,12 @@ const GATHER: Duration = Duration::from_millis(200);
 /// How often newest samples are sent at once while the log is behind.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
+/// Whether what is read now can't go out by way of the log: it is far behind, or the headend
+/// acknowledges nothing.
+fn log_waits(live: &Live) -> bool {
+    live.backfill.is_some() || live.telemetry.is_full()
+}
+
 impl Session {
     /// A device was read, or could not be.
     pub(super) fn read(
@@ -76,11 +82,7 @@ impl Session {
             measured_at: self.clock.label(at.mono).saturating_sub(age),
             measurements,
         };
-        if self
-            .live
-            .as_ref()
-            .is_none_or(|live| live.backfill.is_some())
-        {
+        if self.live.as_ref().is_none_or(log_waits) {
             self.fresh.insert(asset_id, sample.clone());
         }
         let appended = self.telemetry.append(sample, now.mono);
@@ -173,7 +175,7 @@ impl Session {
     }
 
     fn send_fresh(&mut self, live: &mut Live, now: MonoTime) {
-        if live.backfill.is_none() {
+        if !log_waits(live) {
             self.fresh.clear();
             return;
         }
@@ -197,7 +199,7 @@ impl Session {
             Some(next) => Some(next),
             None => self.gathers_until(live),
         };
-        let fresh = (live.backfill.is_some() && !self.fresh.is_empty()).then_some(live.next_live);
+        let fresh = (log_waits(live) && !self.fresh.is_empty()).then_some(live.next_live);
         [
             Some(live.gives_up_at()),
             Some(live.next_heartbeat),

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::counted::Counted;
 use crate::history;
 
 const SITE: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
@@ -26,6 +27,7 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     folder: PathBuf,
     store: String,
+    bug: Option<&'static str>,
     http: SocketAddr,
     grpc: SocketAddr,
     headend: Option<Process>,
@@ -37,11 +39,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start(seed: u64, store: Option<String>) -> Self {
-        let kind = if store.is_some() {
-            "postgres"
-        } else {
-            "sqlite"
+    /// `bug` is planted in the headend's store.
+    pub(crate) async fn start(seed: u64, store: Option<String>, bug: Option<&'static str>) -> Self {
+        let kind = match (&store, bug) {
+            (_, Some(bug)) => bug,
+            (Some(_), None) => "postgres",
+            (None, None) => "sqlite",
         };
         let name = format!("crash-{}-{kind}-{seed}", std::process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -51,7 +54,7 @@ impl World {
         let file = folder.join("derms.sqlite").display().to_string();
         let store = store.unwrap_or(file);
         let (http, grpc) = (lasting_address(), lasting_address());
-        let headend = headend(&folder, &store, http, grpc).await;
+        let headend = headend(&folder, &store, http, grpc, bug).await;
         let base = format!("http://{http}").parse().unwrap();
         // Repeats with one key, over every kill.
         let client = Client::builder(base)
@@ -60,6 +63,7 @@ impl World {
         let mut world = Self {
             seed,
             store,
+            bug,
             http,
             grpc,
             headend: Some(headend),
@@ -120,7 +124,7 @@ impl World {
     pub(crate) async fn kill_headend(&mut self, random: &mut Rng) {
         kill(self.headend.take()).await;
         tokio::time::sleep(Duration::from_millis(random.u64(0..300))).await;
-        let headend = headend(&self.folder, &self.store, self.http, self.grpc).await;
+        let headend = headend(&self.folder, &self.store, self.http, self.grpc, self.bug).await;
         self.headend = Some(headend);
     }
 
@@ -171,8 +175,8 @@ impl World {
         history::all(self.client.dispatch_history(Default::default())).await
     }
 
-    pub(crate) async fn check(mut self) {
-        let seed = self.seed;
+    /// What is wrong with what is told afterwards, if anything.
+    pub(crate) async fn check(mut self) -> Result<(), String> {
         let mut acknowledged = Vec::new();
         while let Some(order) = self.orders.join_next().await {
             acknowledged.push(order.unwrap());
@@ -184,33 +188,49 @@ impl World {
                 .filter(|dispatch| dispatch.mw.mw() == *mw)
                 .map(|dispatch| dispatch.id)
                 .collect();
-            assert_eq!(same, [*id], "seed {seed}: an order is lost or there twice");
+            if same != [*id] {
+                return Err(format!("an order is lost or there twice: {id}, {same:?}"));
+            }
         }
         for (number, asset) in ASSETS.iter().enumerate() {
             let asset: AssetId = asset.parse().unwrap();
             let samples = history::samples(&self.client, asset).await.unwrap();
-            let fault = history::fault(samples);
-            assert_eq!(fault, None, "seed {seed}: telemetry of asset {number}");
+            if let Some(fault) = history::fault(samples) {
+                return Err(format!("telemetry of asset {number}: {fault}"));
+            }
             let journal = std::fs::read_to_string(self.journal(number)).unwrap();
             let ours: Vec<&Dispatch> = dispatches
                 .iter()
                 .filter(|dispatch| dispatch.asset_id == Some(asset))
                 .collect();
-            let fault = history::order_fault(&journal, &ours);
-            assert_eq!(
-                fault, None,
-                "seed {seed}: orders of asset {number}\n{journal}"
-            );
+            if let Some(fault) = history::order_fault(&journal, &ours) {
+                return Err(format!("orders of asset {number}: {fault}\n{journal}"));
+            }
         }
-        let doubted = dispatches
-            .iter()
-            .find(|dispatch| dispatch.status == DispatchStatus::Indeterminate);
-        assert!(
-            doubted.is_none(),
-            "seed {seed}: an agent remembers: {doubted:?}"
-        );
+        // An agent remembers.
+        let doubted = |dispatch: &&Dispatch| dispatch.status == DispatchStatus::Indeterminate;
+        if let Some(doubted) = dispatches.iter().find(doubted) {
+            return Err(format!("nobody knows what became of {doubted:?}"));
+        }
+        for agent in &mut self.agents {
+            kill(agent.take()).await;
+        }
+        kill(self.headend.take()).await;
+        for asset in ASSETS {
+            let agent = asset.parse().unwrap();
+            let counted = Counted::of(&self.store, agent).await;
+            if let Some(fault) = counted.fault() {
+                return Err(format!("telemetry of {asset}: {fault}"));
+            }
+        }
         // A run that failed leaves its folder to look at.
         let _ = std::fs::remove_dir_all(&self.folder);
+        Ok(())
+    }
+
+    /// Where a run that fails leaves its files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.clone()
     }
 }
 
@@ -222,11 +242,18 @@ async fn kill(process: Option<Process>) {
     }
 }
 
-async fn headend(folder: &Path, store: &str, http: SocketAddr, grpc: SocketAddr) -> Process {
+async fn headend(
+    folder: &Path,
+    store: &str,
+    http: SocketAddr,
+    grpc: SocketAddr,
+    bug: Option<&str>,
+) -> Process {
     let assets = folder.join("assets.yaml").display().to_string();
     let (http, grpc) = (http.to_string(), grpc.to_string());
-    let words = [assets.as_str(), store, &http, &grpc];
-    HeadendProcess::of(Program::new("crash_headend").args(words))
+    let bug = bug.map(|bug| format!("bug={bug}"));
+    let words = [assets.as_str(), store, &http, &grpc].into_iter();
+    HeadendProcess::of(Program::new("crash_headend").args(words.chain(bug.as_deref())))
         .await
         .process
 }

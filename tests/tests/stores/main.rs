@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod contract;
+mod dictionary;
 mod durable;
 mod facts;
+mod fleet;
 mod opening;
 mod outage;
 mod partitions;
 mod place;
 mod race;
 mod recent;
+mod scale;
 mod server;
 mod speed;

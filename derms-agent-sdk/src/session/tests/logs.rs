@@ -272,6 +272,31 @@ fn backfill_starts_within_its_spread_and_fresh_values_do_not_wait_for_it() {
 }
 
 #[test]
+fn while_nothing_is_acknowledged_the_newest_values_go_out_beside_the_log() {
+    let mut bench = Bench::active();
+    bench.sent.clear();
+    for n in 0..30 {
+        bench.read(f64::from(n));
+        bench.pass(1.0);
+    }
+    let (mut batches, mut live) = (0, Vec::new());
+    for message in bench.sent.drain(..) {
+        match message {
+            AgentMessage::Telemetry(_) => batches += 1,
+            AgentMessage::LiveTelemetry(samples) => {
+                live.push(samples[0].clone().unwrap().measurements.mw);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(batches, 12, "the window");
+    let wanted: Vec<_> = (12..30)
+        .map(|n| Some(Power::from_mw(f64::from(n))))
+        .collect();
+    assert_eq!(live, wanted);
+}
+
+#[test]
 fn backfill_keeps_to_its_rate_and_can_be_throttled() {
     let limits = Limits {
         backfill_spread: Duration::ZERO,
