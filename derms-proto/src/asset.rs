@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, AssetId, Power, SiteId, Timestamp};
+use crate::{AgentId, AssetId, Availability, Power, SiteId, Timestamp};
 
 /// A place with one or more assets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +196,10 @@ pub struct AssetStatus {
     pub connected: bool,
     /// When its agent was last heard; `null` if never since the headend started.
     pub last_seen: Option<Timestamp>,
+    /// Whether its device reads and takes orders, as its agent said last: within about a second of a
+    /// change. `null` while no live session serves it, or has said so.
+    #[serde(default)]
+    pub availability: Option<Availability>,
 }
 
 /// A site with its assets: an item of `GET /sites`.

@@ -3,6 +3,7 @@
 
 mod configuration;
 mod db;
+mod gateway;
 mod help;
 mod life;
 mod restart;
