@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
 use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
+use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::registry::Registry;
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,
+    pub(crate) following: Arc<Following>,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: RwLock<HashMap<AssetId, Heartbeat>>,
     /// Sessions and what they started.

@@ -136,7 +136,10 @@ pub(super) async fn get(
     Id(id): Id<DispatchId>,
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
-    let dispatch = core.dispatcher.dispatch(id).await?;
+    let mut dispatch = core.dispatcher.dispatch(id).await?;
+    if let Some(dispatch) = &mut dispatch {
+        core.following.mark(dispatch);
+    }
     dispatch.map(Json).ok_or_else(|| {
         let text = format!("no dispatch {id}; see GET /dispatch/history");
         Problem::new(ProblemCode::UnknownDispatch, text).into()

@@ -75,6 +75,7 @@ impl Dispatcher {
             created_at: now,
             expires_at: now.saturating_add(ttl),
             principal: principal.map(|p| p.name().to_owned()),
+            following: None,
             transitions: Vec::new(),
             split: None,
             children: Vec::new(),

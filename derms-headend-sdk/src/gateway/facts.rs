@@ -87,6 +87,7 @@ impl Facts {
             measurements: sample.measurements,
         };
         core.latest.offer_at(slot, &telemetry);
+        core.following.measured(&telemetry);
         Some(telemetry)
     }
 }

@@ -7,6 +7,7 @@ mod bodies;
 mod dispatch;
 mod document;
 mod fleet;
+mod following;
 mod mounted;
 mod parameters;
 mod routing;

@@ -140,6 +140,7 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         created_at: at(0),
         expires_at: at(60),
         principal: Some("operator".to_owned()),
+        following: None,
         transitions: Vec::new(),
         split: None,
         children: Vec::new(),

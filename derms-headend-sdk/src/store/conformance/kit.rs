@@ -162,6 +162,7 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         created_at: at(created_s),
         expires_at: at(created_s + 300),
         principal: Some("operator".to_owned()),
+        following: None,
         transitions: Vec::new(),
         split: None,
         children: Vec::new(),

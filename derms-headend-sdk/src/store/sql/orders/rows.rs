@@ -116,6 +116,7 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         created_at: row.time(13)?,
         expires_at: row.time(14)?,
         principal: row.opt_text(15)?,
+        following: None,
         transitions: Vec::new(),
         split: split.map_err(|error| Fault::unreadable(format!("a split: {error}")))?,
         children: Vec::new(),
