@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::{Fleet, Timestamp};
+use derms_proto::{Fleet, Power, Timestamp};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +12,7 @@ use crate::config::{Clock, Config};
 use crate::core::Core;
 use crate::dispatcher::{Dispatcher, Present};
 use crate::error::BuildError;
+use crate::following::{self, Following};
 use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
@@ -91,6 +92,22 @@ impl HeadendBuilder {
         self
     }
 
+    /// How closely an asset with an order in force must follow it: the deviation allowed as a share of
+    /// its range, 0 to 1, and at least a power, not below 0. Default 0.02 and 0.05 MW. What strays is
+    /// logged as `not_following`, and the dispatch says `following: false` until it follows again.
+    pub fn following_tolerance(mut self, share: f64, least: Power) -> Self {
+        self.config.following.tolerance_share = share;
+        self.config.following.tolerance_least = least;
+        self
+    }
+
+    /// How long an asset may stray from its order when its ramp is over, and at any later time. At most
+    /// 1 day, default 10 s.
+    pub fn following_settling(mut self, settling: Duration) -> Self {
+        self.config.following.settling = settling;
+        self
+    }
+
     /// How long [`Headend::serve`] waits for open streams and requests before it cuts them. At
     /// most 1 day, default 10 s.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
@@ -140,6 +157,8 @@ impl HeadendBuilder {
             Arc::clone(&config),
             Arc::clone(&limits),
         );
+        let following = Arc::new(Following::new(Arc::clone(&fleet), config.following));
+        let changes = dispatcher.changes();
         for telemetry in self.store.latest_telemetry().await? {
             latest.offer(&telemetry);
         }
@@ -151,6 +170,12 @@ impl HeadendBuilder {
             stop.cancel();
             return Err(error.into());
         }
+        background.spawn(following::run(
+            Arc::clone(&following),
+            changes,
+            Arc::clone(&self.store),
+            stop.clone(),
+        ));
         let ingest = Ingest::start(&self.store, &dispatcher, config.ingest, &background, &stop);
         background.spawn(prune::run(
             Arc::clone(&self.store),
@@ -173,6 +198,7 @@ impl HeadendBuilder {
             limits,
             dispatcher,
             ingest,
+            following,
             heartbeats,
             streams,
             background,
@@ -209,11 +235,26 @@ fn check(config: &Config) -> Result<(), BuildError> {
             Duration::ZERO,
             "give at most 1 day",
         ),
+        (
+            "following_settling",
+            config.following.settling,
+            Duration::ZERO,
+            "give at most 1 day",
+        ),
     ];
     for (setting, value, least, remedy) in durations {
         if !(least..=DAY).contains(&value) {
             return Err(BuildError::OutOfRange { setting, remedy });
         }
+    }
+    let rules = &config.following;
+    if !(0.0..=1.0).contains(&rules.tolerance_share)
+        || !(0.0..f64::INFINITY).contains(&rules.tolerance_least.mw())
+    {
+        return Err(BuildError::OutOfRange {
+            setting: "following_tolerance",
+            remedy: "give a share from 0 to 1 and a power not below 0",
+        });
     }
     if !(1..=1_024).contains(&config.limits.max_assets) {
         return Err(BuildError::OutOfRange {
@@ -264,6 +305,18 @@ mod tests {
                 "heartbeat_interval",
             ),
             (builder().drain_limit(Duration::MAX), "drain_limit"),
+            (
+                builder().following_settling(Duration::MAX),
+                "following_settling",
+            ),
+            (
+                builder().following_tolerance(1.5, Power::ZERO),
+                "following_tolerance",
+            ),
+            (
+                builder().following_tolerance(0.1, Power::from_mw(f64::NAN)),
+                "following_tolerance",
+            ),
             (builder().max_sessions(0), "max_sessions"),
             (builder().store_backlog(0), "store_backlog"),
             (builder().max_assets_per_agent(0), "max_assets_per_agent"),

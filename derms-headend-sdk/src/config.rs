@@ -7,6 +7,7 @@ use std::time::Duration;
 use derms_proto::Timestamp;
 use derms_proto::link::Limits;
 
+use crate::following::Rules;
 use crate::ingest::Bounds;
 use crate::store::Retention;
 
@@ -61,6 +62,7 @@ pub(crate) struct Config {
     pub(crate) drain_spread: Duration,
     pub(crate) drain_limit: Duration,
     pub(crate) retention: Retention,
+    pub(crate) following: Rules,
 }
 
 impl Default for Config {
@@ -86,6 +88,7 @@ impl Default for Config {
             drain_spread: Duration::from_secs(5),
             drain_limit: Duration::from_secs(10),
             retention: Retention::default(),
+            following: Rules::default(),
         }
     }
 }

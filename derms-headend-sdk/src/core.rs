@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
 use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
+use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{LimitError, Limits, StopError};
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) limits: Arc<Limits>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,
+    pub(crate) following: Arc<Following>,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.

@@ -68,6 +68,7 @@ mod config;
 mod core;
 mod dispatcher;
 mod error;
+pub mod following;
 mod gateway;
 mod headend;
 mod ingest;

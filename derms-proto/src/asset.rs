@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, AssetId, ControlStatus, Power, PowerLimit, SiteId, Timestamp};
+use crate::{AgentId, AssetId, Availability, ControlStatus, Power, PowerLimit, SiteId, Timestamp};
 
 /// A place with one or more assets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +216,10 @@ pub struct AssetStatus {
     /// A stop holds for it.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether its device reads and takes orders, as its agent said last: within about a second of a
+    /// change. `null` while no live session serves it, or has said so.
+    #[serde(default)]
+    pub availability: Option<Availability>,
 }
 
 /// A site with its assets: an item of `GET /sites`.

@@ -318,6 +318,10 @@ pub struct Dispatch {
     pub status: DispatchStatus,
     /// The session that carried it ended and nothing has been heard since.
     pub in_doubt: bool,
+    /// Whether the asset is measured to do what it is told, while the order is in force; `null` before
+    /// that is known, and where it is not looked at (in lists).
+    #[serde(default)]
+    pub following: Option<bool>,
     /// Why it stands there, for programs.
     pub reason: Option<ReasonCode>,
     /// Why it stands there, for people.

@@ -59,6 +59,11 @@ pub(crate) struct Args {
     #[arg(long, env = "SIM_SEED", value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
 
+    /// While there is a file named like an asset's id in this directory, the device of that asset
+    /// fails with the text of the file, or does not answer if that is `hang`. Default: none
+    #[arg(long, env = "SIM_FAULTS_DIR", value_name = "DIR")]
+    pub(crate) faults_dir: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 

@@ -23,6 +23,8 @@ pub(crate) struct Config {
     /// `None`: all is kept in memory.
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) seed: u64,
+    /// `None`: devices never fail.
+    pub(crate) faults_dir: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -47,6 +49,7 @@ impl Config {
             assets,
             state_dir: args.state_dir,
             seed: args.seed,
+            faults_dir: args.faults_dir,
             log_format: args.log.log_format,
             exit_with_parent: args.exit_with_parent,
         })

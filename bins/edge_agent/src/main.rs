@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod faults;
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use derms_agent_sdk::{AgentRuntime, BuildError, sim};
 use derms_program::{Failure, Stop, chain};
 
 use crate::config::Config;
+use crate::faults::Faulty;
 
 fn main() -> ExitCode {
     derms_program::exit(env!("CARGO_PKG_NAME"), start())
@@ -37,7 +39,13 @@ async fn run(config: Config) -> Result<(), Failure> {
     }
     for asset in config.assets {
         let device = sim::for_asset(&asset, config.seed);
-        builder = builder.adapter(asset, device);
+        builder = match &config.faults_dir {
+            Some(dir) => {
+                let device = Faulty::new(device, dir, asset.id);
+                builder.adapter(asset, device)
+            }
+            None => builder.adapter(asset, device),
+        };
     }
     if config.exit_with_parent {
         builder = builder.shutdown_on(derms_program::parent_gone());

@@ -152,6 +152,7 @@ pub(super) async fn get(
     let mut dispatch = core.dispatcher.dispatch(id).await?;
     if let Some(dispatch) = &mut dispatch {
         core.limits.annotate(dispatch);
+        core.following.mark(dispatch);
     }
     dispatch.map(Json).ok_or_else(|| unknown(id))
 }

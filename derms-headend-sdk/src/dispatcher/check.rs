@@ -84,6 +84,7 @@ impl Dispatcher {
             principal: principal.map(|p| p.name().to_owned()),
             cancel_requested_at: None,
             cancelled_by: None,
+            following: None,
             transitions: Vec::new(),
             split: None,
             limited_to: None,

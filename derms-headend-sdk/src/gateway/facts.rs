@@ -89,6 +89,7 @@ impl Facts {
             measurements: sample.measurements,
         };
         core.latest.offer_at(slot, &telemetry);
+        core.following.measured(&telemetry);
         // In history orders, limits and events tell it.
         telemetry.measurements.control = None;
         Some(telemetry)

@@ -8,6 +8,7 @@ mod cancel;
 mod dispatch;
 mod document;
 mod fleet;
+mod following;
 mod limits;
 mod mounted;
 mod parameters;

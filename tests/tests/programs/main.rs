@@ -4,6 +4,7 @@
 mod configuration;
 mod control;
 mod db;
+mod gateway;
 mod help;
 mod life;
 mod restart;

@@ -143,6 +143,7 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         principal: Some("operator".to_owned()),
         cancel_requested_at: None,
         cancelled_by: None,
+        following: None,
         transitions: Vec::new(),
         split: None,
         limited_to: None,

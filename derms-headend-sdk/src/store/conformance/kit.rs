@@ -164,6 +164,7 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         principal: Some("operator".to_owned()),
         cancel_requested_at: None,
         cancelled_by: None,
+        following: None,
         transitions: Vec::new(),
         split: None,
         limited_to: None,

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
-    Advance, Commit, DispatchQuery, HistoryQuery, Idempotency, NewOrder, Order, Pruned,
-    ReportAppend, ReportFate, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery,
+    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
+    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
+    TelemetryAppend, TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LogId, Page, SessionRecord, Telemetry,
-    TelemetryBucket, Timestamp,
+    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
+    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 /// What is wrong with it.
@@ -186,6 +186,7 @@ delegate! {
     fn gaps(agent: AgentId) -> Vec<(LogId, Gap)>;
     fn append_reports(appends: &[ReportAppend]) -> Vec<Vec<ReportFate>>;
     fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
+    fn cancel(cancels: &[Cancel]) -> Vec<Order>;
     fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;
     fn confirm(agent: AgentId, epoch: u64, in_force: &[(AssetId, DispatchId)]) -> Vec<Order>;
     fn dispatch(id: DispatchId) -> Option<Dispatch>;
@@ -193,6 +194,13 @@ delegate! {
     fn open_orders(assets: Option<&[AssetId]>) -> Vec<Order>;
     fn revisions(assets: &[AssetId]) -> Vec<u64>;
     fn raise_revision(asset: AssetId, at_least: u64) -> ();
+    fn put_limits(limits: &[PowerLimit]) -> ();
+    fn limit(id: LimitId) -> Option<PowerLimit>;
+    fn limits(query: &LimitQuery) -> Page<PowerLimit>;
+    fn put_stops(stops: &[Stop]) -> ();
+    fn stop(id: StopId) -> Option<Stop>;
+    fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn restraints() -> Restraints;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
     fn prune(retention: &Retention, now: Timestamp) -> Pruned;

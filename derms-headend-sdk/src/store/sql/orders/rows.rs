@@ -119,6 +119,7 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         principal: row.opt_text(15)?,
         cancel_requested_at: row.opt_time(21)?,
         cancelled_by: row.opt_text(22)?,
+        following: None,
         transitions: Vec::new(),
         split: split.map_err(|error| Fault::unreadable(format!("a split: {error}")))?,
         limited_to: None,
