@@ -263,17 +263,13 @@ mod tests {
 
     #[test]
     fn a_round_that_was_begun_by_an_earlier_life_is_begun_again() {
-        let mut round = Round::new(20_000, 17, 3);
-        let (segment, portion) = round.add(3, 3);
-        assert_eq!(segment, 18);
-        let mut portion = portion.unwrap();
-        assert_eq!(portion.above, 0);
-        let ended = loop {
-            if let Some(first) = round.moved(portion, 3_000) {
-                break first;
-            }
-            portion = round.add(3, 3).1.unwrap();
-        };
-        assert_eq!(ended, 18, "what that life left is all moved");
+        let mut round = Round::new(10_000, 17, 3);
+        let mut ended = None;
+        while ended.is_none() {
+            let (segment, portion) = round.add(3, 3);
+            assert_eq!(segment, 18);
+            ended = portion.and_then(|portion| round.moved(portion, 3_000));
+        }
+        assert_eq!(ended, Some(18), "what that life left is all moved");
     }
 }
