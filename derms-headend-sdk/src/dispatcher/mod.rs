@@ -3,6 +3,7 @@
 mod check;
 mod delivery;
 mod follow;
+mod schedule;
 mod stopped;
 mod timers;
 

@@ -4,6 +4,7 @@
 mod delivery;
 mod orders;
 mod outcome;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
