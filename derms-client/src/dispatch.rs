@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use derms_proto::{Dispatch, DispatchId, DispatchPreview, DispatchStatus, NewDispatch};
+use derms_proto::{Dispatch, DispatchId, DispatchPreview, DispatchStatus, FollowUp, NewDispatch};
 use http::{HeaderValue, Method};
 use uuid::Uuid;
 
@@ -207,10 +207,16 @@ impl Client {
 fn body_of(order: &NewDispatch) -> Result<Bytes, Error> {
     // JSON knows no NaN: it would be written as `null`, and a lease of NaN seconds would become an
     // order without an end.
+    let follow_up = match order.follow_up {
+        Some(FollowUp::Value(power)) => Some(power.mw()),
+        _ => None,
+    };
     let numbers = [
         ("mw", Some(order.mw.mw())),
         ("duration_s", order.duration_s),
         ("ttl_s", order.ttl_s),
+        ("ramp_mw_per_min", order.ramp_mw_per_min),
+        ("follow_up", follow_up),
     ];
     for (name, value) in numbers {
         if value.is_some_and(|value| !value.is_finite()) {

@@ -14,6 +14,24 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 /// The longest lease or time to live that is accepted: 366 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// The latest start of an order for later: 31 days ahead.
+pub const MAX_AHEAD: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// What an asset does when a lease ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FollowUp {
+    /// Go to the asset's default.
+    #[default]
+    Default,
+    /// Go to this power, MW, + = export.
+    Value(Power),
+    /// Stay as it is.
+    Hold,
+}
+
 /// A new order, the body of `POST /dispatch`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -45,6 +63,18 @@ pub struct NewDispatch {
     #[cfg_attr(feature = "schema", schema(inline))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_policy: Option<SplitPolicy>,
+    /// Not started earlier, at most 31 days ahead and 5 s ago; absent = at once. The time to live
+    /// counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
+    /// Largest change of power, MW per minute, above 0; the agent keeps to the slower of this and
+    /// the asset's own. Absent = the asset's own.
+    #[cfg_attr(feature = "schema", schema(exclusive_minimum = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp_mw_per_min: Option<f64>,
+    /// What follows when the lease ends; a value for one asset alone. Default: its default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUp>,
 }
 
 impl NewDispatch {
@@ -79,6 +109,28 @@ impl NewDispatch {
     #[must_use]
     pub fn split_by(mut self, policy: SplitPolicy) -> Self {
         self.split_policy = Some(policy);
+        self
+    }
+
+    /// For later: not started before this time, on the headend's clock. The agent keeps it until
+    /// then, also without a link.
+    #[must_use]
+    pub const fn starting_at(mut self, at: Timestamp) -> Self {
+        self.start_at = Some(at);
+        self
+    }
+
+    /// With a largest change of power, MW per minute. Default: the asset's own.
+    #[must_use]
+    pub const fn ramping(mut self, mw_per_min: f64) -> Self {
+        self.ramp_mw_per_min = Some(mw_per_min);
+        self
+    }
+
+    /// With what follows when the lease ends. Default: the asset's default.
+    #[must_use]
+    pub const fn followed_by(mut self, follow_up: FollowUp) -> Self {
+        self.follow_up = Some(follow_up);
         self
     }
 
@@ -310,8 +362,17 @@ pub struct Dispatch {
     pub mw: Power,
     /// The lease in seconds; `null` = until superseded or cancelled.
     pub duration_s: Option<f64>,
-    /// How long it may wait for its agent, seconds.
+    /// How long it may wait for its agent, seconds, from its start time on.
     pub ttl_s: f64,
+    /// Not started earlier; `null` = at once. Until then it is `received`, once its agent has it.
+    #[serde(default)]
+    pub start_at: Option<Timestamp>,
+    /// Largest change of power, MW per minute; `null` = the asset's own.
+    #[serde(default)]
+    pub ramp_mw_per_min: Option<f64>,
+    /// What follows when the lease ends.
+    #[serde(default)]
+    pub follow_up: FollowUp,
     /// Its place in the one order of commands of its asset; `null` for a site order.
     pub revision: Option<u64>,
     /// Where it stands.
@@ -350,6 +411,28 @@ pub struct Dispatch {
     /// The shares of a site order.
     #[cfg_attr(feature = "schema", schema(no_recursion))]
     pub children: Vec<Dispatch>,
+}
+
+impl Dispatch {
+    /// When it begins: its start time, or its commit.
+    #[must_use]
+    pub fn begins(&self) -> Timestamp {
+        let start = self.start_at.unwrap_or(self.created_at);
+        start.max(self.created_at)
+    }
+
+    /// Whether an older order of the same asset must step back for this one: it would begin while
+    /// this one is in force, by its lease or without an end.
+    #[must_use]
+    pub fn takes_the_place_of(&self, older: &Self) -> bool {
+        let begins = self.begins();
+        // One without a start time begins as soon as it can: now.
+        let at = older.begins().max(self.created_at);
+        let lease = self
+            .duration_s
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        at >= begins && lease.is_none_or(|lease| at < begins.saturating_add(lease))
+    }
 }
 
 /// How a site order was split.
@@ -496,6 +579,65 @@ mod tests {
         );
         for status in S::ALL {
             assert_eq!(S::summary([status]), Some(status));
+        }
+    }
+
+    #[test]
+    fn an_order_takes_the_place_of_what_would_begin_while_it_is_in_force() {
+        let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
+        let order = |created: i64, start: Option<i64>, lease: Option<f64>| Dispatch {
+            id: DispatchId::generate(),
+            parent_id: None,
+            asset_id: None,
+            site_id: SiteId::new(uuid::Uuid::nil()),
+            mw: Power::ZERO,
+            duration_s: lease,
+            ttl_s: 300.0,
+            start_at: start.map(at),
+            ramp_mw_per_min: None,
+            follow_up: FollowUp::Default,
+            revision: None,
+            status: S::Pending,
+            in_doubt: false,
+            reason: None,
+            text: None,
+            applied_mw: None,
+            created_at: at(created),
+            expires_at: at(9_999),
+            principal: None,
+            cancel_requested_at: None,
+            cancelled_by: None,
+            following: None,
+            transitions: Vec::new(),
+            split: None,
+            limited_to: None,
+            children: Vec::new(),
+        };
+        let newer = |start, lease| order(100, start, lease);
+        for (newer, older, wanted) in [
+            (newer(None, None), order(0, None, None), true),
+            (newer(None, Some(10.0)), order(0, None, None), true),
+            (newer(None, None), order(0, Some(500), None), true),
+            (newer(None, Some(400.0)), order(0, Some(500), None), false),
+            (newer(None, Some(400.5)), order(0, Some(500), None), true),
+            (newer(Some(500), None), order(0, None, None), false),
+            (newer(Some(500), None), order(0, Some(499), None), false),
+            (newer(Some(500), None), order(0, Some(500), None), true),
+            (
+                newer(Some(500), Some(1.0)),
+                order(0, Some(501), None),
+                false,
+            ),
+            // Its time has come already: it begins now, as the newer one does.
+            (newer(None, Some(10.0)), order(0, Some(50), None), true),
+            (newer(Some(500), None), order(0, Some(50), None), false),
+        ] {
+            let found = newer.takes_the_place_of(&older);
+            assert_eq!(
+                found, wanted,
+                "{:?} over {:?}",
+                newer.start_at, older.start_at
+            );
         }
     }
 

@@ -69,8 +69,8 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, LeftOut, LeftOutReason, MAX_DURATION,
-    NewDispatch, ReasonCode, SplitSummary, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, FollowUp, LeftOut, LeftOutReason, MAX_AHEAD,
+    MAX_DURATION, NewDispatch, ReasonCode, SplitSummary, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};

@@ -151,13 +151,15 @@ async fn forget(
 
 fn pruned_text(what: &str, pruned: &Pruned) -> String {
     format!(
-        "{what}: {} measurements, {} gaps, {} heartbeats, {} sessions, {} reports, {} orders\n",
+        "{what}: {} measurements, {} gaps, {} heartbeats, {} sessions, {} reports, {} orders, \
+         {} limits and stops\n",
         pruned.telemetry,
         pruned.gaps,
         pruned.heartbeats,
         pruned.sessions,
         pruned.reports,
-        pruned.dispatches
+        pruned.dispatches,
+        pruned.limits
     )
 }
 

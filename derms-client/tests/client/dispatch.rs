@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use derms_client::proto::{DispatchStatus, NewDispatch, Power, ProblemCode, SplitPolicy};
+use derms_client::proto::{DispatchStatus, FollowUp, NewDispatch, Power, ProblemCode, SplitPolicy};
 use derms_client::{DispatchOptions, Error};
 use http::Method;
 use serde_json::{Value, json};
@@ -119,7 +119,11 @@ async fn a_number_that_json_can_not_hold_is_refused_before_it_becomes_null() {
     waiting.ttl_s = Some(f64::INFINITY);
     let mut no_power = order();
     no_power.mw = Power::from_mw(f64::NAN);
+    let ramping = order().ramping(f64::NAN);
+    let followed = order().followed_by(FollowUp::Value(Power::from_mw(f64::NAN)));
     for (order, name) in [
+        (ramping, "ramp_mw_per_min"),
+        (followed, "follow_up"),
         (endless, "duration_s"),
         (waiting, "ttl_s"),
         (no_power, "mw"),

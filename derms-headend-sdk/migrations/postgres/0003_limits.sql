@@ -46,3 +46,9 @@ create table stops (
 );
 create index stops_created_at on stops (created_at, id);
 create index stops_ended_at on stops (ended_at);
+
+-- Orders for later, ramps, and what follows a lease.
+alter table dispatches add column start_at timestamptz;
+alter table dispatches add column ramp_mw_per_min float8;
+-- JSON; null: the default.
+alter table dispatches add column follow_up jsonb;

@@ -49,7 +49,8 @@ struct SubmitHeaders {
 /// Order a power
 ///
 /// The answer is `sent` or, for an asset that is offline, `pending`; with `wait_s` usually `active`
-/// or how it ended. A site order is split over the site's assets that are online and available.
+/// or how it ended. A site order is split over the site's assets that are online and available. An
+/// order with `start_at` goes to the agent ahead and is `received` until its time.
 #[utoipa::path(post, path = "/dispatch", operation_id = "submit_dispatch", tag = "dispatch",
     params(SubmitParams, SubmitHeaders),
     request_body = NewDispatch,
@@ -201,6 +202,9 @@ const COLUMNS: &[&str] = &[
     "principal",
     "cancel_requested_at",
     "cancelled_by",
+    "start_at",
+    "ramp_mw_per_min",
+    "follow_up",
 ];
 
 /// Orders, newest first; the shares of a site order stand under it

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use derms_proto::{
-    AssetId, DEFAULT_TTL, Dispatch, DispatchId, DispatchStatus, MAX_DURATION, NewDispatch, Power,
-    ProblemLimits, SiteId, SplitPolicy, Timestamp,
+    AssetId, DEFAULT_TTL, Dispatch, DispatchId, DispatchStatus, FollowUp, MAX_DURATION,
+    NewDispatch, Power, ProblemLimits, SiteId, SplitPolicy, Timestamp,
 };
 
-use super::Dispatcher;
+use super::{Dispatcher, schedule};
 use crate::auth::Principal;
 use crate::store::{Idempotency, StoreError};
 
@@ -64,6 +64,7 @@ impl Dispatcher {
             return Err(invalid("mw must be a finite number"));
         }
         seconds("duration_s", new.duration_s)?;
+        schedule::check(new, now)?;
         let ttl = seconds("ttl_s", new.ttl_s)?.unwrap_or(DEFAULT_TTL);
         let order = |asset: Option<AssetId>, site: SiteId, mw: Power| Dispatch {
             id: DispatchId::generate(),
@@ -73,6 +74,9 @@ impl Dispatcher {
             mw,
             duration_s: new.duration_s,
             ttl_s: ttl.as_secs_f64(),
+            start_at: new.start_at,
+            ramp_mw_per_min: new.ramp_mw_per_min,
+            follow_up: new.follow_up.unwrap_or_default(),
             revision: None,
             status: DispatchStatus::Pending,
             in_doubt: false,
@@ -80,7 +84,10 @@ impl Dispatcher {
             text: None,
             applied_mw: None,
             created_at: now,
-            expires_at: now.saturating_add(ttl),
+            expires_at: new
+                .start_at
+                .map_or(now, |at| at.max(now))
+                .saturating_add(ttl),
             principal: principal.map(|p| p.name().to_owned()),
             cancel_requested_at: None,
             cancelled_by: None,
@@ -129,9 +136,16 @@ impl Dispatcher {
                 asset.site_id
             )));
         }
-        if !asset.allows(new.mw) {
+        let follow_up = match new.follow_up {
+            Some(FollowUp::Value(power)) => power,
+            _ => new.mw,
+        };
+        if let Some(mw) = [new.mw, follow_up]
+            .into_iter()
+            .find(|mw| !asset.allows(*mw))
+        {
             return Err(DispatchError::OutOfRange {
-                mw: new.mw,
+                mw,
                 limits: ProblemLimits {
                     asset_id,
                     min_mw: asset.min_mw,
@@ -182,6 +196,6 @@ fn seconds(field: &str, value: Option<f64>) -> Result<Option<Duration>, Dispatch
         })
 }
 
-fn invalid(text: impl Into<String>) -> DispatchError {
+pub(super) fn invalid(text: impl Into<String>) -> DispatchError {
     DispatchError::Invalid(text.into())
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{FollowUp, HeadendMessage, Register, SetpointOrder};
+use derms_proto::link::{HeadendMessage, Register, SetpointOrder};
 use derms_proto::{
     AssetId, ControlSource, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp, pb,
 };
 use tokio::sync::mpsc;
 
-use super::{Dispatcher, Timer};
+use super::{Dispatcher, Timer, schedule};
 use crate::registry::{Outbound, Session};
 use crate::store::{Advance, Order, StoreError};
 
@@ -29,6 +29,10 @@ impl Dispatcher {
                 let dispatch = &order.dispatch;
                 if order.carrier.is_none() && now >= dispatch.expires_at {
                     // Too late to start: its timer tells so.
+                    continue;
+                }
+                if order.carrier.is_none() && schedule::is_early(dispatch, session, now) {
+                    // Its timer takes it up.
                     continue;
                 }
                 if order.carrier.is_none() && self.is_stopped(dispatch) {
@@ -111,7 +115,8 @@ impl Dispatcher {
         let (Some(asset_id), Some(revision)) = (dispatch.asset_id, dispatch.revision) else {
             return;
         };
-        let start_window = self.clock.now().saturating_add(self.config.start_window);
+        let window = self.config.start_window;
+        let start_deadline = schedule::start_deadline(dispatch, self.clock.now(), window);
         let message = HeadendMessage::Setpoint(SetpointOrder {
             asset_id,
             dispatch_id: dispatch.id,
@@ -119,10 +124,10 @@ impl Dispatcher {
             epoch: session.epoch,
             power: dispatch.mw,
             duration: lease(dispatch),
-            start_at: None,
-            start_deadline: dispatch.expires_at.min(start_window),
-            ramp_mw_per_min: None,
-            then: FollowUp::Default,
+            start_at: dispatch.start_at.filter(|_| session.capabilities.schedule),
+            start_deadline,
+            ramp_mw_per_min: dispatch.ramp_mw_per_min,
+            then: dispatch.follow_up,
         });
         {
             // Under the lock: nothing of a cancelled order follows its release.
@@ -164,7 +169,6 @@ impl Dispatcher {
         }
         let now = self.clock.now();
         let (mut lost, mut waiting, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
-        // Newest first: an older one that the agent never had is then refused as stale, and told.
         let open = self.store.open_orders(Some(assets)).await?;
         if let Some(register) = register {
             let states: Vec<_> = register.assets.iter().flatten().cloned().collect();
@@ -203,7 +207,7 @@ impl Dispatcher {
             return Ok(());
         }
         self.write_unsure(&unwritten, session).await;
-        self.deliver(&waiting).await
+        self.deliver(&schedule::in_order(waiting)).await
     }
 
     /// Writes what is stored as sent in this session, but was not written since the store had said

@@ -75,12 +75,18 @@ impl Dispatcher {
         if dispatch.status == DispatchStatus::Pending {
             let ttl = dispatch.expires_at.saturating_since(self.clock.now());
             self.timers.set(Timer::Expire(dispatch.id), ttl).await;
+            let now = self.clock.now();
+            if let Some(at) = dispatch.start_at.filter(|at| now < *at) {
+                let wait = at.saturating_since(now);
+                self.timers.set(Timer::Begin(dispatch.id), wait).await;
+            }
         }
     }
 
     pub(super) async fn due(&self, timer: Timer) -> Result<(), StoreError> {
         match timer {
             Timer::Expire(id) => self.advance(&[expiry(id, self.clock.now())]).await,
+            Timer::Begin(id) => self.begin(id).await,
             Timer::Withdraw(id) => {
                 let step = Advance {
                     id,
@@ -175,7 +181,8 @@ impl Dispatcher {
         let since = told
             .or_else(sent)
             .map_or(dispatch.created_at, |step| step.at)
-            .max(dispatch.cancel_requested_at.unwrap_or(dispatch.created_at));
+            .max(dispatch.cancel_requested_at.unwrap_or(dispatch.created_at))
+            .max(dispatch.begins());
         !asked && now.saturating_since(since) >= limit
     }
 }

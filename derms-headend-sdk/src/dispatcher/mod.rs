@@ -7,6 +7,7 @@ mod follow;
 mod known;
 mod preview;
 mod resync;
+mod schedule;
 mod share;
 mod stopped;
 mod timers;

@@ -26,8 +26,10 @@ const SWEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The time to live of a waiting order is over. Cleared when it waits no more, so that there
-    /// are as many as orders that wait: one per asset.
+    /// are as many as orders that wait: one per asset and time.
     Expire(DispatchId),
+    /// The time of an order for later has come.
+    Begin(DispatchId),
     /// An order may have been committed although its caller was told that it failed.
     Withdraw(DispatchId),
     /// A cancel was carried out while the store was away.

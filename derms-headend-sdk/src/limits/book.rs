@@ -21,6 +21,8 @@ const TOLD_IN_VAIN: Duration = Duration::from_secs(5);
 pub(super) struct Book {
     fleet: Arc<Fleet>,
     assets: HashMap<AssetId, Entry>,
+    /// The asset of each limit that has not ended.
+    limits: HashMap<LimitId, AssetId>,
     stops: BTreeMap<StopId, Holding>,
     /// Limits as they must be stored yet.
     pub(super) unsaved_limits: BTreeMap<LimitId, PowerLimit>,
@@ -103,6 +105,7 @@ impl Book {
         Self {
             fleet,
             assets: HashMap::new(),
+            limits: HashMap::new(),
             stops: BTreeMap::new(),
             unsaved_limits: BTreeMap::new(),
             unsaved_stops: BTreeSet::new(),
@@ -121,6 +124,7 @@ impl Book {
         for limit in restraints.limits {
             let entry = self.assets.entry(limit.asset_id).or_default();
             entry.revision = entry.revision.max(limit.revision);
+            self.limits.insert(limit.id, limit.asset_id);
             entry.limits.push(limit);
         }
         for entry in self.assets.values_mut() {
@@ -191,8 +195,8 @@ impl Book {
     }
 
     pub(super) fn limit(&self, id: LimitId) -> Option<&PowerLimit> {
-        let entries = self.assets.values();
-        entries.flat_map(|entry| &entry.limits).find(|l| l.id == id)
+        let entry = self.assets.get(self.limits.get(&id)?)?;
+        entry.limits.iter().find(|limit| limit.id == id)
     }
 
     pub(super) fn word(&self, asset: AssetId) -> Option<Word> {
@@ -241,6 +245,7 @@ impl Book {
             limit.revision = revision;
             self.unsaved_limits.insert(limit.id, limit.clone());
         }
+        self.limits.insert(limit.id, limit.asset_id);
         entry.limits.push(limit.clone());
         limit
     }
@@ -251,6 +256,7 @@ impl Book {
             entry.limits.retain(|limit| limit.id != removed.id);
             entry.turn(now);
         }
+        self.limits.remove(&removed.id);
         self.unsaved_limits.remove(&removed.id);
     }
 
@@ -258,6 +264,7 @@ impl Book {
     pub(super) fn expire(&mut self, now: Timestamp) {
         for entry in self.assets.values_mut() {
             for mut limit in entry.limits.extract_if(.., |limit| !holds(limit, now)) {
+                self.limits.remove(&limit.id);
                 limit.status = LimitStatus::Expired;
                 limit.reason = None;
                 limit.text = None;

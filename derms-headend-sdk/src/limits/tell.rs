@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Limits;
 use super::book::{Book, Said};
 use crate::config::Clock;
-use crate::registry::Session;
+use crate::registry::{Registry, Session};
 
 /// A queue that has had no room for so long: its session gets what it needs when it has.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,9 +52,13 @@ impl Limits {
             }
             // A gateway may have more assets than places in its queue, and a stop must not wait.
             let rest: Vec<AssetId> = std::iter::once(asset).chain(assets).collect();
-            let (book, clock) = (Arc::clone(&self.book), self.clock.clone());
-            self.tasks
-                .spawn(tell_slowly(Arc::clone(session), book, clock, rest));
+            let slowly = Slowly {
+                session: Arc::clone(session),
+                registry: Arc::clone(&self.registry),
+                book: Arc::clone(&self.book),
+                clock: self.clock.clone(),
+            };
+            self.tasks.spawn(slowly.tell(rest));
             return;
         }
     }
@@ -138,24 +142,32 @@ impl Limits {
     }
 }
 
-/// Waits for room, for one message after the other.
-async fn tell_slowly(
+/// Tells a session whose queue is full.
+struct Slowly {
     session: Arc<Session>,
+    registry: Arc<Registry>,
     book: Arc<Mutex<Book>>,
     clock: Clock,
-    assets: Vec<AssetId>,
-) {
-    for asset in assets {
-        // Else its heartbeats will show that it was not told, or its session has ended.
-        let Ok(Ok(place)) = timeout(PATIENCE, session.outbound.reserve()).await else {
-            return;
-        };
-        let now = clock.now();
-        let mut book = book.lock();
-        if book.is_untold(asset, session.epoch) {
-            let limits = book.message(asset, session.epoch, now);
-            drop(book);
-            place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+}
+
+impl Slowly {
+    /// Waits for room, for one message after the other.
+    async fn tell(self, assets: Vec<AssetId>) {
+        let session = &*self.session;
+        for asset in assets {
+            let place = timeout(PATIENCE, session.outbound.reserve()).await;
+            // Else its heartbeats will show that it was not told, or its session has ended.
+            let Ok(Ok(place)) = place else { return };
+            if !self.registry.is_current(session) {
+                return;
+            }
+            let now = self.clock.now();
+            let mut book = self.book.lock();
+            if book.is_untold(asset, session.epoch) {
+                let limits = book.message(asset, session.epoch, now);
+                drop(book);
+                place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) enum Fault {
     KeyApart,
     RevisionsRepeat,
     SentSuperseded,
+    AllSuperseded,
     SentExpires,
     SentTwice,
     ChildrenLost,
@@ -406,7 +407,30 @@ impl Store for FaultyStore {
                 }
             }
         }
+        let waiting = self.inner.open_orders(None).await?;
         let mut commit = self.inner.commit(order).await?;
+        if self.has(Fault::AllSuperseded) && matches!(commit, Commit::New { .. }) {
+            // As if every order were for now.
+            let same = |open: &&Order| open.dispatch.asset_id == order.dispatch.asset_id;
+            let steps = waiting.iter().filter(same).map(|open| Advance {
+                id: open.dispatch.id,
+                status: DispatchStatus::Superseded,
+                at: order.dispatch.created_at,
+                reason: None,
+                text: None,
+                carrier: None,
+            });
+            let steps: Vec<Advance> = steps.collect();
+            let stepped_back = self.inner.advance(&steps).await?;
+            if let Commit::New { superseded, .. } = &mut commit {
+                superseded.extend(
+                    stepped_back
+                        .into_iter()
+                        .flatten()
+                        .map(|order| order.dispatch),
+                );
+            }
+        }
         if self.has(Fault::CommitFailsAfter) {
             return unavailable();
         }

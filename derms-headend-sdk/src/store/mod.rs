@@ -182,8 +182,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> Result<Vec<Vec<ReportFate>>, StoreError>;
 
     /// Commits an order: its idempotency key, the next revision of each asset, and every older
-    /// order of these assets that is still `pending` becomes `superseded`. One that was sent is
-    /// left as it is: its agent tells its fate.
+    /// order of these assets that is still `pending`, and would begin while the new one is in
+    /// force, becomes `superseded` ([`Order::supersede`]). One that was sent is left as it is: its
+    /// agent tells its fate.
     ///
     /// A key is kept at least as long as its order.
     async fn commit(&self, order: &NewOrder) -> Result<Commit, StoreError>;

@@ -208,17 +208,20 @@ impl Order {
         }
     }
 
-    /// Steps back for a newer order of its asset. `false`: it was sent, so its agent tells its
-    /// fate, or it has ended; nothing changed.
+    /// Steps back for a newer order of its asset. `false`: it would not begin while that one is in
+    /// force, or it was sent, so its agent tells its fate, or it has ended; nothing changed.
     #[must_use]
-    pub fn supersede(&mut self, newer: DispatchId, at: Timestamp) -> bool {
+    pub fn supersede(&mut self, newer: &Dispatch) -> bool {
+        if !newer.takes_the_place_of(&self.dispatch) {
+            return false;
+        }
         // The life cycle allows it from `pending` alone.
         let step = Advance {
             id: self.dispatch.id,
             status: DispatchStatus::Superseded,
-            at,
+            at: newer.created_at,
             reason: Some(ReasonCode::NewerOrder),
-            text: Some(format!("dispatch {newer} took its place")),
+            text: Some(format!("dispatch {} took its place", newer.id)),
             carrier: None,
         };
         self.advance(&step, 0)

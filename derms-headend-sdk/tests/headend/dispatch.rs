@@ -366,3 +366,32 @@ async fn history_is_newest_first_filtered_and_in_pages() {
     let (rest, end) = list(format!("limit=3&cursor={}", cursor.unwrap())).await;
     assert_eq!((rest, end), (pick(&[0]), None));
 }
+
+#[tokio::test]
+async fn an_order_for_later_says_when_how_fast_and_what_follows() {
+    let headend = headend().await;
+    let start = r#""start_at":"2026-01-31T14:00:00+01:00""#;
+    let body = format!(
+        r#"{{"asset_id":"{BESS_1}","mw":5,"duration_s":60,"ttl_s":30,{start},
+            "ramp_mw_per_min":2.5,"follow_up":{{"value":-1.5}}}}"#
+    );
+    let dispatch = taken(&post(&headend, "/dispatch", body).await);
+    assert_eq!(dispatch["start_at"], "2026-01-31T13:00:00Z");
+    assert_eq!(dispatch["expires_at"], "2026-01-31T13:00:30Z");
+    assert_eq!(dispatch["ramp_mw_per_min"], 2.5);
+    assert_eq!(dispatch["follow_up"], serde_json::json!({"value": -1.5}));
+    let plain = taken(&post(&headend, "/dispatch", order(BESS_2, 1.0)).await);
+    assert!(plain["start_at"].is_null() && plain["ramp_mw_per_min"].is_null());
+    assert_eq!(plain["follow_up"], "default");
+    for (field, code) in [
+        (r#""start_at":"2026-01-31T11:59:54Z""#, Code::InvalidRequest),
+        (r#""start_at":"2026-03-03T12:00:01Z""#, Code::InvalidRequest),
+        (r#""start_at":"tomorrow""#, Code::InvalidBody),
+        (r#""ramp_mw_per_min":0"#, Code::InvalidRequest),
+        (r#""follow_up":"stay""#, Code::InvalidBody),
+        (r#""follow_up":{"value":60.5}"#, Code::OutOfRange),
+    ] {
+        let body = format!(r#"{{"asset_id":"{BESS_1}","mw":5,{field}}}"#);
+        post(&headend, "/dispatch", body).await.problem(code);
+    }
+}

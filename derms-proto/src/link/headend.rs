@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{AssetId, DispatchId, LimitId, LogId, Power, Timestamp};
+use crate::{AssetId, DispatchId, FollowUp, LimitId, LogId, Power, Timestamp};
 
 use super::LogKind;
 
@@ -106,19 +106,6 @@ pub struct Grant {
     pub last_revision: u64,
     /// Why, for people.
     pub text: Option<String>,
-}
-
-/// What an asset does when a lease ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[non_exhaustive]
-pub enum FollowUp {
-    /// Go to the asset's default.
-    #[default]
-    Default,
-    /// Go to this power.
-    Value(Power),
-    /// Stay as it is.
-    Hold,
 }
 
 /// An order: the next revision of its asset.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::{CloseReason, Timestamp};
 
+pub use crate::FollowUp;
+
 pub use self::agent::{
     AgentHeartbeat, AssetHealth, AssetState, AssetUpdate, Control, Event, Gap, GapReason,
     InvalidClaim, LimitPhase, LimitReport, LogHead, LogKind, MAX_SEQ, Rating, Register, Report,
@@ -18,8 +20,8 @@ pub use self::agent::{
     TelemetryBatch,
 };
 pub use self::headend::{
-    AssetLimits, FollowUp, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS,
-    RefusalCode, RefusedEntry, Registered, ReleaseOrder, SetpointOrder,
+    AssetLimits, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS, RefusalCode,
+    RefusedEntry, Registered, ReleaseOrder, SetpointOrder,
 };
 
 /// The minor version of the protocol, for logs only.

@@ -11,8 +11,8 @@ use derms_proto::link::{
 };
 use derms_proto::{
     AgentId, AssetId, Availability, ControlSource, Detail, DeviceStatus, Dispatch, DispatchId,
-    DispatchStatus, Heartbeat, InstanceId, LeftOut, LeftOutReason, LogId, Measurements, Power,
-    Quality, SessionRecord, SiteId, SplitPolicy, SplitSummary, Telemetry, Timestamp,
+    DispatchStatus, FollowUp, Heartbeat, InstanceId, LeftOut, LeftOutReason, LogId, Measurements,
+    Power, Quality, SessionRecord, SiteId, SplitPolicy, SplitSummary, Telemetry, Timestamp,
 };
 use uuid::Uuid;
 
@@ -132,6 +132,9 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         mw: Power::from_mw(-2.5),
         duration_s: None,
         ttl_s: 60.5,
+        start_at: Some(at(1)),
+        ramp_mw_per_min: Some(12.5),
+        follow_up: FollowUp::Value(Power::from_mw(1.5)),
         revision: None,
         status: DispatchStatus::Pending,
         in_doubt: false,

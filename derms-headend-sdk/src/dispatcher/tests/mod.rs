@@ -8,6 +8,7 @@ mod orders;
 mod outcome;
 mod preview;
 mod resync;
+mod schedule;
 mod share;
 
 use std::sync::Arc;

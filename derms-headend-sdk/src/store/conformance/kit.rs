@@ -9,8 +9,8 @@ use derms_proto::link::{
     Event, Gap, GapReason, Report, ReportEntry, SetpointPhase, SetpointReport, Severity,
 };
 use derms_proto::{
-    AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, InstanceId, LogId,
-    Measurements, Power, SessionRecord, SiteId, Telemetry, Timestamp,
+    AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, FollowUp, InstanceId,
+    LogId, Measurements, Power, SessionRecord, SiteId, Telemetry, Timestamp,
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -153,6 +153,9 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         mw: Power::from_mw(1.5),
         duration_s: Some(900.0),
         ttl_s: 300.0,
+        start_at: None,
+        ramp_mw_per_min: None,
+        follow_up: FollowUp::Default,
         revision: None,
         status: DispatchStatus::Pending,
         in_doubt: false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use derms_proto::{Actor, DispatchId, DispatchStatus as S, ReasonCode};
+use derms_proto::{Actor, DispatchId, DispatchStatus as S, FollowUp, ReasonCode};
 
 use super::super::{Commit, DispatchQuery, Idempotency, Order, Store};
 use super::Broken;
@@ -13,6 +13,7 @@ sentences! {
     "orders that are committed at the same time get different revisions" => revisions_differ,
     "a counter never goes back" => counters_rise,
     "a new order supersedes what is pending, and nothing that was sent" => pending_superseded,
+    "an order that waits steps back only for what is in force when it would begin" => later_kept,
     "the same key and order are `Repeated`, another order is a `Conflict`" => keys,
     "orders with one key at the same time are one dispatch" => keys_at_the_same_time,
     "an order that comes again is `Repeated`" => repeated_by_id,
@@ -113,6 +114,53 @@ async fn counters_rise(store: Arc<dyn Store>) -> Checked {
     store.raise_revision(asset, 60).await?;
     let sent = store.dispatch(next.id).await?.and_then(|d| d.revision);
     same("the revision of the order that was sent", &sent, &Some(43))
+}
+
+async fn later_kept(store: Arc<dyn Store>) -> Checked {
+    let (asset, site) = (new_asset(), new_site());
+    let order = |created_s: u64, start_s: Option<u64>, lease: Option<f64>| {
+        let mut order = new_order(asset, site, created_s);
+        order.dispatch.start_at = start_s.map(at);
+        order.dispatch.duration_s = lease;
+        order.dispatch.ramp_mw_per_min = Some(12.5);
+        order.dispatch.follow_up = FollowUp::Hold;
+        order
+    };
+    // Each with the ones before it that step back, by their place in this list.
+    let orders = [
+        (order(0, None, Some(10.0)), vec![]),
+        (order(1, Some(500), None), vec![]),
+        // It ends when the one before would begin.
+        (order(2, Some(100), Some(400.0)), vec![]),
+        // In force when the one before would begin.
+        (order(3, Some(99), Some(2.0)), vec![2]),
+        (order(4, None, Some(450.0)), vec![0, 3]),
+        (order(5, None, None), vec![1, 4]),
+    ];
+    let mut committed = Vec::new();
+    for (order, steps_back) in &orders {
+        let (dispatch, superseded) = commit(&store, order).await?;
+        same(
+            "an order for later",
+            &stored(&store, dispatch.id).await?,
+            &dispatch,
+        )?;
+        let kept = (
+            dispatch.start_at,
+            dispatch.ramp_mw_per_min,
+            dispatch.follow_up,
+        );
+        let given = (order.dispatch.start_at, Some(12.5), FollowUp::Hold);
+        same("how it begins and ends", &kept, &given)?;
+        committed.push(dispatch.id);
+        let mut found: Vec<DispatchId> = superseded.iter().map(|order| order.id).collect();
+        let mut wanted: Vec<DispatchId> = steps_back.iter().map(|n| committed[*n]).collect();
+        found.sort_unstable();
+        wanted.sort_unstable();
+        same("what stepped back", &found, &wanted)?;
+    }
+    let open = store.open_orders(Some(&[asset])).await?;
+    same("orders that wait", &open.len(), &1)
 }
 
 async fn pending_superseded(store: Arc<dyn Store>) -> Checked {

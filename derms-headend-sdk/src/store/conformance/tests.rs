@@ -56,6 +56,10 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             "a new order supersedes what is pending",
         ),
         (
+            Fault::AllSuperseded,
+            "an order that waits steps back only for what is in force",
+        ),
+        (
             Fault::SentExpires,
             "the headend never expires what was sent",
         ),

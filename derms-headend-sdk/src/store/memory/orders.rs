@@ -111,9 +111,7 @@ impl OrderTables {
             .collect();
         for id in open {
             let stepped_back = self.change(id, |order, _| {
-                order
-                    .supersede(newer.id, newer.created_at)
-                    .then(|| order.dispatch.clone())
+                order.supersede(newer).then(|| order.dispatch.clone())
             });
             superseded.extend(stepped_back.flatten());
         }
@@ -287,7 +285,14 @@ impl OrderTables {
         let at_least = at_least.min(MAX_COUNTER);
         let revision = self.revisions.entry(asset).or_default();
         *revision = (*revision).max(at_least);
-        for id in self.open.get(&asset).into_iter().flatten() {
+        let mut open: Vec<&DispatchId> = self.open.get(&asset).into_iter().flatten().collect();
+        // Several wait if each is for another time: they keep their order.
+        open.sort_by_key(|id| {
+            self.orders
+                .get(id)
+                .and_then(|order| order.dispatch.revision)
+        });
+        for id in open {
             if let Some(order) = self.orders.get_mut(id)
                 && order.dispatch.status == DispatchStatus::Pending
                 && order.dispatch.revision.is_some_and(|old| old <= at_least)

@@ -167,7 +167,7 @@ async fn supersede<C: Connection>(
             .iter()
             .find(|leaf| leaf.asset_id == order.dispatch.asset_id);
         if let Some(newer) = newer
-            && order.supersede(newer.id, newer.created_at)
+            && order.supersede(newer)
         {
             superseded.push(order.dispatch.clone());
         }
@@ -234,10 +234,12 @@ pub(in super::super) async fn raise_revision<C: Connection>(
     let ids = rows::ids(connection, statement).await?;
     let before = rows::load(connection, &ids, Hold::Yes).await?;
     // Sent meanwhile, it keeps its number.
-    let before: Vec<Order> = before
+    let mut before: Vec<Order> = before
         .into_iter()
         .filter(|order| order.dispatch.status == DispatchStatus::Pending)
         .collect();
+    // Several wait if each is for another time: they keep their order.
+    before.sort_by_key(|order| order.dispatch.revision);
     if before.is_empty() {
         return Ok(());
     }

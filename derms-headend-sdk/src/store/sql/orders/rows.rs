@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, InstanceId, LogId, Power, SiteId,
-    Transition,
+    AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, FollowUp, InstanceId, LogId, Power,
+    SiteId, Transition,
 };
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ const MOST_IDS: usize = 1_000;
 const COLUMNS: &str = "id, parent_id, asset_id, site_id, mw, duration_s, ttl_s, revision, status, \
     in_doubt, reason, text, applied_mw, created_at, expires_at, principal, split, carrier_agent, \
     carrier_instance, carrier_log, carrier_epoch, cancel_requested_at, cancelled_by, \
-    release_revision";
+    release_revision, start_at, ramp_mw_per_min, follow_up";
 
 /// Which orders are read, and whether others may change them meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,13 @@ async fn add_steps<C: Connection>(connection: &mut C, orders: &mut [Order]) -> R
 
 fn order(row: &impl Row) -> Result<Order, Fault> {
     let split = row.opt_json(16)?.map(serde_json::from_value).transpose();
+    let follow_up = row.opt_json(26)?.map(serde_json::from_value).transpose();
+    let follow_up =
+        follow_up.map_err(|error| Fault::unreadable(format!("what follows: {error}")))?;
     let dispatch = Dispatch {
+        start_at: row.opt_time(24)?,
+        ramp_mw_per_min: row.opt_real(25)?,
+        follow_up: follow_up.unwrap_or_default(),
         id: DispatchId::new(row.uuid(0)?),
         parent_id: row.opt_uuid(1)?.map(DispatchId::new),
         asset_id: row.opt_uuid(2)?.map(AssetId::new),
@@ -162,6 +168,9 @@ pub(super) async fn insert<C: Connection>(
         let dispatch = &order.dispatch;
         let split = dispatch.split.as_ref();
         let split = split.and_then(|split| serde_json::to_value(split).ok());
+        // Null: the default.
+        let follow_up = Some(dispatch.follow_up).filter(|then| *then != FollowUp::Default);
+        let follow_up = follow_up.and_then(|then| serde_json::to_value(then).ok());
         let mut row = vec![
             dispatch.id.into(),
             dispatch.parent_id.into(),
@@ -174,6 +183,9 @@ pub(super) async fn insert<C: Connection>(
             dispatch.expires_at.into(),
             dispatch.principal.clone().into(),
             split.into(),
+            dispatch.start_at.into(),
+            dispatch.ramp_mw_per_min.into(),
+            follow_up.into(),
         ];
         row.extend(state(order));
         row
@@ -182,9 +194,9 @@ pub(super) async fn insert<C: Connection>(
         let statement = Statement::new(
             C::DIALECT,
             "insert into dispatches (id, parent_id, asset_id, site_id, mw, duration_s, ttl_s, \
-             created_at, expires_at, principal, split, revision, status, in_doubt, reason, text, \
-             applied_mw, ended_at, carrier_agent, carrier_instance, carrier_log, carrier_epoch, \
-             cancel_requested_at, cancelled_by, release_revision) values ",
+             created_at, expires_at, principal, split, start_at, ramp_mw_per_min, follow_up, revision, \
+             status, in_doubt, reason, text, applied_mw, ended_at, carrier_agent, carrier_instance, \
+             carrier_log, carrier_epoch, cancel_requested_at, cancelled_by, release_revision) values ",
         );
         connection.run(statement.rows(rows)).await?;
     }
