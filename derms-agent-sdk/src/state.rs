@@ -1,6 +1,7 @@
 //! What must survive a restart of the agent, in words that know no disk.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use derms_proto::link::{
     Gap, Limit, Refusal, ReleaseOrder, ReportEntry, Sample, SetpointOrder, SetpointReport,
@@ -35,6 +36,8 @@ pub(crate) struct Restraint {
     pub(crate) revision: u64,
     pub(crate) limits: Vec<Limit>,
     pub(crate) stop: bool,
+    /// When it is stopped no more, it stays so for a random part of this.
+    pub(crate) return_within: Duration,
     /// Stopped no more, but not back before this.
     pub(crate) returns_at: Option<MonoTime>,
 }
@@ -123,6 +126,8 @@ pub(crate) struct Fetched {
 pub(crate) struct Recovered {
     /// The machine has not started since: its clock goes on.
     pub(crate) same_boot: bool,
+    /// What is remembered of orders is whole, and of this agent alone.
+    pub(crate) trusted: bool,
     pub(crate) last_epoch: u64,
     pub(crate) records: Vec<Record>,
     pub(crate) report_log: LogId,

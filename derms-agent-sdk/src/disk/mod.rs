@@ -131,6 +131,7 @@ impl Dir {
         let telemetry = scanned.recovered(base, segments.oldest());
         let recovered = Recovered {
             same_boot,
+            trusted: whole && !copied,
             last_epoch: known.last_epoch,
             records: known.assets.values().cloned().collect(),
             report_log,

@@ -1,7 +1,5 @@
 //! What stands in a frame, as protobuf: the messages of the agent link where there are any.
 
-use std::time::Duration;
-
 use derms_proto::link::{
     AgentMessage, AssetLimits, Event, Gap, GapReason, HeadendMessage, Refusal, ReleaseOrder,
     Report, ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport, Severity,
@@ -269,7 +267,7 @@ fn limits_out(asset_id: AssetId, restraint: &Restraint) -> Option<pb::AssetLimit
         epoch: 0,
         limits: restraint.limits.clone(),
         stop: restraint.stop,
-        return_within: Duration::ZERO,
+        return_within: restraint.return_within,
     };
     match pb::HeadendMessage::from(HeadendMessage::AssetLimits(limits)).body {
         Some(pb::headend_message::Body::AssetLimits(pb)) => Some(pb),
@@ -287,6 +285,7 @@ fn restraint_in(pb: Option<pb::AssetLimits>, returns_at: Option<MonoTime>) -> Re
             revision: limits.revision,
             limits: limits.limits,
             stop: limits.stop,
+            return_within: limits.return_within,
             returns_at,
         },
         _ => Restraint::default(),
@@ -408,6 +407,8 @@ impl MendState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use derms_proto::link::{FollowUp, Limit, SetpointPhase};
     use derms_proto::{DispatchId, LimitId, ReasonCode};
 
@@ -468,6 +469,7 @@ mod tests {
                     expires_at: Some(Timestamp::from_unix_micros(1_700_000_000_000_001)),
                 }],
                 stop: true,
+                return_within: Duration::from_secs(60),
                 returns_at: Some(mono(5)),
             },
         };

@@ -27,7 +27,7 @@ use derms_proto::{
     AgentId, Asset, AssetId, AssetKind, CloseReason, InstanceId, LogId, Power, ReasonCode,
 };
 
-use self::asset::{AssetMachine, Ctx};
+use self::asset::{AssetMachine, Ctx, Life};
 use self::ledger::Ledger;
 pub(crate) use self::link::End;
 use self::link::{Link, Next, State};
@@ -245,12 +245,18 @@ impl Session {
         };
         if let Some(found) = config.recovered {
             for record in found.records {
+                let life = Life {
+                    leases_go_on: found.same_boot,
+                    same_clock: found.same_boot,
+                    trusted: found.trusted,
+                    jitter: session.rng.f64(),
+                };
                 if !session.assets.contains_key(&record.asset_id) {
                     session.roster.remember(record);
                     continue;
                 }
                 session.on_asset(record.asset_id, now, |asset, ctx| {
-                    asset.restore(record, found.same_boot, ctx);
+                    asset.restore(record, life, ctx);
                 });
             }
         }

@@ -57,7 +57,7 @@ impl Session {
             return;
         };
         let Some((telemetry_next, reports_next)) = self.resume_logs(&registered.logs) else {
-            self.fork_logs(&registered.logs);
+            self.fork_logs(&registered.logs, now);
             self.protocol_error("a log cursor is beyond what was ever sent".into(), now);
             return;
         };
@@ -143,7 +143,7 @@ impl Session {
     /// A headend that knows more of a log than was ever sent from here: this state is an older
     /// copy, or another process goes on with a copy of it, or its end was lost. Under other ids
     /// nothing is taken for what it is not.
-    fn fork_logs(&mut self, cursors: &[LogCursor]) {
+    fn fork_logs(&mut self, cursors: &[LogCursor], now: Now) {
         if !self.ledger.is_durable() {
             return;
         }
@@ -167,6 +167,12 @@ impl Session {
                 }
                 _ => {}
             }
+        }
+        if renamed.reports.is_some() {
+            // What became of them was told by whoever has got further.
+            self.each_asset(now, |asset, ctx| {
+                asset.forget_scheduled("the memory of the agent is an older copy", ctx);
+            });
         }
         self.ledger.rename(renamed);
         self.event(AgentEvent::StateForked);

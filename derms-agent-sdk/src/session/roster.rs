@@ -6,7 +6,7 @@ use std::time::Duration;
 use derms_proto::link::{AgentMessage, AssetUpdate};
 use derms_proto::{Asset, AssetId, AssetKind};
 
-use super::asset::AssetMachine;
+use super::asset::{AssetMachine, Life};
 use super::{Output, Session};
 use crate::AgentEvent;
 use crate::clock::{MonoTime, Now};
@@ -110,8 +110,14 @@ impl Session {
         self.assets.insert(asset_id, machine);
         if let Some(gone) = self.roster.gone.remove(&asset_id) {
             // Nobody has kept to an order meanwhile, whatever its lease says.
+            let life = Life {
+                leases_go_on: false,
+                same_clock: true,
+                trusted: true,
+                jitter: self.rng.f64(),
+            };
             self.on_asset(asset_id, now, |asset, ctx| {
-                asset.restore(gone.record, false, ctx);
+                asset.restore(gone.record, life, ctx);
             });
         }
         self.roster.claims.insert(asset_id);

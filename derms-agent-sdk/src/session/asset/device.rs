@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use derms_proto::ControlSource;
 use derms_proto::link::{SetpointOrder, SetpointPhase};
 use derms_proto::wire::MAX_TEXT_BYTES;
 
+use super::rest::Rest;
 use super::{AssetMachine, Ctx, retry_delay};
 use crate::clock::MonoTime;
 use crate::session::{Command, DeviceFault, Output};
@@ -19,6 +21,8 @@ const STEPS_REFUSED: u32 = 3;
 pub(super) struct InFlight {
     token: u64,
     job: Job,
+    /// Of the limits that the command keeps to.
+    limits: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +85,8 @@ impl AssetMachine {
         let (order, _) = self.started()?;
         let (low, high) = self.restraints.bounds(&self.asset);
         let at = self.ramp.at();
-        if self.in_flight.is_some() || self.resuming || at == Some(self.allowed(order.power)) {
+        let there = self.ramp.sure() == Some(self.allowed(order.power));
+        if self.in_flight.is_some() || self.resuming || there {
             return None;
         }
         if self.refused.count > 0 {
@@ -121,7 +126,8 @@ impl AssetMachine {
 
     pub(super) fn command(&mut self, job: Job, command: Command, ctx: &mut Ctx<'_>) {
         let token = ctx.tokens.next();
-        self.in_flight = Some(InFlight { token, job });
+        let limits = self.restraints.revision();
+        self.in_flight = Some(InFlight { token, job, limits });
         ctx.out.push_back(Output::Command {
             asset_id: self.id(),
             token,
@@ -144,7 +150,13 @@ impl AssetMachine {
             ..fault
         });
         self.ramp.told(result.is_ok());
-        if let Err(fault) = &result {
+        // An order that is refused at its start, or what was told before they came, says nothing of
+        // the limits.
+        let concerns = in_flight.limits == self.restraints.revision();
+        if let Err(fault) = &result
+            && concerns
+            && !matches!(in_flight.job, Job::Start)
+        {
             self.limits_not_obeyed(fault, ctx);
         }
         match in_flight.job {
@@ -176,6 +188,7 @@ impl AssetMachine {
                 let applied = answer.power;
                 in_force.started = Some(Started { ends_at, applied });
                 let order = in_force.order.clone();
+                self.confirmed = ControlSource::Setpoint;
                 self.touch();
                 let mut report = Self::report_of(&order, SetpointPhase::Started);
                 report.text = answer.text.or_else(|| self.on_the_way(&order));
@@ -189,8 +202,15 @@ impl AssetMachine {
                 } else {
                     SetpointPhase::Failed
                 };
+                // It has not started: a failsafe that had moved the device stays.
+                let Rest { source, target, .. } = self.rest;
+                let failsafe = self.failsafe.is_some() && source == ControlSource::Failsafe;
                 self.fail(phase, fault, ctx);
-                self.leave_failsafe(ctx);
+                if failsafe {
+                    self.rest.settle(source, target);
+                } else {
+                    self.leave_failsafe(ctx);
+                }
             }
         }
     }

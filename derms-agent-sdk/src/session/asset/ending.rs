@@ -28,7 +28,7 @@ impl AssetMachine {
         let (source, target) = match in_force.order.then {
             FollowUp::Value(power) => (ControlSource::FollowUp, Target::Power(power)),
             FollowUp::Hold => {
-                let power = self.ramp.at().unwrap_or(in_force.order.power);
+                let power = self.ramp.sure().unwrap_or(in_force.order.power);
                 (ControlSource::FollowUp, Target::Hold(Some(power)))
             }
             _ => (ControlSource::Default, Target::Default),
@@ -56,10 +56,7 @@ impl AssetMachine {
         }
         // With a disk they wait for the next start.
         if !ctx.ledger.is_durable() {
-            for order in std::mem::take(&mut self.scheduled) {
-                let report = Self::report_of(&order, SetpointPhase::Failed);
-                self.finish(interrupted(report), ctx);
-            }
+            self.forget_scheduled("the agent stops and remembers nothing", ctx);
         }
         if let Some(in_force) = self.in_force.take() {
             let report = Self::report_of(&in_force.order, SetpointPhase::Failed);
@@ -75,7 +72,10 @@ impl AssetMachine {
 
     /// Whether the device is at its default and all is said; see [`stop`](Self::stop).
     pub(in crate::session) const fn is_stopped(&self) -> bool {
-        self.rest.is_settled() && self.in_flight.is_none() && self.ending.is_none()
+        self.rest.is_settled()
+            && self.in_flight.is_none()
+            && self.in_force.is_none()
+            && self.ending.is_none()
     }
 
     /// The time for [`stop`](Self::stop) is over: what is unsaid is said as it is.

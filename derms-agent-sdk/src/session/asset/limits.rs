@@ -8,7 +8,7 @@ use derms_proto::link::{
 use derms_proto::{Asset, ControlSource, Power, ReasonCode};
 
 use super::rest::Target;
-use super::{AssetMachine, Ctx, Ending, Releasing};
+use super::{AssetMachine, Ctx, Ending};
 use crate::AgentEvent;
 use crate::clock::MonoTime;
 use crate::session::DeviceFault;
@@ -34,6 +34,8 @@ pub(super) struct Restraints {
 impl Restraints {
     pub(super) fn restored(kept: Restraint) -> Self {
         Self {
+            // Whether it was said before is not remembered.
+            unsaid: kept.revision > 0,
             kept,
             ..Self::default()
         }
@@ -117,6 +119,7 @@ impl AssetMachine {
                 revision: limits.revision,
                 limits: limits.limits,
                 stop: limits.stop,
+                return_within: limits.return_within,
                 returns_at: None,
             },
             writing: Some(ctx.ledger.await_next()),
@@ -132,8 +135,7 @@ impl AssetMachine {
             }
         } else if was_stopped {
             // Not all at the same time: a fleet that comes back in step is a fault of its own.
-            let wait = Duration::try_from_secs_f64(limits.return_within.as_secs_f64() * jitter);
-            let at = ctx.now.mono + wait.unwrap_or_default();
+            let at = ctx.now.mono + part_of(limits.return_within, jitter);
             self.restraints.kept.returns_at = Some(until.map_or(at, |until| until.min(at)));
         }
     }
@@ -193,21 +195,11 @@ impl AssetMachine {
             report.text = Some("before it started".into());
             report
         };
-        if let Some(Releasing {
-            order, unstarted, ..
-        }) = self.releasing.take()
-        {
-            self.release(
-                Releasing {
-                    order,
-                    writing: 0,
-                    unstarted,
-                },
-                ctx,
-            );
+        if let Some(releasing) = self.releasing.take() {
+            self.release(releasing, ctx);
         }
-        for order in std::mem::take(&mut self.scheduled) {
-            self.finish(before_start(&order), ctx);
+        for kept in std::mem::take(&mut self.scheduled) {
+            self.finish(before_start(&kept.order), ctx);
         }
         if let Some(next) = self.next.take() {
             self.finish(before_start(&next.order), ctx);
@@ -236,11 +228,12 @@ impl AssetMachine {
         self.rest.settle(ControlSource::Stop, target);
     }
 
-    /// Goes on being stopped after a restart.
-    pub(super) fn stop_again(&mut self, same_boot: bool, ctx: &mut Ctx<'_>) {
-        if !same_boot && let Some(at) = &mut self.restraints.kept.returns_at {
-            // Its clock has not run on: it returns now, and nobody knows when the others do.
-            *at = ctx.now.mono;
+    /// Goes on being stopped after a restart. A clock that has not run on can't tell how long it was
+    /// to stay so: it stays for another random part.
+    pub(super) fn stop_again(&mut self, same_clock: bool, jitter: f64, ctx: &mut Ctx<'_>) {
+        let kept = &mut self.restraints.kept;
+        if !same_clock && let Some(at) = &mut kept.returns_at {
+            *at = ctx.now.mono + part_of(kept.return_within, jitter);
         }
         if self.restraints.is_stopped() {
             self.end_all(ctx);
@@ -267,14 +260,15 @@ impl AssetMachine {
     }
 
     fn is_where_it_may_be(&self) -> bool {
-        if self.in_force.is_some() {
-            let (low, high) = self.restraints.bounds(&self.asset);
-            self.ramp
-                .at()
-                .is_some_and(|power| power >= low && power <= high)
-        } else {
-            self.rest.is_settled()
+        if self.in_force.is_none() && self.rest.is_settled() {
+            return true;
         }
+        // On its way inside of them is where it may be; a stop is kept at its end.
+        let on_its_way = self.in_force.is_some()
+            || self.rest.is_moving() && self.rest.source != ControlSource::Stop;
+        let (low, high) = self.restraints.bounds(&self.asset);
+        let inside = |power: Power| power >= low && power <= high;
+        on_its_way && self.ramp.sure().is_some_and(inside)
     }
 
     /// The device has refused a command while limits wait to be in force.
@@ -302,4 +296,9 @@ impl AssetMachine {
         });
         ctx.append(self.id(), Report::Limit(report));
     }
+}
+
+/// A random part of a time.
+fn part_of(time: Duration, jitter: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * jitter).unwrap_or_default()
 }

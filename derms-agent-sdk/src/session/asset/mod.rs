@@ -19,10 +19,13 @@ use derms_proto::link::{
 };
 use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
 
+pub(super) use self::restart::Life;
+
 use self::device::{InFlight, Refused};
 use self::limits::Restraints;
 use self::ramp::Ramp;
 use self::rest::{Rest, Target};
+use self::schedule::Scheduled;
 use super::ledger::Ledger;
 use super::server_clock::ServerClock;
 use super::{Output, Tokens};
@@ -48,11 +51,7 @@ pub(super) struct AssetMachine {
     /// Accepted, and to be started now.
     next: Option<Next>,
     /// Accepted, and to be started later.
-    scheduled: Vec<SetpointOrder>,
-    /// The revisions of those that were said to be received.
-    received: Vec<u64>,
-    /// The write after which the others are.
-    unreceived: Option<u64>,
+    scheduled: Vec<Scheduled>,
     /// When the next of them is due.
     schedule_due: Option<MonoTime>,
     releasing: Option<Releasing>,
@@ -76,6 +75,8 @@ pub(super) struct AssetMachine {
     resuming: bool,
     /// Something is to be written down.
     changed: bool,
+    /// What had put the device where it has last said that it is.
+    confirmed: ControlSource,
     /// Since when the failsafe is in force.
     failsafe: Option<MonoTime>,
     /// The agent stops: the default is the last word.
@@ -102,6 +103,8 @@ struct Releasing {
     writing: u64,
     /// The order that had not started when the release came.
     unstarted: Option<SetpointOrder>,
+    /// It is of an order that waited for its time: nothing else ends by it.
+    scheduled: bool,
 }
 
 #[derive(Debug)]
@@ -180,8 +183,6 @@ impl AssetMachine {
             last_revision: 0,
             next: None,
             scheduled: Vec::new(),
-            received: Vec::new(),
-            unreceived: None,
             schedule_due: None,
             releasing: None,
             in_force: None,
@@ -195,6 +196,7 @@ impl AssetMachine {
             ready: false,
             resuming: false,
             changed: false,
+            confirmed: ControlSource::Default,
             failsafe: None,
             stopping: false,
             availability: Availability::default(),
@@ -309,7 +311,10 @@ impl AssetMachine {
                 source: ControlSource::Setpoint,
                 dispatch_id: Some(order.dispatch_id),
                 revision: Some(order.revision),
-                power: self.ramp.at().filter(|_| !self.resuming),
+                power: self
+                    .ramp
+                    .sure()
+                    .filter(|_| !self.resuming && self.in_flight.is_none()),
                 remaining: started.ends_at.map(|end| end.saturating_since(now)),
                 limited: self.is_limited(),
             };
@@ -324,17 +329,16 @@ impl AssetMachine {
         }
     }
 
-    /// What has put the device where it is.
-    pub(super) fn source(&self) -> ControlSource {
-        match self.started() {
-            Some(_) => ControlSource::Setpoint,
-            None => self.rest.source,
-        }
+    /// What has put the device where it is, as far as it has said so.
+    pub(super) const fn source(&self) -> ControlSource {
+        self.confirmed
     }
 
     /// The setpoint that the device has said yes to.
     pub(super) fn setpoint(&self) -> Option<Power> {
-        self.started().and_then(|_| self.ramp.at())
+        self.started()
+            .and_then(|_| self.ramp.at())
+            .filter(|_| !self.resuming)
     }
 
     fn started(&self) -> Option<(&SetpointOrder, Started)> {
@@ -400,7 +404,7 @@ impl AssetMachine {
             self.failsafe_due(),
             self.next_due(),
             self.next_scheduled(),
-            self.restraints.deadline(),
+            self.restraints.deadline().filter(|_| !self.stopping),
         ]
         .into_iter()
         .flatten()

@@ -106,6 +106,7 @@ impl AssetMachine {
             order,
             writing: ctx.ledger.await_next(),
             unstarted,
+            scheduled,
         });
     }
 
@@ -159,11 +160,22 @@ impl AssetMachine {
         let Releasing {
             order: release,
             unstarted,
+            scheduled,
             ..
         } = releasing;
         if self.unschedule(&release, ctx) {
             return;
         }
+        if scheduled {
+            // It has ended while the release was written down.
+            if let Some(report) = self.outcome_of(release.dispatch_id) {
+                self.remember(release.revision, report.clone());
+                ctx.report(self.id(), report, true);
+            }
+            return;
+        }
+        // Nothing in force: a failsafe that has moved the device stays.
+        let stays = self.failsafe.is_some() && self.in_force.is_none();
         let mut answered = None;
         if let Some(order) = unstarted {
             if order.dispatch_id == release.dispatch_id {
@@ -204,8 +216,10 @@ impl AssetMachine {
                 }
             }
         }
-        self.leave_failsafe(ctx);
-        self.rest_at_default();
+        if !stays {
+            self.leave_failsafe(ctx);
+            self.rest_at_default();
+        }
     }
 
     /// Starts the order that waits, if it may: received, still granted (or kept for its time, for
@@ -283,11 +297,11 @@ impl AssetMachine {
         let same = |order: &SetpointOrder| {
             order.revision == revision && order.dispatch_id == stale.dispatch_id
         };
-        let report = if let Some(kept) = self.scheduled.iter().find(|order| same(order)) {
-            if !self.received.contains(&revision) {
+        let report = if let Some(kept) = self.scheduled.iter().find(|kept| same(&kept.order)) {
+            if kept.writing.is_some() {
                 return;
             }
-            Self::report_of(kept, SetpointPhase::Received)
+            Self::report_of(&kept.order, SetpointPhase::Received)
         } else if let Some(next) = self.next.as_ref().filter(|next| same(&next.order)) {
             if next.writing.is_some() {
                 return;

@@ -21,11 +21,18 @@ pub(super) struct Ramp {
     moved: Option<MonoTime>,
     /// What it is being told.
     telling: Option<Power>,
+    /// It has refused or not answered the last: it may be anywhere between.
+    unsure: bool,
 }
 
 impl Ramp {
     pub(super) const fn at(&self) -> Option<Power> {
         self.at
+    }
+
+    /// Where it is, unless it has refused or not answered the last command.
+    pub(super) fn sure(&self) -> Option<Power> {
+        self.at.filter(|_| !self.unsure)
     }
 
     /// Whether it was neither told anything nor read.
@@ -73,10 +80,11 @@ impl Ramp {
 
     /// It has answered.
     pub(super) const fn told(&mut self, accepted: bool) {
-        if let Some(power) = self.telling.take()
-            && accepted
-        {
-            self.at = Some(power);
+        if let Some(power) = self.telling.take() {
+            self.unsure = !accepted;
+            if accepted {
+                self.at = Some(power);
+            }
         }
     }
 
@@ -145,13 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_moves_nothing_but_takes_its_time() {
+    fn what_was_refused_moves_nothing_but_takes_its_time_and_leaves_it_open_where_the_device_is() {
         let mut ramp = Ramp::default();
         told(&mut ramp, mw(0.0), at(0.0));
         ramp.tell(mw(1.0), at(10.0));
         ramp.told(false);
         assert_eq!(ramp.at(), Some(mw(0.0)));
         assert_eq!(ramp.due(), Some(at(11.0)));
+        assert_eq!(ramp.sure(), None);
+        told(&mut ramp, mw(0.5), at(12.0));
+        assert_eq!(ramp.sure(), Some(mw(0.5)));
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Rest {
         self.settled
     }
 
+    /// Whether it is on its way without a refusal.
+    pub(super) const fn is_moving(&self) -> bool {
+        self.told && self.failures == 0
+    }
+
     pub(super) const fn generation(&self) -> u64 {
         self.generation
     }
@@ -97,17 +102,15 @@ impl AssetMachine {
             return;
         }
         let power = self.resting_power();
-        // A limit has changed since it came to rest.
-        if self.rest.settled
-            && power.is_some()
-            && self.ramp.at().is_some()
-            && self.ramp.at() != power
-        {
+        // A limit has changed since it came to rest, or it came to rest where nobody knows.
+        let known = self.ramp.at().is_some();
+        if self.rest.settled && power.is_some() && known && self.ramp.sure() != power {
             self.rest.settled = false;
             self.rest.told = false;
             self.rest.generation += 1;
         }
         if self.rest.settled {
+            self.confirmed = self.rest.source;
             self.report_ending(ctx);
             return;
         }
@@ -173,6 +176,7 @@ impl AssetMachine {
                 }
                 self.rest.failures = 0;
                 self.rest.retry_at = None;
+                self.confirmed = self.rest.source;
                 if !last {
                     return;
                 }

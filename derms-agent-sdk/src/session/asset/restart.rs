@@ -6,6 +6,7 @@ use derms_proto::ReasonCode;
 use derms_proto::link::{SetpointOrder, SetpointPhase, SetpointReport};
 
 use super::limits::Restraints;
+use super::schedule::Scheduled;
 use super::{AssetMachine, Ctx, Ending, Releasing};
 use crate::session::DeviceFault;
 use crate::state::Record;
@@ -13,6 +14,19 @@ use crate::{AgentEvent, Applied};
 
 /// A lease that has less left is not taken up again.
 const WORTH_IT: Duration = Duration::from_secs(1);
+
+/// What an earlier life of the agent, or of the asset at it, is worth.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct Life {
+    /// Somebody kept to leases all the time, or could have, and the clock has run on.
+    pub(in crate::session) leases_go_on: bool,
+    /// The clock has run on.
+    pub(in crate::session) same_clock: bool,
+    /// What was written down is whole, and of this agent alone.
+    pub(in crate::session) trusted: bool,
+    /// From 0 to 1, different for each agent.
+    pub(in crate::session) jitter: f64,
+}
 
 impl AssetMachine {
     /// The state is to be written down.
@@ -42,7 +56,11 @@ impl AssetMachine {
                 .as_ref()
                 .map(|ending| (ending.report.clone(), ending.release)),
             outcomes: self.outcomes.iter().cloned().collect(),
-            scheduled: self.scheduled.clone(),
+            scheduled: self
+                .scheduled
+                .iter()
+                .map(|kept| kept.order.clone())
+                .collect(),
             restraint: self.restraints.kept.clone(),
         })
     }
@@ -50,23 +68,25 @@ impl AssetMachine {
     /// Goes on from what was written down.
     ///
     /// Only a lease that the device had said yes to goes on, with what is left of it, and only if
-    /// the clock that it is measured by has run on (`same_boot`). Whatever else was in hand may or
-    /// may not have reached the device: it has failed, and the device goes to its default.
-    pub(in crate::session) fn restore(
-        &mut self,
-        record: Record,
-        same_boot: bool,
-        ctx: &mut Ctx<'_>,
-    ) {
+    /// the clock that it is measured by has run on. Whatever else was in hand may or may not have
+    /// reached the device: it has failed, and the device goes to its default. Orders for later wait
+    /// on, if what was written down can be trusted.
+    pub(in crate::session) fn restore(&mut self, record: Record, life: Life, ctx: &mut Ctx<'_>) {
         self.last_revision = record.revision;
         self.outcomes = record.outcomes.into();
-        // Kept for their time, they have not reached the device.
-        self.received = record
+        let released = record.releasing.as_ref().map(|order| order.dispatch_id);
+        let off_schedule = record
             .scheduled
             .iter()
-            .map(|order| order.revision)
-            .collect();
-        self.scheduled = record.scheduled;
+            .any(|order| Some(order.dispatch_id) == released);
+        let kept = record.scheduled.into_iter().map(|order| Scheduled {
+            order,
+            writing: None,
+        });
+        self.scheduled = kept.collect();
+        if !life.trusted {
+            self.forget_scheduled("the memory of the agent can't be trusted", ctx);
+        }
         self.restraints = Restraints::restored(record.restraint);
         self.ending = record
             .ending
@@ -77,15 +97,15 @@ impl AssetMachine {
                 .started
                 .and_then(|started| started.ends_at)
                 .map(|end| end.saturating_since(ctx.now.mono));
-            let goes_on = same_boot
-                && record.releasing.is_none()
+            let goes_on = life.leases_go_on
+                && (record.releasing.is_none() || off_schedule)
                 && self.asset.allows(held.order.power)
                 && left.is_some_and(|left| left >= WORTH_IT);
             if goes_on {
                 self.resuming = true;
                 self.in_force = Some(held);
             } else {
-                let text = if same_boot && left.is_some_and(|left| left < WORTH_IT) {
+                let text = if life.leases_go_on && left.is_some_and(|left| left < WORTH_IT) {
                     "its lease ended while the agent was not running"
                 } else {
                     "the agent was started again"
@@ -100,13 +120,14 @@ impl AssetMachine {
                 order,
                 writing: 0,
                 unstarted,
+                scheduled: off_schedule,
             };
             self.release(releasing, ctx);
         } else if let Some(order) = unstarted {
             let report = interrupted(&order, "the agent was started again before it began");
             self.finish(report, ctx);
         }
-        self.stop_again(same_boot, ctx);
+        self.stop_again(life.same_clock, life.jitter, ctx);
     }
 
     /// Tells the device again what is in force, with what is left of it: once.

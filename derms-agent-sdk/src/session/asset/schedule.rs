@@ -9,6 +9,14 @@ use crate::clock::MonoTime;
 /// Most orders that wait for their time, per asset.
 pub(super) const MAX_SCHEDULED: usize = 32;
 
+/// An order that waits for its time.
+#[derive(Debug)]
+pub(super) struct Scheduled {
+    pub(super) order: SetpointOrder,
+    /// The write that is awaited; `None` once the order is received.
+    pub(super) writing: Option<u64>,
+}
+
 impl AssetMachine {
     /// Whether the order is for later.
     pub(super) fn is_early(order: &SetpointOrder, ctx: &Ctx<'_>) -> bool {
@@ -21,9 +29,9 @@ impl AssetMachine {
     pub(super) fn keep(&mut self, order: SetpointOrder, ctx: &mut Ctx<'_>) {
         self.last_revision = order.revision;
         self.give_way(&order, ctx);
-        self.scheduled.push(order);
         self.touch();
-        self.unreceived = Some(ctx.ledger.await_next());
+        let writing = Some(ctx.ledger.await_next());
+        self.scheduled.push(Scheduled { order, writing });
     }
 
     /// Newest wins: an order that would begin while a newer one is in force never does. What is in
@@ -33,53 +41,58 @@ impl AssetMachine {
             .start_at
             .unwrap_or_else(|| ctx.clock.label(ctx.now.mono));
         let ends = newer.duration.map(|lease| begins.saturating_add(lease));
-        let gives_way = |order: &mut SetpointOrder| {
-            let at = order.start_at.unwrap_or(begins);
+        let gives_way = |kept: &mut Scheduled| {
+            let at = kept.order.start_at.unwrap_or(begins);
             at >= begins && ends.is_none_or(|ends| at < ends)
         };
-        let given: Vec<SetpointOrder> = self.scheduled.extract_if(.., gives_way).collect();
-        for order in given {
-            self.supersede(&order, ctx);
+        let given: Vec<Scheduled> = self.scheduled.extract_if(.., gives_way).collect();
+        for kept in given {
+            self.supersede(&kept.order, ctx);
         }
     }
 
     /// Orders that were to be written down are, or could not be.
     pub(super) fn schedule_persisted(&mut self, number: u64, stored: bool, ctx: &mut Ctx<'_>) {
-        if self.unreceived.take_if(|of| *of <= number).is_none() {
+        let of_this = |kept: &&mut Scheduled| kept.writing == Some(number);
+        if stored {
+            let mut new = Vec::new();
+            for kept in self.scheduled.iter_mut().filter(of_this) {
+                kept.writing = None;
+                new.push(Self::report_of(&kept.order, SetpointPhase::Received));
+            }
+            for report in new {
+                ctx.report(self.id(), report, false);
+            }
             return;
         }
-        let unreceived = |order: &&SetpointOrder| !self.received.contains(&order.revision);
-        let new: Vec<SetpointOrder> = self.scheduled.iter().filter(unreceived).cloned().collect();
-        for order in new {
-            if stored {
-                self.received.push(order.revision);
-                let report = Self::report_of(&order, SetpointPhase::Received);
-                ctx.report(self.id(), report, false);
-            } else {
-                self.scheduled
-                    .retain(|kept| kept.revision != order.revision);
-                let phase = SetpointPhase::Rejected;
-                self.refuse(&order, phase, ReasonCode::StorageFailed, ctx);
-            }
+        let failed = |kept: &mut Scheduled| kept.writing == Some(number);
+        let lost: Vec<Scheduled> = self.scheduled.extract_if(.., failed).collect();
+        for kept in lost {
+            let phase = SetpointPhase::Rejected;
+            self.refuse(&kept.order, phase, ReasonCode::StorageFailed, ctx);
         }
-        let kept = &self.scheduled;
-        self.received
-            .retain(|revision| kept.iter().any(|order| order.revision == *revision));
     }
 
     /// Takes up the orders whose time has come; that is written down before the device is told.
     pub(super) fn take_up_scheduled(&mut self, ctx: &mut Ctx<'_>) {
+        if self.stopping {
+            // It could not end their leases.
+            self.schedule_due = None;
+            return;
+        }
         let due = |at: Timestamp| ctx.clock.is_past(at, ctx.now.mono);
-        let is_due = |order: &mut SetpointOrder| {
-            self.received.contains(&order.revision) && order.start_at.is_none_or(due)
-        };
-        let mut begun: Vec<SetpointOrder> = self.scheduled.extract_if(.., is_due).collect();
-        begun.sort_by_key(|order| order.revision);
-        for order in begun {
-            let newer = self
-                .next
-                .as_ref()
-                .is_some_and(|next| next.order.revision > order.revision);
+        let is_due =
+            |kept: &mut Scheduled| kept.writing.is_none() && kept.order.start_at.is_none_or(due);
+        let mut begun: Vec<Scheduled> = self.scheduled.extract_if(.., is_due).collect();
+        begun.sort_by_key(|kept| kept.order.revision);
+        for Scheduled { order, .. } in begun {
+            let next = self.next.as_ref().map(|next| &next.order);
+            let open = self.in_force.as_ref().map(|held| &held.order);
+            let open = open.filter(|held| held.duration.is_none());
+            let newer = next
+                .into_iter()
+                .chain(open)
+                .any(|newer| newer.revision > order.revision);
             if newer {
                 self.supersede(&order, ctx);
                 continue;
@@ -95,8 +108,8 @@ impl AssetMachine {
         self.schedule_due = self
             .scheduled
             .iter()
-            .filter(|order| self.received.contains(&order.revision))
-            .filter_map(|order| ctx.clock.when(order.start_at?, ctx.now.mono))
+            .filter(|kept| kept.writing.is_none())
+            .filter_map(|kept| ctx.clock.when(kept.order.start_at?, ctx.now.mono))
             .min();
     }
 
@@ -109,14 +122,16 @@ impl AssetMachine {
     pub(super) fn is_scheduled(&self, dispatch_id: DispatchId) -> bool {
         let begun = self.next.as_ref().filter(|next| next.received);
         let begun = begun.map(|next| &next.order);
-        let mut kept = self.scheduled.iter().chain(begun);
-        kept.any(|order| order.dispatch_id == dispatch_id)
+        let scheduled = self.scheduled.iter().map(|kept| &kept.order);
+        let mut all = scheduled.chain(begun);
+        all.any(|order| order.dispatch_id == dispatch_id)
     }
 
     /// Takes a released order off the schedule. Nothing else ends by that.
     pub(super) fn unschedule(&mut self, release: &ReleaseOrder, ctx: &mut Ctx<'_>) -> bool {
-        let is_it = |order: &mut SetpointOrder| order.dispatch_id == release.dispatch_id;
-        let mut gone: Vec<SetpointOrder> = self.scheduled.extract_if(.., is_it).collect();
+        let is_it = |kept: &mut Scheduled| kept.order.dispatch_id == release.dispatch_id;
+        let kept = self.scheduled.extract_if(.., is_it);
+        let mut gone: Vec<SetpointOrder> = kept.map(|kept| kept.order).collect();
         let begun =
             |next: &mut Next| next.received && next.order.dispatch_id == release.dispatch_id;
         gone.extend(self.next.take_if(begun).map(|next| next.order));
@@ -128,5 +143,15 @@ impl AssetMachine {
             self.finish(report, ctx);
         }
         !gone.is_empty()
+    }
+
+    /// Ends all that wait for their time: nobody could keep to them.
+    pub(in crate::session) fn forget_scheduled(&mut self, text: &str, ctx: &mut Ctx<'_>) {
+        for Scheduled { order, .. } in std::mem::take(&mut self.scheduled) {
+            let mut report = Self::report_of(&order, SetpointPhase::Failed);
+            report.reason = Some(ReasonCode::Interrupted);
+            report.text = Some(text.into());
+            self.finish(report, ctx);
+        }
     }
 }
