@@ -223,3 +223,30 @@ fn a_standby_does_not_touch_a_device_that_another_agent_serves() {
         "nobody is known to serve it"
     );
 }
+
+#[test]
+fn a_release_of_what_has_ended_and_an_order_that_is_refused_do_not_leave_it() {
+    let mut bench = with_policy(FailsafePolicy::Value(Power::from_mw(-3.0)));
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order);
+    lose_link(&mut bench);
+    bench.pass(95.0);
+    restore_link(&mut bench);
+    bench.told();
+    bench.release(2, 1);
+    bench.pass_in_session(5.0);
+    assert_eq!(bench.told(), [], "it stays where it is");
+    assert_eq!(bench.source(), ControlSource::Failsafe);
+    bench.obliging = false;
+    let order = bench.order(3, 5.0);
+    bench.setpoint(order);
+    bench.store(true);
+    bench.answer(Err(fault(ReasonCode::Unsupported)));
+    bench.obliging = true;
+    bench.pass_in_session(5.0);
+    match bench.answer(Ok(Applied::default())) {
+        Command::Apply(setpoint) => assert_eq!(setpoint.power, Power::from_mw(-3.0)),
+        command @ Command::Default(_) => panic!("{command:?}"),
+    }
+    assert_eq!(bench.source(), ControlSource::Failsafe);
+}

@@ -548,3 +548,100 @@ fn an_hour_of_random_orders_never_leaves_the_envelope_nor_exceeds_the_ramp() {
         assert!(starts > 50, "only {starts} orders started");
     }
 }
+
+#[test]
+fn a_limit_is_not_in_force_while_the_device_may_have_done_what_it_did_not_answer() {
+    let mut bench = active();
+    let order = bench.leased(1, 8.0, 600);
+    bench.setpoint(order);
+    bench.limit(limits(1, vec![bounds(-2.0, 3.0)]));
+    bench.told();
+    bench.limit_steps();
+    bench.obliging = false;
+    bench.limit(limits(2, vec![]));
+    bench.store(true);
+    bench.limit(limits(3, vec![bounds(-2.0, 3.0)]));
+    bench.store(true);
+    let late = bench.answer(Err(fault(ReasonCode::DeviceTimeout)));
+    assert!(matches!(late, Command::Apply(setpoint) if setpoint.power == Power::from_mw(8.0)));
+    assert_eq!(bench.limit_steps(), [], "it may be at 8 MW");
+    let control = bench.session.snapshot(at(bench.now)).assets[0].control;
+    assert_eq!(control.power, None);
+    bench.pass(1.5);
+    let again = bench.answer(Ok(Applied::default()));
+    assert!(matches!(again, Command::Apply(setpoint) if setpoint.power == Power::from_mw(3.0)));
+    assert_eq!(bench.limit_steps(), [(3, LimitPhase::InForce)]);
+}
+
+#[test]
+fn limits_are_told_again_after_a_restart() {
+    let mut bench = Bench::on_disk(vec![asset(1)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    bench.obliging = false;
+    bench.limit(limits(3, vec![bounds(-2.0, 0.5)]));
+    bench.store(true);
+    bench.store(true);
+    bench.limit_steps();
+    bench.obliging = true;
+    bench.restart();
+    assert_eq!(bench.limit_steps(), [(3, LimitPhase::InForce)]);
+}
+
+#[test]
+fn what_was_told_before_a_stop_came_says_nothing_of_it() {
+    let mut bench = active();
+    bench.obliging = false;
+    let order = bench.leased(1, 8.0, 600);
+    bench.setpoint(order);
+    bench.store(true);
+    bench.limit(stop(1));
+    bench.store(true);
+    bench.answer(Err(fault(ReasonCode::DeviceTimeout)));
+    assert_eq!(bench.limit_steps(), []);
+    bench.answer(Ok(Applied::default()));
+    assert_eq!(bench.limit_steps(), [(1, LimitPhase::InForce)]);
+}
+
+#[test]
+fn limits_are_in_force_while_the_device_is_on_its_way_inside_of_them() {
+    let mut bench = active();
+    let mut order = bench.leased(1, 9.0, 10);
+    order.ramp_mw_per_min = Some(600.0);
+    bench.setpoint(order);
+    bench.pass(12.0);
+    bench.limit(limits(1, vec![bounds(-9.5, 9.5)]));
+    assert_eq!(bench.limit_steps(), [(1, LimitPhase::InForce)]);
+}
+
+#[test]
+fn a_stopped_agent_that_is_to_return_does_not_spin_while_it_ends() {
+    let mut bench = active();
+    bench.limit(stop(1));
+    bench.told();
+    let mut over = limits(2, vec![]);
+    over.return_within = Duration::from_secs(1);
+    bench.limit(over);
+    bench.obliging = false;
+    bench.feed(Input::Shutdown);
+    bench.pass(30.0);
+    assert_eq!(bench.told(), [], "it stays as it is");
+}
+
+#[test]
+fn the_return_from_a_stop_is_drawn_anew_after_a_reboot() {
+    let mut bench = Bench::on_disk(vec![asset(1)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    bench.limit(stop(1));
+    let mut over = limits(2, vec![]);
+    over.return_within = Duration::from_secs(1_000);
+    bench.limit(over);
+    bench.disk().boot += 1;
+    bench.restart();
+    bench.told();
+    bench.pass(1.0);
+    assert_eq!(bench.source(), ControlSource::Stop);
+    bench.pass(1_000.0);
+    assert_eq!(bench.source(), ControlSource::Default);
+}

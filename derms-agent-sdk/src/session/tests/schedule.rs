@@ -242,3 +242,90 @@ fn a_release_that_a_newer_order_has_overtaken_takes_an_order_off_the_schedule_at
         assert_eq!(bench.told(), [], "{wait}");
     }
 }
+
+#[test]
+fn nothing_is_taken_up_while_the_agent_stops() {
+    let mut bench = Bench::on_disk(vec![asset(1)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    let order = bench.later(1, 5.0, 2, 50);
+    bench.setpoint(order);
+    let leased = bench.leased(2, 4.0, 1);
+    bench.setpoint(leased);
+    bench.told();
+    bench.obliging = false;
+    bench.feed(Input::Shutdown);
+    bench.pass(3.0);
+    let applied = bench
+        .commands
+        .iter()
+        .filter(|(_, _, command)| matches!(command, Command::Apply(_)));
+    assert_eq!(applied.count(), 0);
+}
+
+#[test]
+fn a_copied_state_directory_keeps_no_order_for_later() {
+    let mut bench = Bench::on_disk(vec![asset(1)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    let order = bench.later(1, 5.0, 100, 50);
+    bench.setpoint(order);
+    bench.pass(1.0);
+    bench.steps();
+    let now = bench.clocks();
+    let disk = bench.disk.as_mut().unwrap();
+    let mut recovered = disk.open(now);
+    recovered.trusted = false;
+    let config = Config {
+        recovered: Some(recovered),
+        ..config(disk.assets.clone(), 64 << 10, 8_192)
+    };
+    bench.session = Session::new(config, now);
+    bench.feed(Input::Tick);
+    bench.told();
+    assert_eq!(
+        bench.steps(),
+        [(1, SetpointPhase::Failed, Some(ReasonCode::Interrupted))]
+    );
+    bench.connect();
+    bench.pass_in_session(200.0);
+    assert_eq!(bench.told(), []);
+}
+
+#[test]
+fn a_release_whose_order_was_overtaken_meanwhile_ends_nothing_else() {
+    let mut bench = active();
+    let now = bench.leased(1, 5.0, 600);
+    bench.setpoint(now);
+    let later = bench.later(2, 2.0, 700, 10);
+    bench.setpoint(later);
+    bench.steps();
+    bench.told();
+    bench.obliging = false;
+    bench.release(3, 2);
+    let newer = bench.later(4, 3.0, 690, 60);
+    bench.setpoint(newer);
+    bench.obliging = true;
+    bench.store(true);
+    bench.pass_in_session(100.0);
+    assert_eq!(bench.told(), [], "the first goes on");
+    let steps = bench.steps();
+    assert!(steps.contains(&(2, Superseded, NEWER)), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.0 == 1), "{steps:?}");
+}
+
+#[test]
+fn an_order_that_is_on_the_disk_stays_when_the_next_can_not_be_written() {
+    let mut bench = active();
+    bench.obliging = false;
+    let first = bench.later(1, 5.0, 100, 50);
+    bench.setpoint(first);
+    let second = bench.later(2, 6.0, 200, 50);
+    bench.setpoint(second);
+    bench.store(true);
+    bench.store(false);
+    let steps = bench.steps();
+    assert!(steps.contains(&(1, Received, None)), "{steps:?}");
+    let refused = (2, Rejected, Some(ReasonCode::StorageFailed));
+    assert!(steps.contains(&refused), "{steps:?}");
+}
