@@ -56,6 +56,7 @@ mod preview;
 mod problem;
 mod quantity;
 mod split;
+mod split_summary;
 mod telemetry;
 mod time;
 
@@ -65,8 +66,7 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, LeftOut, LeftOutReason, MAX_DURATION,
-    NewDispatch, ReasonCode, SplitSummary, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LogId, SiteId};
@@ -75,6 +75,7 @@ pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
 pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
+pub use split_summary::{LeftOut, LeftOutReason, SplitSummary};
 pub use telemetry::{
     Aggregate, Detail, DeviceStatus, Measurements, Quality, Telemetry, TelemetryBucket,
     TelemetryHistoryItem, TelemetrySnapshot,
