@@ -59,6 +59,7 @@ mod preview;
 mod problem;
 mod quantity;
 mod split;
+mod split_summary;
 mod stop;
 mod telemetry;
 mod time;
@@ -69,8 +70,8 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, FollowUp, LeftOut, LeftOutReason, MAX_AHEAD,
-    MAX_DURATION, NewDispatch, ReasonCode, SplitSummary, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, FollowUp, MAX_AHEAD, MAX_DURATION, NewDispatch,
+    ReasonCode, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};
@@ -80,6 +81,7 @@ pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
 pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
+pub use split_summary::{LeftOut, LeftOutReason, SplitSummary};
 pub use stop::{CONFIRM_STOP, DEFAULT_RETURN_WITHIN, NewStop, Stop, StopScope};
 pub use telemetry::{
     Aggregate, Detail, DeviceStatus, Measurements, Quality, Telemetry, TelemetryBucket,
