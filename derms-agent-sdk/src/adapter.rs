@@ -14,8 +14,8 @@ use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, Reas
 ///    asks for a power. (Once agents keep their orders over a restart: also when one resumes an
 ///    order inside its lease.)
 /// 4. [`go_to_default`](Self::go_to_default) is called when an order ends and nothing else follows
-///    it, when the failsafe says so, when the agent stops, after a failed `apply`, and once at the start, before the first
-///    order. It is repeated until it succeeds.
+///    it, when the failsafe says so, when the agent stops or the asset is removed, after a failed
+///    `apply`, and once at the start, before the first order. It is repeated until it succeeds.
 ///
 /// # Guarantees
 /// - `apply` and `go_to_default` are never called at the same time, nor two at once: commands to
