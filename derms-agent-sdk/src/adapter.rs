@@ -14,8 +14,9 @@ use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, Reas
 ///    limit asks for a power, for each second of a ramp, and when an agent that was restarted resumes
 ///    an order inside its lease.
 /// 4. [`go_to_default`](Self::go_to_default) is called when an order ends and nothing else follows
-///    it (with a ramp: as its last step), when the failsafe says so, when the agent stops, after a
-///    failed `apply`, and once at the start, before the first order. It is repeated until it succeeds.
+///    it (with a ramp: as its last step), when the failsafe says so, when the agent stops or the asset
+///    is removed, after a failed `apply`, and once at the start, before the first order. It is repeated
+///    until it succeeds.
 ///
 /// # Guarantees
 /// - `apply` and `go_to_default` are never called at the same time, nor two at once: commands to

@@ -217,7 +217,7 @@ pub struct AssetStatus {
     #[serde(default)]
     pub stopped: bool,
     /// Whether its device reads and takes orders, as its agent said last: within about a second of a
-    /// change. `null` while no live session serves it, or has said so.
+    /// change, by a large gateway within 10 s. `null` while no live session serves it, or has said so.
     #[serde(default)]
     pub availability: Option<Availability>,
 }

@@ -24,6 +24,8 @@ const SELDOMEST_HEARTBEAT: Duration = secs(45);
 
 /// The least between a heartbeat and one that is sent because an asset can't be reached, or can again.
 const EXTRA_HEARTBEATS: Duration = secs(1);
+/// The headend keeps a row of each asset of each heartbeat.
+const EXTRA_PER_ASSET: Duration = Duration::from_millis(10);
 
 /// One active session.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub(super) struct Live {
     pub(super) last_read: MonoTime,
     pub(super) heartbeat_every: Duration,
     pub(super) next_heartbeat: MonoTime,
+    pub(super) last_heartbeat: Option<MonoTime>,
     /// Monotonic stamps of the heartbeats that are not answered.
     pub(super) stamps: VecDeque<Duration>,
     pub(super) max_samples: usize,
@@ -73,6 +76,7 @@ impl Live {
                 .heartbeat_interval
                 .clamp(secs(1), SELDOMEST_HEARTBEAT),
             next_heartbeat: now,
+            last_heartbeat: None,
             stamps: VecDeque::new(),
             max_samples: limits.max_batch_samples as usize,
             max_bytes: limits.max_message_bytes as usize - BATCH_OVERHEAD,
@@ -91,10 +95,13 @@ impl Live {
         self.last_read + self.liveness
     }
 
-    /// Something is to be told before the next heartbeat is due; never more often than every second.
-    pub(super) fn heartbeat_soon(&mut self, now: MonoTime) {
-        let last = self.stamps.back().copied().map(MonoTime::from_origin);
-        let soon = last.map_or(now, |last| (last + EXTRA_HEARTBEATS).max(now));
+    /// Something is to be told before the next heartbeat is due; at most every second, and less often
+    /// by an agent whose heartbeats tell of many assets.
+    pub(super) fn heartbeat_soon(&mut self, assets: usize, now: MonoTime) {
+        let assets = u32::try_from(assets).unwrap_or(u32::MAX);
+        let gap = EXTRA_HEARTBEATS.max(EXTRA_PER_ASSET.saturating_mul(assets));
+        let last = self.last_heartbeat;
+        let soon = last.map_or(now, |last| (last + gap).max(now));
         self.next_heartbeat = self.next_heartbeat.min(soon);
     }
 

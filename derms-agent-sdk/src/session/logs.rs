@@ -36,7 +36,7 @@ impl Session {
         self.take_reading(asset_id, at, result, now);
         let after = self.assets.get(&asset_id).map(AssetMachine::availability);
         if let Some(live) = self.live.as_mut().filter(|_| before != after) {
-            live.heartbeat_soon(now.mono);
+            live.heartbeat_soon(self.assets.len(), now.mono);
         }
     }
 

@@ -220,6 +220,7 @@ impl Session {
         };
         let monotonic = now.mono.since_origin();
         live.next_heartbeat = now.mono + live.heartbeat_every;
+        live.last_heartbeat = Some(now.mono);
         live.stamp(monotonic);
         let epoch = live.epoch;
         let heartbeat = AgentHeartbeat {

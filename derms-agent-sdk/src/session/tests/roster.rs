@@ -263,6 +263,11 @@ fn an_asset_that_can_not_be_read_is_told_at_once_and_so_is_its_recovery() {
         heartbeats(&mut bench),
         [derms_proto::Availability::Unavailable]
     );
+    // That it was answered makes no difference.
+    bench.receive(HeadendMessage::HeartbeatAck {
+        monotonic: bench.now,
+        server_time: bench.server_now(),
+    });
     bench.read(1.0);
     assert_eq!(heartbeats(&mut bench), [], "not twice within a second");
     bench.pass(1.0);
@@ -270,4 +275,24 @@ fn an_asset_that_can_not_be_read_is_told_at_once_and_so_is_its_recovery() {
         heartbeats(&mut bench),
         [derms_proto::Availability::Available]
     );
+}
+
+#[test]
+fn an_agent_of_many_assets_tells_of_their_changes_less_often() {
+    let mut bench = Bench::new((1..=300).map(asset).collect());
+    bench.connect();
+    bench.pass(5.0);
+    bench.sent.clear();
+    for number in 1..=20 {
+        let at = bench.clocks();
+        bench.feed(Input::Read {
+            asset_id: asset_id(number),
+            at,
+            result: Err("no answer".into()),
+        });
+        bench.pass(0.2);
+    }
+    let is_heartbeat = |message: &&AgentMessage| matches!(message, AgentMessage::Heartbeat(_));
+    // At once, and 3 s later.
+    assert_eq!(bench.sent.iter().filter(is_heartbeat).count(), 2);
 }
