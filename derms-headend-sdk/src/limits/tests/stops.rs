@@ -299,3 +299,25 @@ async fn a_limit_set_before_a_stop_is_told_with_it_and_holds_after_it() {
     let told = agent.only_told();
     assert!(!told.stop && told.limits[0].id == limit.id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_committed_while_its_asset_is_being_stopped_does_not_wait() {
+    let bench = Bench::new().await;
+    let mut agent = Agent::of(FAR).connect(&bench).await;
+    bench.store.set(Fault::CommitSlow);
+    let (near, far) = (
+        NewDispatch::asset(BIG, mw(5.0)),
+        NewDispatch::asset(FAR, mw(5.0)),
+    );
+    let stop = async {
+        bench.pass(seconds(1)).await;
+        bench.halt(NewStop::all()).await;
+    };
+    let (offline, served, ()) = tokio::join!(bench.order(&near), bench.order(&far), stop);
+    bench.pass(seconds(3)).await;
+    for order in [offline.unwrap(), served.unwrap()] {
+        let order = bench.store.inner.dispatch(order.id).await.unwrap().unwrap();
+        assert_eq!(order.status, DispatchStatus::Cancelled);
+    }
+    assert!(agent.only_told().stop);
+}
