@@ -76,6 +76,16 @@ pub(crate) struct RetentionArgs {
         global = true
     )]
     dispatch_days: Days,
+
+    /// Days that limits and stops are kept after their end, or `forever`
+    #[arg(
+        long,
+        env = "RETENTION_LIMIT_DAYS",
+        value_name = "DAYS",
+        default_value = "1825",
+        global = true
+    )]
+    limit_days: Days,
 }
 
 impl RetentionArgs {
@@ -86,6 +96,7 @@ impl RetentionArgs {
         retention.sessions = kept(self.session_days);
         retention.reports = kept(self.report_days);
         retention.dispatches = kept(self.dispatch_days);
+        retention.limits = kept(self.limit_days);
         retention
     }
 }

@@ -38,7 +38,7 @@ impl From<StopError> for Failure {
 /// Needs `"confirm": "stop"`. A stopped asset ends what it has in hand, takes no order, and goes to
 /// 0 MW or what its rating allows nearest to it. Agents that are connected are told at once, the
 /// others first thing at their next session. It is carried out without the store, too: `stored`
-/// says whether it survives a restart of the headend by now.
+/// says whether it is there by now. A store in memory forgets it with the headend.
 #[utoipa::path(post, path = "/stop", operation_id = "stop", tag = "limits",
     request_body = NewStop,
     responses(

@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     AllPruned,
     /// What the headend must bear.
     CommitFails,
+    /// It takes 2 s.
+    CommitSlow,
     CommitFailsAfter,
     SentFails,
     SentFailsAfter,
@@ -396,6 +398,9 @@ impl Store for FaultyStore {
         tokio::task::yield_now().await;
         if self.has(Fault::CommitFails) {
             return unavailable();
+        }
+        if self.has(Fault::CommitSlow) {
+            tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         }
         if self.has(Fault::KeyApart) {
             return self.commit_apart(order).await;

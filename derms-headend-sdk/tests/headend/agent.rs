@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
-    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, Control, Grant,
-    HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead, LogKind, Rating, Register,
-    Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder,
+    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, AssetUpdate, Control,
+    Grant, HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead, LogKind, Rating,
+    Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder,
     SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 use derms_headend_sdk::proto::pb;
@@ -210,6 +210,18 @@ impl Agent {
         self.acked(LogKind::Report, seq).await;
     }
 
+    /// Claims one more asset.
+    pub(crate) async fn adds(&mut self, asset: &str) {
+        let asset = asset.parse().unwrap();
+        self.assets.push(asset);
+        self.send(AgentMessage::AssetUpdate(AssetUpdate {
+            epoch: self.registered.epoch,
+            upserted: vec![Ok(state(asset))],
+            removed: Vec::new(),
+        }))
+        .await;
+    }
+
     /// Sends a heartbeat and waits for its answer: everything before it has been read then.
     pub(crate) async fn heartbeat(&mut self) {
         let health = |asset: &AssetId| AssetHealth {
@@ -262,23 +274,25 @@ impl Agent {
     }
 }
 
+fn state(asset_id: AssetId) -> AssetState {
+    AssetState {
+        asset_id,
+        kind: AssetKind::Battery,
+        rating: Rating {
+            min: Power::from_mw(-60.0),
+            max: Power::from_mw(60.0),
+            capacity_mwh: None,
+            ramp_mw_per_min: None,
+        },
+        last_revision: 0,
+        control: Control::default(),
+        availability: Availability::Available,
+        limit_revision: 0,
+    }
+}
+
 fn register(agent: AgentId, assets: &[AssetId], logs: &BTreeMap<u8, (LogId, u64)>) -> Register {
-    let claim = |asset: &AssetId| {
-        Ok(AssetState {
-            asset_id: *asset,
-            kind: AssetKind::Battery,
-            rating: Rating {
-                min: Power::from_mw(-60.0),
-                max: Power::from_mw(60.0),
-                capacity_mwh: None,
-                ramp_mw_per_min: None,
-            },
-            last_revision: 0,
-            control: Control::default(),
-            availability: Availability::Available,
-            limit_revision: 0,
-        })
-    };
+    let claim = |asset: &AssetId| Ok(state(*asset));
     let head = |(kind, (log_id, next_seq)): (&u8, &(LogId, u64))| LogHead {
         kind: if *kind == 0 {
             LogKind::Telemetry

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use derms_headend_sdk::proto::ProblemCode as Code;
-use derms_headend_sdk::proto::link::{LimitPhase, SetpointPhase};
+use derms_headend_sdk::proto::link::{HeadendMessage, LimitPhase, SetpointPhase};
 use derms_headend_sdk::{Headend, Principal};
 use http::header;
 use http_body_util::Full;
@@ -91,6 +91,35 @@ async fn a_stop_ends_orders_and_takes_no_more_until_it_is_ended() {
     assert_eq!(get(&headend, "/stop").await.ok(), json!([]));
     assert_eq!(get(&headend, "/stop/history").await.ok()["items"][0], ended);
     taken(&post(&headend, "/dispatch", order(BESS_1)).await);
+}
+
+#[tokio::test]
+async fn a_stop_for_an_agent_that_is_away_is_the_first_thing_that_it_is_told() {
+    let headend = headend().await;
+    taken(&post(&headend, "/stop", ALL).await);
+    let mut agent = Agent::connect(&headend, JERSEY, &[BESS_1]).await;
+    let first = agent.next().await.unwrap();
+    assert!(
+        matches!(&first, HeadendMessage::AssetLimits(limits) if limits.stop),
+        "{first:?}"
+    );
+    // The same for an asset that it is given later.
+    agent.adds(BESS_2).await;
+    let answer = agent.next().await.unwrap();
+    assert!(
+        matches!(answer, HeadendMessage::Grants { .. }),
+        "{answer:?}"
+    );
+    let first = agent.next().await.unwrap();
+    assert!(
+        matches!(&first, HeadendMessage::AssetLimits(limits) if limits.stop),
+        "{first:?}"
+    );
+    let stop = get(&headend, "/stop").await.ok();
+    assert_eq!(
+        (&stop[0]["reached"], &stop[0]["offline"]),
+        (&2.into(), &1.into())
+    );
 }
 
 #[tokio::test]

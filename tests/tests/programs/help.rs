@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 25] = [
+const FLAGS: [(&str, &str, &str, &str); 26] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -58,6 +58,12 @@ const FLAGS: [(&str, &str, &str, &str); 25] = [
         "der_headend",
         "--dispatch-days",
         "RETENTION_DISPATCH_DAYS",
+        "1825",
+    ),
+    (
+        "der_headend",
+        "--limit-days",
+        "RETENTION_LIMIT_DAYS",
         "1825",
     ),
     ("der_headend", "--log-format", "LOG_FORMAT", "text"),

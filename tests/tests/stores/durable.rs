@@ -2,11 +2,33 @@
 
 use derms_headend_sdk::store::{Advance, Commit, DispatchQuery, HistoryQuery, TelemetryQuery};
 use derms_proto::link::{LogKind, SetpointPhase};
-use derms_proto::{AgentId, DispatchStatus, LogId, SiteId};
+use derms_proto::{AgentId, DispatchStatus, LimitStatus, LogId, PowerLimit, SiteId, StopScope};
 use uuid::Uuid;
 
 use crate::facts::*;
 use crate::place::places;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_and_stops_are_there_when_the_store_is_opened_again() {
+    for place in places() {
+        let store = place.open().await;
+        let site = SiteId::new(Uuid::new_v4());
+        let (asset, scope) = (asset(), StopScope::Site(site));
+        let held = limit(asset, site, LimitStatus::NotObeyed);
+        let removed = PowerLimit {
+            removed_at: Some(at(9)),
+            ..limit(asset, site, LimitStatus::Removed)
+        };
+        store.put_limits(&[held.clone(), removed]).await.unwrap();
+        store.put_stops(&[stop(site)]).await.unwrap();
+        let before = store.restraints().await.unwrap();
+        assert_eq!(before.limits, [held]);
+        assert_eq!(before.stops.len(), 1);
+        assert!(before.revisions.contains(&(scope, 7)));
+        drop(store);
+        assert_eq!(place.open().await.restraints().await.unwrap(), before);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stored_is_there_when_the_store_is_opened_again() {

@@ -11,8 +11,9 @@ use derms_proto::link::{
 };
 use derms_proto::{
     AgentId, AssetId, Availability, ControlSource, Detail, DeviceStatus, Dispatch, DispatchId,
-    DispatchStatus, FollowUp, Heartbeat, InstanceId, LeftOut, LeftOutReason, LogId, Measurements,
-    Power, Quality, SessionRecord, SiteId, SplitPolicy, SplitSummary, Telemetry, Timestamp,
+    DispatchStatus, FollowUp, Heartbeat, InstanceId, LeftOut, LeftOutReason, LimitId, LimitStatus,
+    LogId, Measurements, Power, PowerLimit, Quality, ReasonCode, SessionRecord, SiteId,
+    SplitPolicy, SplitSummary, Stop, StopId, Telemetry, Timestamp,
 };
 use uuid::Uuid;
 
@@ -239,5 +240,48 @@ pub(crate) fn told(carrier: Carrier, order: &Dispatch, phase: SetpointPhase) -> 
         entries: entries.collect(),
         next_seq: 3,
         at: at(6),
+    }
+}
+
+pub(crate) fn limit(asset: AssetId, site: SiteId, status: LimitStatus) -> PowerLimit {
+    PowerLimit {
+        id: LimitId::generate(),
+        asset_id: asset,
+        site_id: site,
+        min_mw: Some(Power::from_mw(-1.5)),
+        max_mw: Some(Power::from_mw(2.25)),
+        created_at: at(0),
+        expires_at: Some(at(60)),
+        principal: Some("operator".to_owned()),
+        status,
+        reason: Some(ReasonCode::DeviceError),
+        text: Some("the relay sticks".to_owned()),
+        confirmed_at: None,
+        removed_at: None,
+        removed_by: None,
+        revision: 5,
+    }
+}
+
+pub(crate) fn stop(site: SiteId) -> Stop {
+    Stop {
+        id: StopId::generate(),
+        asset_id: None,
+        site_id: Some(site),
+        all: false,
+        reason: Some("smoke".to_owned()),
+        principal: Some("operator".to_owned()),
+        created_at: at(0),
+        revision: 7,
+        assets: 3,
+        reached: 2,
+        confirmed: 1,
+        not_obeyed: 1,
+        offline: 0,
+        unsupported: 0,
+        stored: true,
+        ended_at: None,
+        ended_by: None,
+        return_within_s: None,
     }
 }

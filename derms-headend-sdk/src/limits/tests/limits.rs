@@ -326,12 +326,14 @@ async fn a_headend_without_its_memory_gives_no_revision_again() {
     bench.limit(NewLimit::at_most(BIG, mw(5.0))).await;
     agent.only_told();
     bench.pass(seconds(1)).await;
-    // Another store, the same time: the first limit is not taken for the one before.
+    // Another store, the same count: what holds is not taken for what the agent has.
     let clock = bench.clock.clone();
     let bench = Bench::on(FaultyStore::new(Fault::None), clock).await;
-    let limit = bench.limit(NewLimit::at_most(BIG, mw(3.0))).await;
+    let stop = bench.halt(NewStop::asset(BIG)).await;
     agent.begin(&bench).await;
-    assert_eq!(agent.only_told().limits[0].id, limit.id);
+    assert!(agent.only_told().stop);
+    let shown = bench.limits.get_stop(stop.id).await.unwrap().unwrap();
+    assert_eq!(shown.reached, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -304,3 +304,29 @@ async fn a_limit_set_before_a_stop_is_told_with_it_and_holds_after_it() {
     let told = agent.only_told();
     assert!(!told.stop && told.limits[0].id == limit.id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_committed_while_its_asset_is_being_stopped_does_not_wait() {
+    for online in [false, true] {
+        let bench = Bench::new().await;
+        let agent = Agent::of(FAR);
+        let agent = if online {
+            Some(agent.connect(&bench).await)
+        } else {
+            None
+        };
+        bench.store.set(Fault::CommitSlow);
+        let wish = NewDispatch::asset(FAR, mw(5.0));
+        let stop = async {
+            bench.pass(seconds(1)).await;
+            bench.halt(NewStop::all()).await;
+        };
+        let (order, ()) = tokio::join!(bench.order(&wish), stop);
+        bench.pass(seconds(3)).await;
+        let order = bench.store.inner.dispatch(order.unwrap().id).await.unwrap();
+        assert_eq!(order.unwrap().status, DispatchStatus::Cancelled);
+        if let Some(mut agent) = agent {
+            assert!(agent.only_told().stop);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use derms_proto::DispatchStatus;
-use derms_proto::link::{LogKind, Report, SetpointReport};
+use derms_proto::link::{LimitPhase, LogKind, Report, SetpointReport};
 
 use super::super::super::{ReportAppend, ReportFate, Reported, StoredReport, status_of};
 use super::super::codes::{Code as _, name, severity};
@@ -86,17 +86,29 @@ fn row(append: &ReportAppend, stored: &StoredReport, fate: &ReportFate) -> Optio
         ReportFate::UnknownDispatch(_) => "unknown_dispatch",
         ReportFate::ReleaseRefused { .. } => "release_refused",
         ReportFate::Event(entry) if matches!(entry.report, Report::Unknown) => "unknown",
+        ReportFate::Event(entry) if matches!(entry.report, Report::Limit(_)) => "limit",
         ReportFate::Event(_) => "event",
     };
-    let (mut event, mut setpoint) = (None, None);
+    let (mut event, mut setpoint, mut limit) = (None, None, None);
     match &stored.entry.report {
         Report::Event(told) => event = Some(told),
         Report::Setpoint(told) => setpoint = Some(told),
+        Report::Limit(told) => limit = Some(told),
         _ => {}
     }
     let text = event
         .map(|event| event.text.clone())
-        .or_else(|| setpoint.and_then(|setpoint| setpoint.text.clone()));
+        .or_else(|| setpoint.and_then(|setpoint| setpoint.text.clone()))
+        .or_else(|| limit.and_then(|limit| limit.text.clone()));
+    let code = event
+        .map(|event| event.code.clone())
+        .or_else(|| limit.map(|limit| phase(limit.phase).to_owned()));
+    let revision = setpoint
+        .map(|setpoint| setpoint.revision)
+        .or(limit.map(|limit| limit.revision));
+    let reason = setpoint
+        .and_then(|setpoint| setpoint.reason)
+        .or(limit.and_then(|limit| limit.reason));
     Some(vec![
         append.agent.into(),
         append.log.into(),
@@ -109,17 +121,22 @@ fn row(append: &ReportAppend, stored: &StoredReport, fate: &ReportFate) -> Optio
         event
             .map(|event| severity(event.severity).to_owned())
             .into(),
-        event.map(|event| event.code.clone()).into(),
+        code.into(),
         text.into(),
         setpoint.map(|setpoint| setpoint.dispatch_id).into(),
-        setpoint.map_or(Value::Int(None), |setpoint| counter(setpoint.revision)),
+        revision.map_or(Value::Int(None), counter),
         setpoint.map(status).into(),
-        setpoint
-            .and_then(|setpoint| setpoint.reason)
-            .and_then(|reason| name(&reason))
-            .into(),
+        reason.and_then(|reason| name(&reason)).into(),
         setpoint.and_then(|setpoint| setpoint.applied).into(),
     ])
+}
+
+const fn phase(phase: LimitPhase) -> &'static str {
+    match phase {
+        LimitPhase::InForce => "in_force",
+        LimitPhase::Refused => "refused",
+        _ => "not_obeyed",
+    }
 }
 
 fn status(report: &SetpointReport) -> i64 {
