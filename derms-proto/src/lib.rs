@@ -57,6 +57,7 @@ mod limit;
 mod page;
 mod problem;
 mod quantity;
+mod schedule;
 mod split;
 mod stop;
 mod telemetry;
@@ -68,8 +69,8 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, FollowUp, MAX_AHEAD, MAX_DURATION, NewDispatch,
-    ReasonCode, SplitSummary, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode,
+    SplitSummary, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};
@@ -77,6 +78,7 @@ pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
 pub use page::{Cursor, Page};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
+pub use schedule::{FollowUp, MAX_AHEAD};
 pub use split::{Member, Split, split};
 pub use stop::{CONFIRM_STOP, DEFAULT_RETURN_WITHIN, NewStop, Stop, StopScope};
 pub use telemetry::{

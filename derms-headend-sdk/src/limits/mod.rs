@@ -9,6 +9,7 @@ mod holding;
 mod keeper;
 mod stops;
 mod tell;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -301,7 +302,7 @@ impl Limits {
         let now = self.clock.now();
         let session = self.registry.serving(asset, now)?;
         let word = self.book.lock().word(asset)?;
-        (word.epoch == session.epoch).then(|| ControlStatus {
+        (word.by == tell::speaker(&session)).then(|| ControlStatus {
             source: word.control.source,
             dispatch_id: word.control.dispatch_id,
             mw: word.control.power,
