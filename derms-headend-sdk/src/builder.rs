@@ -157,7 +157,11 @@ impl HeadendBuilder {
             Arc::clone(&config),
             Arc::clone(&limits),
         );
-        let following = Arc::new(Following::new(Arc::clone(&fleet), config.following));
+        let following = Arc::new(Following::new(
+            Arc::clone(&fleet),
+            Arc::clone(&limits),
+            config.following,
+        ));
         let changes = dispatcher.changes();
         for telemetry in self.store.latest_telemetry().await? {
             latest.offer(&telemetry);

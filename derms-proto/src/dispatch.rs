@@ -4,31 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, DispatchId, Power, PowerRange, SiteId, SplitPolicy, SplitSummary, Timestamp};
+use crate::{
+    AssetId, DispatchId, FollowUp, Power, PowerRange, SiteId, SplitPolicy, SplitSummary, Timestamp,
+};
 
 /// How long a dispatch waits for its agent unless told otherwise: 300 s.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
 /// The longest lease or time to live that is accepted: 366 days.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// The latest start of an order for later: 31 days ahead.
-pub const MAX_AHEAD: Duration = Duration::from_secs(31 * 24 * 3600);
-
-/// What an asset does when a lease ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum FollowUp {
-    /// Go to the asset's default.
-    #[default]
-    Default,
-    /// Go to this power, MW, + = export.
-    Value(Power),
-    /// Stay as it is.
-    Hold,
-}
 
 /// A new order, the body of `POST /dispatch`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -411,28 +395,6 @@ pub struct Dispatch {
     pub children: Vec<Dispatch>,
 }
 
-impl Dispatch {
-    /// When it begins: its start time, or its commit.
-    #[must_use]
-    pub fn begins(&self) -> Timestamp {
-        let start = self.start_at.unwrap_or(self.created_at);
-        start.max(self.created_at)
-    }
-
-    /// Whether an older order of the same asset must step back for this one: it would begin while
-    /// this one is in force, by its lease or without an end.
-    #[must_use]
-    pub fn takes_the_place_of(&self, older: &Self) -> bool {
-        let begins = self.begins();
-        // One without a start time begins as soon as it can: now.
-        let at = older.begins().max(self.created_at);
-        let lease = self
-            .duration_s
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        at >= begins && lease.is_none_or(|lease| at < begins.saturating_add(lease))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::DispatchStatus as S;
@@ -505,65 +467,6 @@ mod tests {
         );
         for status in S::ALL {
             assert_eq!(S::summary([status]), Some(status));
-        }
-    }
-
-    #[test]
-    fn an_order_takes_the_place_of_what_would_begin_while_it_is_in_force() {
-        let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
-        let order = |created: i64, start: Option<i64>, lease: Option<f64>| Dispatch {
-            id: DispatchId::generate(),
-            parent_id: None,
-            asset_id: None,
-            site_id: SiteId::new(uuid::Uuid::nil()),
-            mw: Power::ZERO,
-            duration_s: lease,
-            ttl_s: 300.0,
-            start_at: start.map(at),
-            ramp_mw_per_min: None,
-            follow_up: FollowUp::Default,
-            revision: None,
-            status: S::Pending,
-            in_doubt: false,
-            reason: None,
-            text: None,
-            applied_mw: None,
-            created_at: at(created),
-            expires_at: at(9_999),
-            principal: None,
-            cancel_requested_at: None,
-            cancelled_by: None,
-            following: None,
-            transitions: Vec::new(),
-            split: None,
-            limited_to: None,
-            children: Vec::new(),
-        };
-        let newer = |start, lease| order(100, start, lease);
-        for (newer, older, wanted) in [
-            (newer(None, None), order(0, None, None), true),
-            (newer(None, Some(10.0)), order(0, None, None), true),
-            (newer(None, None), order(0, Some(500), None), true),
-            (newer(None, Some(400.0)), order(0, Some(500), None), false),
-            (newer(None, Some(400.5)), order(0, Some(500), None), true),
-            (newer(Some(500), None), order(0, None, None), false),
-            (newer(Some(500), None), order(0, Some(499), None), false),
-            (newer(Some(500), None), order(0, Some(500), None), true),
-            (
-                newer(Some(500), Some(1.0)),
-                order(0, Some(501), None),
-                false,
-            ),
-            // Its time has come already: it begins now, as the newer one does.
-            (newer(None, Some(10.0)), order(0, Some(50), None), true),
-            (newer(Some(500), None), order(0, Some(50), None), false),
-        ] {
-            let found = newer.takes_the_place_of(&older);
-            assert_eq!(
-                found, wanted,
-                "{:?} over {:?}",
-                newer.start_at, older.start_at
-            );
         }
     }
 

@@ -58,6 +58,7 @@ mod page;
 mod preview;
 mod problem;
 mod quantity;
+mod schedule;
 mod split;
 mod split_summary;
 mod stop;
@@ -70,8 +71,7 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use dispatch::{
-    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, FollowUp, MAX_AHEAD, MAX_DURATION, NewDispatch,
-    ReasonCode, Transition,
+    Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode, Transition,
 };
 pub use fleet::{Fleet, FleetError};
 pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};
@@ -80,6 +80,7 @@ pub use page::{Cursor, Page};
 pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
+pub use schedule::{FollowUp, MAX_AHEAD};
 pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
 pub use split_summary::{LeftOut, LeftOutReason, SplitSummary};
 pub use stop::{CONFIRM_STOP, DEFAULT_RETURN_WITHIN, NewStop, Stop, StopScope};

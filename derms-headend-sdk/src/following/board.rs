@@ -10,12 +10,14 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::watch::{Rules, Watch};
+use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 
 /// One slot per configured asset: an asset has one order in force at most.
 #[derive(Debug)]
 pub(crate) struct Following {
     fleet: Arc<Fleet>,
+    limits: Arc<Limits>,
     rules: Rules,
     slots: HashMap<AssetId, Mutex<Option<Watched>>>,
 }
@@ -27,11 +29,12 @@ struct Watched {
 }
 
 impl Following {
-    pub(crate) fn new(fleet: Arc<Fleet>, rules: Rules) -> Self {
+    pub(crate) fn new(fleet: Arc<Fleet>, limits: Arc<Limits>, rules: Rules) -> Self {
         let slots = fleet.assets().iter();
         Self {
             slots: slots.map(|asset| (asset.id, Mutex::default())).collect(),
             fleet,
+            limits,
             rules,
         }
     }
@@ -52,8 +55,11 @@ impl Following {
                     *slot = None;
                 }
             } else if !watched {
-                let target = dispatch.applied_mw.unwrap_or(dispatch.mw);
-                let watch = Watch::new(asset, target, started(dispatch), &self.rules);
+                let watch = Watch::new(asset, dispatch.mw, started(dispatch), &self.rules);
+                let watch = watch.map(|watch| {
+                    let ramp = dispatch.ramp_mw_per_min;
+                    watch.ramping(ramp).saying(dispatch.applied_mw)
+                });
                 let dispatch = dispatch.id;
                 *slot = watch.map(|watch| Watched { dispatch, watch });
             }
@@ -82,6 +88,7 @@ impl Following {
         let Some(Watched { dispatch, watch }) = slot.as_mut() else {
             return;
         };
+        watch.limited(self.limits.range(telemetry.asset_id));
         // A wrong clock at the edge must not put an order into the future.
         let at = telemetry.measured_at.min(telemetry.received_at);
         let Some(follows) = watch.measured(at, &telemetry.measurements) else {

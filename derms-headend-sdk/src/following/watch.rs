@@ -70,7 +70,11 @@ enum Meaning {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
+    /// What is asked for, and what limits leave of it.
+    ordered: f64,
     target: f64,
+    /// What the device said it applies; counts while nothing limits it.
+    said: Option<f64>,
     tolerance: f64,
     meaning: Meaning,
     /// MW per second; `None`: at once.
@@ -85,8 +89,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches an asset that said yes to `target` (what it said it applies, if it did) at `since`, on
-    /// the headend's clock. `None` for a meter, which follows nothing.
+    /// Watches an asset that said yes to `target` at `since`, on the headend's clock. `None` for a meter, which follows nothing.
     #[must_use]
     pub fn new(asset: &Asset, target: Power, since: Timestamp, rules: &Rules) -> Option<Self> {
         let meaning = match asset.kind {
@@ -98,7 +101,9 @@ impl Watch {
         let range = (asset.max_mw - asset.min_mw).mw();
         let ramp = asset.ramp_rate_mw_per_min.filter(|ramp| *ramp > 0.0);
         Some(Self {
+            ordered: target.mw(),
             target: target.mw(),
+            said: None,
             tolerance: (range * rules.tolerance_share).max(rules.tolerance_least.mw()),
             meaning,
             ramp: ramp.map(|per_minute| per_minute / 60.0),
@@ -108,6 +113,35 @@ impl Watch {
             stray_since: None,
             following: None,
         })
+    }
+
+    /// The order has a ramp of its own, MW per minute; the slower one counts.
+    #[must_use]
+    pub fn ramping(mut self, mw_per_min: Option<f64>) -> Self {
+        let of_order = mw_per_min
+            .filter(|ramp| *ramp > 0.0)
+            .map(|ramp| ramp / 60.0);
+        self.ramp = self.ramp.into_iter().chain(of_order).reduce(f64::min);
+        self
+    }
+
+    /// The device said that it applies this. It follows with that, too, while nothing limits it.
+    #[must_use]
+    pub fn saying(mut self, applied: Option<Power>) -> Self {
+        self.said = applied.map(Power::mw).filter(|mw| mw.is_finite());
+        self
+    }
+
+    /// Limits leave this range to the asset, or nothing limits it. What they move takes its time.
+    pub fn limited(&mut self, range: Option<(Power, Power)>) {
+        let target = range.map_or(self.ordered, |(low, high)| {
+            Power::from_mw(self.ordered).clamp(low, high).mw()
+        });
+        if (target - self.target).abs() > f64::EPSILON {
+            self.target = target;
+            self.moves_until = None;
+            self.stray_since = None;
+        }
     }
 
     /// Whether it follows; `None` before that is known.
@@ -163,10 +197,18 @@ impl Watch {
 
     /// Whether the power is as it should be, or can't be.
     fn keeps(&self, mw: f64, measured: &Measurements) -> bool {
-        let (low, high) = (self.target - self.tolerance, self.target + self.tolerance);
+        let limited = (self.target - self.ordered).abs() > f64::EPSILON;
+        let said = self.said.filter(|_| !limited);
+        std::iter::once(self.target)
+            .chain(said)
+            .any(|target| self.keeps_to(target, mw, measured))
+    }
+
+    fn keeps_to(&self, target: f64, mw: f64, measured: &Measurements) -> bool {
+        let (low, high) = (target - self.tolerance, target + self.tolerance);
         match self.meaning {
             Meaning::Cap => mw <= high,
-            Meaning::Magnitude if self.target > 0.0 => mw <= high,
+            Meaning::Magnitude if target > 0.0 => mw <= high,
             Meaning::Magnitude => mw >= low,
             Meaning::Exact if (low..=high).contains(&mw) => true,
             Meaning::Exact => self.gives_what_it_can(mw, measured),

@@ -179,3 +179,45 @@ fn a_meter_follows_nothing() {
         None
     );
 }
+
+#[test]
+fn a_limit_moves_what_the_asset_is_held_to_and_gives_it_time() {
+    let asset = asset(AssetKind::Battery);
+    let mut watch = Watch::new(&asset, Power::from_mw(8.0), at(0), &Rules::default()).unwrap();
+    assert_eq!(watch.measured(at(4), &measured(8.0)), Some(true));
+    let range = Some((Power::from_mw(-10.0), Power::from_mw(3.0)));
+    watch.limited(range);
+    assert_eq!(
+        watch.measured(at(8), &measured(3.0)),
+        None,
+        "it still follows"
+    );
+    watch.limited(range);
+    assert_eq!(watch.measured(at(12), &measured(8.0)), None);
+    watch.limited(range);
+    assert_eq!(
+        watch.measured(at(30), &measured(8.0)),
+        Some(false),
+        "it is beyond the limit"
+    );
+    watch.limited(None);
+    assert_eq!(watch.measured(at(34), &measured(8.0)), Some(true));
+}
+
+#[test]
+fn the_slower_ramp_of_asset_and_order_counts() {
+    let asset = asset(AssetKind::Battery);
+    let watch = Watch::new(&asset, Power::from_mw(6.0), at(0), &Rules::default());
+    let mut watch = watch.unwrap().ramping(Some(6.0));
+    assert_eq!(watch.measured(at(4), &measured(0.0)), None);
+    assert_eq!(watch.measured(at(60), &measured(3.0)), None, "on its way");
+    assert_eq!(watch.measured(at(80), &measured(3.0)), Some(false), "stuck");
+}
+
+#[test]
+fn what_the_device_said_it_applies_is_following_too_while_nothing_limits_it() {
+    let asset = asset(AssetKind::Battery);
+    let watch = Watch::new(&asset, Power::from_mw(6.0), at(0), &Rules::default());
+    let mut watch = watch.unwrap().saying(Some(Power::from_mw(5.0)));
+    assert_eq!(watch.measured(at(4), &measured(5.0)), Some(true));
+}

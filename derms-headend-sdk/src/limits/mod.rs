@@ -9,6 +9,7 @@ mod holding;
 mod keeper;
 mod stops;
 mod tell;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -296,12 +297,18 @@ impl Limits {
         (limits.collect(), stopped)
     }
 
+    /// What limits leave of the range of an asset; `None` while there are none.
+    pub(crate) fn range(&self, asset: AssetId) -> Option<(Power, Power)> {
+        let range = self.book.lock().range(asset, self.clock.now())?;
+        Some((range.min_mw, range.max_mw))
+    }
+
     /// What an asset is doing, as the session that serves it said last.
     pub(crate) fn control(&self, asset: AssetId) -> Option<ControlStatus> {
         let now = self.clock.now();
         let session = self.registry.serving(asset, now)?;
         let word = self.book.lock().word(asset)?;
-        (word.epoch == session.epoch).then(|| ControlStatus {
+        (word.by == tell::speaker(&session)).then(|| ControlStatus {
             source: word.control.source,
             dispatch_id: word.control.dispatch_id,
             mw: word.control.power,

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Limits;
-use super::book::{Book, Said};
+use super::book::Book;
+use super::words::{Said, Speaker};
 use crate::config::Clock;
 use crate::registry::{Registry, Session};
 
@@ -67,13 +68,13 @@ impl Limits {
     fn try_tell(&self, session: &Session, asset: AssetId) -> bool {
         let now = self.clock.now();
         let mut book = self.book.lock();
-        if !book.is_untold(asset, session.epoch) {
+        if !book.is_untold(asset, speaker(session)) {
             return true;
         }
         let Ok(place) = session.outbound.try_reserve() else {
             return false;
         };
-        let limits = book.message(asset, session.epoch, now);
+        let limits = book.message(asset, speaker(session), now);
         drop(book);
         place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
         true
@@ -120,7 +121,7 @@ impl Limits {
 
     fn hear(&self, session: &Session, asset: AssetId, revision: u64, control: &Control) -> bool {
         let said = Said {
-            epoch: session.epoch,
+            by: speaker(session),
             revision,
             control: *control,
         };
@@ -140,6 +141,10 @@ impl Limits {
         self.book.lock().reported(asset, report, now);
         self.due.notify_one();
     }
+}
+
+pub(super) const fn speaker(session: &Session) -> Speaker {
+    (session.agent_id, session.epoch)
 }
 
 /// Tells a session whose queue is full.
@@ -163,8 +168,8 @@ impl Slowly {
             }
             let now = self.clock.now();
             let mut book = self.book.lock();
-            if book.is_untold(asset, session.epoch) {
-                let limits = book.message(asset, session.epoch, now);
+            if book.is_untold(asset, speaker(session)) {
+                let limits = book.message(asset, speaker(session), now);
                 drop(book);
                 place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
             }

@@ -384,3 +384,28 @@ async fn what_an_asset_is_doing_is_the_last_word_of_the_session_that_serves_it()
     agent.disconnect(&bench);
     assert_eq!(bench.limits.control(BIG), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_asset_that_comes_to_another_agent_is_told_by_what_that_one_says() {
+    let bench = Bench::new().await;
+    // Epochs are counted per agent: the first one is far ahead.
+    let mut first = Agent::of(BIG).connect(&bench).await;
+    for _ in 0..5 {
+        first.disconnect(&bench);
+        first.begin(&bench).await;
+    }
+    bench.limit(NewLimit::at_most(BIG, mw(5.0))).await;
+    let told = first.only_told();
+    first.reports(&bench, BIG, told.revision, LimitPhase::InForce);
+    first.disconnect(&bench);
+    let mut second = Agent::new(SITE.into(), &[BIG]).connect(&bench).await;
+    assert!(second.session().epoch < told.epoch);
+    assert_eq!(second.only_told().limits, told.limits);
+    let control = Control {
+        power: Some(mw(5.0)),
+        ..Control::default()
+    };
+    second.beats(&bench, BIG, control);
+    assert_eq!(bench.limits.control(BIG).unwrap().mw, Some(mw(5.0)));
+    assert_eq!(second.told(), []);
+}
