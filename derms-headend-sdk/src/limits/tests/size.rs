@@ -82,7 +82,7 @@ async fn a_stop_that_is_stored_on_a_disk_is_on_its_way_within_two_seconds_too() 
     let path = std::env::temp_dir().join(format!("derms-stop-{}.sqlite", Uuid::new_v4()));
     let store = crate::store::SqliteStore::open(&path).await.unwrap();
     let took = stop_everything(Arc::new(store)).await;
-    for end in ["", "-wal", "-shm"] {
+    for end in ["", "-wal", "-shm", ".lock"] {
         let mut file = path.clone().into_os_string();
         file.push(end);
         let _ = std::fs::remove_file(file);
