@@ -192,8 +192,8 @@ pub struct Setpoint {
     /// A device with a reversion timer of its own (`WSetRvrtTms` of SunSpec model 704) may be given
     /// this: then it reverts even if the agent has died. Each `apply` sets it anew.
     pub remaining: Option<Duration>,
-    /// Largest change, MW per minute; `None`: as fast as the device likes. The agent drives the ramp
-    /// itself, a step a second; a device that ramps, too, makes it smooth.
+    /// Largest change, MW per minute; `None`: as fast as the device likes. The agent drives ramps
+    /// itself, a step a second, and asks no device for one: here it is always `None`.
     pub ramp_mw_per_min: Option<f64>,
 }
 

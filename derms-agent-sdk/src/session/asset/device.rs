@@ -107,7 +107,6 @@ impl AssetMachine {
         Setpoint {
             dispatch_id: Some(order.dispatch_id),
             remaining: left,
-            ramp_mw_per_min: rate,
             ..Setpoint::new(self.ramp.next(target, rate, bounds, now))
         }
     }

@@ -131,9 +131,7 @@ impl AssetMachine {
             self.ramp.tell(power, ctx.now.mono);
             self.command(job, Command::Default(power), ctx);
         } else {
-            let mut setpoint = Setpoint::new(step);
-            setpoint.ramp_mw_per_min = rate;
-            self.tell(job, setpoint, ctx);
+            self.tell(job, Setpoint::new(step), ctx);
         }
     }
 
