@@ -72,9 +72,11 @@ impl Ramp {
         self.moved.map(|moved| moved + STEP)
     }
 
-    /// The device is being told.
-    pub(super) const fn tell(&mut self, power: Power, now: MonoTime) {
-        self.moved = Some(now);
+    /// The device is being told. To stay where it is is no step.
+    pub(super) fn tell(&mut self, power: Power, now: MonoTime) {
+        if self.sure() != Some(power) {
+            self.moved = Some(now);
+        }
         self.telling = Some(power);
     }
 
@@ -140,6 +142,14 @@ mod tests {
         told(&mut ramp, mw(1.0), at(10.0));
         assert_eq!(ramp.next(mw(9.0), Some(60.0), WIDE, at(10.0)), mw(1.0));
         assert_eq!(ramp.next(mw(9.0), Some(60.0), WIDE, at(10.5)), mw(1.5));
+    }
+
+    #[test]
+    fn to_be_told_to_stay_is_no_step() {
+        let mut ramp = Ramp::default();
+        ramp.measured(Some(mw(0.0)));
+        told(&mut ramp, mw(0.0), at(10.0));
+        assert_eq!(ramp.next(mw(9.0), Some(60.0), WIDE, at(10.0)), mw(1.0));
     }
 
     #[test]

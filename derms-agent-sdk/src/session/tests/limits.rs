@@ -471,7 +471,10 @@ impl Track {
                 (mw - from).abs() <= per_second * seconds + 1e-6,
                 "from {from} to {mw} in {seconds} s"
             );
-            (self.mw, self.at) = (mw, bench.now);
+            // To be told to stay is no step.
+            if mw.to_bits() != self.mw.to_bits() {
+                (self.mw, self.at) = (mw, bench.now);
+            }
         }
     }
 }
