@@ -507,7 +507,8 @@ fn an_hour_of_random_orders_never_leaves_the_envelope_nor_exceeds_the_ramp() {
         bench.told();
         let mut track = Track {
             mw: 1.0,
-            at: bench.now,
+            // It has not been moved yet.
+            at: bench.now.saturating_sub(Duration::from_secs(1)),
             low: -10.0,
             high: 10.0,
         };
