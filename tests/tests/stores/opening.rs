@@ -211,7 +211,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "2"
+        "3"
     );
 
     // In a file, one of them is refused.
