@@ -227,7 +227,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(added, 2);
+    assert_eq!(added, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
