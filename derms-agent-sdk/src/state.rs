@@ -58,6 +58,13 @@ pub(crate) struct Started {
     pub(crate) applied: Option<Power>,
 }
 
+impl Started {
+    /// What is left of the lease; `None` if it has none.
+    pub(crate) fn left(&self, now: MonoTime) -> Option<Duration> {
+        self.ends_at.map(|end| end.saturating_since(now))
+    }
+}
+
 /// What is written in one go: all of it or nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Commit {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use derms_proto::link::{Close, Grant, GrantStatus, LIMITS, SCHEDULE, Software};
 use derms_proto::{
-    AgentId, AgentMode, AgentStatus, AssetId, AssetName, CloseReason, Fleet, InstanceId, LogId,
-    Timestamp, pb,
+    AgentId, AgentMode, AgentStatus, AssetId, AssetName, Availability, CloseReason, Fleet,
+    Heartbeat, InstanceId, LogId, Timestamp, pb,
 };
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -122,6 +122,17 @@ impl Session {
         let mut assets = self.assets.write();
         let place = assets.binary_search(&asset);
         place.is_ok_and(|place| assets.remove(place) == asset)
+    }
+
+    /// What the agent has said of an asset in this session; what an earlier one said is over.
+    pub(crate) fn availability(
+        &self,
+        newest: &HashMap<AssetId, Heartbeat>,
+        asset: AssetId,
+    ) -> Option<Availability> {
+        let said = newest.get(&asset)?;
+        let own = (said.agent_id, said.epoch) == (self.agent_id, self.epoch);
+        own.then_some(said.availability)
     }
 
     pub(crate) fn carrier(&self) -> Carrier {

@@ -92,13 +92,9 @@ fn status(core: &Core, asset: &Asset, now: Timestamp) -> AssetStatus {
     let site = core.fleet.site(asset.site_id);
     let (limits, stopped) = core.limits.of(asset.id);
     let session = core.registry.serving(asset.id, now);
-    // What an agent of an earlier session said is not said of this one.
-    let availability = session.as_ref().and_then(|session| {
-        let heartbeats = core.heartbeats.read();
-        let heartbeat = heartbeats.get(&asset.id)?;
-        let same = heartbeat.agent_id == session.agent_id && heartbeat.epoch == session.epoch;
-        same.then_some(heartbeat.availability)
-    });
+    let availability = session
+        .as_ref()
+        .and_then(|session| session.availability(&core.heartbeats.read(), asset.id));
     AssetStatus {
         asset: asset.clone(),
         site_name: site.map(|site| site.name.clone()).unwrap_or_default(),

@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use derms_proto::{Dispatch, DispatchId, DispatchStatus, Problem, ProblemCode};
+use derms_proto::{Dispatch, DispatchId, DispatchStatus, Problem};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::change::refuse_while_draining;
 use super::dispatch::{seconds_to_wait, unknown};
 use super::extract::{Caller, Id, Params};
 use super::problem::Failure;
@@ -53,10 +54,7 @@ pub(super) async fn cancel(
     Params(params): Params<CancelParams>,
 ) -> Result<Response, Failure> {
     let wait = seconds_to_wait(params.wait_s)?;
-    if core.drain.is_cancelled() {
-        let text = "the headend is shutting down; nothing was done";
-        return Err(Problem::new(ProblemCode::Draining, text).into());
-    }
+    refuse_while_draining(&core)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
     let cancelled = core.cancel(id, principal).await?;

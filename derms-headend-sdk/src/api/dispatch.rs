@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use derms_proto::{
     AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, NewDispatch, Page, Problem, ProblemCode,
     SiteId, Timestamp,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Caller, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -75,10 +76,7 @@ pub(super) async fn submit(
     Body(new): Body<NewDispatch>,
 ) -> Result<Response, Failure> {
     let wait = seconds_to_wait(params.wait_s)?;
-    if core.drain.is_cancelled() {
-        let text = "the headend is shutting down; nothing was done";
-        return Err(Problem::new(ProblemCode::Draining, text).into());
-    }
+    refuse_while_draining(&core)?;
     let key = idempotency_key(&headers)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
@@ -94,12 +92,7 @@ pub(super) async fn submit(
         }
     }
     core.limits.annotate(&mut dispatch);
-    let mut response = (StatusCode::ACCEPTED, Json(&dispatch)).into_response();
-    // As the caller wrote it: the service may be mounted under a prefix.
-    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), dispatch.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(made(StatusCode::ACCEPTED, &uri, dispatch.id, &dispatch))
 }
 
 /// The parameter `wait_s`.

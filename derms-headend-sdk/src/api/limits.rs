@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Response};
 use derms_proto::{
     AssetId, Cursor, LimitId, NewLimit, Page, PowerLimit, Problem, ProblemCode, SiteId, Timestamp,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Caller, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -66,20 +67,7 @@ pub(super) async fn set(
 ) -> Result<Response, Failure> {
     refuse_while_draining(&core)?;
     let limit = core.set_limit(new, principal).await?;
-    let mut response = (StatusCode::CREATED, Json(&limit)).into_response();
-    // As the caller wrote it: the service may be mounted under a prefix.
-    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), limit.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
-}
-
-pub(super) fn refuse_while_draining(core: &Core) -> Result<(), Failure> {
-    if core.drain.is_cancelled() {
-        let text = "the headend is shutting down; nothing was done";
-        return Err(Problem::new(ProblemCode::Draining, text).into());
-    }
-    Ok(())
+    Ok(made(StatusCode::CREATED, &uri, limit.id, &limit))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

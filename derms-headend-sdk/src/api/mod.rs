@@ -3,6 +3,7 @@
 mod agents;
 mod assets;
 mod cancel;
+mod change;
 mod dispatch;
 mod docs;
 mod document;

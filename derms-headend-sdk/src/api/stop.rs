@@ -7,12 +7,12 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use derms_proto::{DEFAULT_RETURN_WITHIN, NewStop, Page, Problem, ProblemCode, Stop, StopId};
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Caller, Id, NoParams, PageParams, Params};
-use super::limits::refuse_while_draining;
 use super::listing::Wanted;
 use super::problem::Failure;
 use crate::core::Core;
@@ -58,12 +58,7 @@ pub(super) async fn submit(
     Body(new): Body<NewStop>,
 ) -> Result<Response, Failure> {
     let stop = core.stop_assets(new, principal).await?;
-    let mut response = (StatusCode::ACCEPTED, Json(&stop)).into_response();
-    // As the caller wrote it: the service may be mounted under a prefix.
-    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", uri.path(), stop.id)) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(made(StatusCode::ACCEPTED, &uri, stop.id, &stop))
 }
 
 /// Stops that hold, newest first

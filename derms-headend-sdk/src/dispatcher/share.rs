@@ -69,12 +69,9 @@ impl Dispatcher {
         if self.limits.is_stopped(asset.id) {
             return Some(LeftOutReason::Stopped);
         }
-        let heartbeats = self.present.heartbeats.read();
-        // What an earlier session said is over.
-        let said = heartbeats.get(&asset.id).filter(|heartbeat| {
-            (heartbeat.agent_id, heartbeat.epoch) == (session.agent_id, session.epoch)
-        });
-        said.filter(|heartbeat| heartbeat.availability != Availability::Available)
+        session
+            .availability(&self.present.heartbeats.read(), asset.id)
+            .filter(|said| *said != Availability::Available)
             .map(|_| LeftOutReason::Unavailable)
     }
 

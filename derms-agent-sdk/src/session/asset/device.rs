@@ -72,9 +72,7 @@ impl AssetMachine {
         let Some((order, started)) = self.started() else {
             return;
         };
-        let left = started
-            .ends_at
-            .map(|end| end.saturating_since(ctx.now.mono));
+        let left = started.left(ctx.now.mono);
         let order = order.clone();
         let setpoint = self.step_of(&order, left, ctx.now.mono);
         self.tell(Job::Follow, setpoint, ctx);

@@ -8,7 +8,7 @@ use derms_proto::link::{
 use derms_proto::{Asset, ControlSource, Power, ReasonCode};
 
 use super::rest::Target;
-use super::{AssetMachine, Ctx, Ending};
+use super::{AssetMachine, Ctx};
 use crate::AgentEvent;
 use crate::clock::MonoTime;
 use crate::session::DeviceFault;
@@ -206,12 +206,7 @@ impl AssetMachine {
         }
         if let Some(in_force) = self.in_force.take() {
             self.resuming = false;
-            if let Some(before) = self.ending.replace(Ending {
-                report: released(&in_force.order),
-                release: None,
-            }) {
-                self.finish_ending(before, ctx);
-            }
+            self.end_with(released(&in_force.order), None, ctx);
         }
         self.leave_failsafe(ctx);
         self.rest_stopped();

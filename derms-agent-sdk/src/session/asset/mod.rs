@@ -315,7 +315,7 @@ impl AssetMachine {
                     .ramp
                     .sure()
                     .filter(|_| !self.resuming && self.in_flight.is_none()),
-                remaining: started.ends_at.map(|end| end.saturating_since(now)),
+                remaining: started.left(now),
                 limited: self.is_limited(),
             };
         }

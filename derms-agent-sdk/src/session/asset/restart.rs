@@ -93,10 +93,7 @@ impl AssetMachine {
             .map(|(report, release)| Ending { report, release });
         self.touch();
         if let Some(held) = record.in_force {
-            let left = held
-                .started
-                .and_then(|started| started.ends_at)
-                .map(|end| end.saturating_since(ctx.now.mono));
+            let left = held.started.and_then(|started| started.left(ctx.now.mono));
             let goes_on = life.leases_go_on
                 && (record.releasing.is_none() || off_schedule)
                 && self.asset.allows(held.order.power)
@@ -140,9 +137,7 @@ impl AssetMachine {
             return;
         };
         let order = order.clone();
-        let left = started
-            .ends_at
-            .map(|end| end.saturating_since(ctx.now.mono));
+        let left = started.left(ctx.now.mono);
         self.drive_again(&order, left, ctx);
     }
 
@@ -161,10 +156,7 @@ impl AssetMachine {
                 ctx.event(AgentEvent::Resumed {
                     asset_id: self.id(),
                     dispatch_id: held.order.dispatch_id,
-                    remaining: held
-                        .started
-                        .and_then(|started| started.ends_at)
-                        .map(|end| end.saturating_since(ctx.now.mono)),
+                    remaining: held.started.and_then(|started| started.left(ctx.now.mono)),
                 });
                 self.in_force = Some(held);
             }
@@ -177,7 +169,7 @@ impl AssetMachine {
     }
 }
 
-fn interrupted(order: &SetpointOrder, text: &str) -> SetpointReport {
+pub(super) fn interrupted(order: &SetpointOrder, text: &str) -> SetpointReport {
     SetpointReport {
         reason: Some(ReasonCode::Interrupted),
         text: Some(text.into()),

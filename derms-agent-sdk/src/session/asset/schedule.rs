@@ -3,6 +3,7 @@
 use derms_proto::link::{ReleaseOrder, SetpointOrder, SetpointPhase};
 use derms_proto::{DispatchId, ReasonCode, Timestamp};
 
+use super::restart::interrupted;
 use super::{AssetMachine, Ctx, Next};
 use crate::clock::MonoTime;
 
@@ -148,10 +149,7 @@ impl AssetMachine {
     /// Ends all that wait for their time: nobody could keep to them.
     pub(in crate::session) fn forget_scheduled(&mut self, text: &str, ctx: &mut Ctx<'_>) {
         for Scheduled { order, .. } in std::mem::take(&mut self.scheduled) {
-            let mut report = Self::report_of(&order, SetpointPhase::Failed);
-            report.reason = Some(ReasonCode::Interrupted);
-            report.text = Some(text.into());
-            self.finish(report, ctx);
+            self.finish(interrupted(&order, text), ctx);
         }
     }
 }
