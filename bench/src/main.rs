@@ -26,9 +26,14 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// The headend of the SDK, with a store in memory.
+    /// The headend of the SDK.
     #[command(hide = true)]
-    Headend { agents: u32 },
+    Headend {
+        agents: u32,
+        /// Where it stores; in memory if not given.
+        #[arg(long)]
+        store: Option<String>,
+    },
     /// A bare gRPC server.
     #[command(hide = true)]
     Bare,
@@ -41,7 +46,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.part {
         None => run::run(&args.run),
-        Some(Part::Headend { agents }) => server::headend::run(agents),
+        Some(Part::Headend { agents, store }) => server::headend::run(agents, store.as_deref()),
         Some(Part::Bare) => server::bare::run(),
         Some(Part::Load) => load::run(),
     };

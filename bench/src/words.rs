@@ -44,6 +44,8 @@ pub(crate) enum Task {
     Send(Send),
     /// Cut all connections and come back, all at once.
     Storm { at_once: u32 },
+    /// Send as much as is acknowledged.
+    Flood(Flood),
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -55,6 +57,18 @@ pub(crate) struct Send {
     pub(crate) orders: u32,
     /// Agent 0 reads nothing, but sends this often each second.
     pub(crate) stuck: u32,
+}
+
+/// Telemetry without a pause.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Flood {
+    /// Agents 0 up to this number.
+    pub(crate) agents: u32,
+    /// Samples in a message.
+    pub(crate) samples: u32,
+    /// Unacknowledged messages of an agent.
+    pub(crate) window: usize,
+    pub(crate) seconds: f64,
 }
 
 /// What came of a task.

@@ -1,7 +1,7 @@
 //! One simulated agent: registers, numbers its telemetry, answers orders at once.
 
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use derms_headend_sdk::proto::pb::{self, agent_message, headend_message};
 use prost::Message as _;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::fleet;
 
 /// An agent of the SDK has no more unacknowledged batches than this.
-const WINDOW: u64 = 12;
+const WINDOW: usize = 12;
 
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -20,7 +20,7 @@ pub(crate) struct Agent {
     epoch: u64,
     next_seq: u64,
     next_report: u64,
-    /// When each unacknowledged message was sent, oldest first, with its number.
+    /// When each unacknowledged batch was sent, oldest first, with the number of its last sample.
     unacked: VecDeque<(u64, Instant)>,
 }
 
@@ -95,36 +95,47 @@ impl Agent {
 
     /// Whether another batch may be sent.
     pub(crate) fn has_room(&self) -> bool {
-        self.unacked
-            .front()
-            .is_none_or(|(oldest, _)| self.next_seq - oldest < WINDOW)
+        self.unacked.len() < WINDOW
     }
 
-    /// A batch of one sample, measured now.
-    pub(crate) fn telemetry(&self) -> pb::AgentMessage {
-        let moving = self.next_seq as f64;
+    pub(crate) fn unacked(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// A batch of so many samples, a microsecond apart, the last one measured now.
+    pub(crate) fn telemetry(&self, samples: u32) -> pb::AgentMessage {
+        let now = SystemTime::now();
+        let samples = (0..samples).map(|number| {
+            let at = now - Duration::from_micros(u64::from(samples - 1 - number));
+            self.sample(at, self.next_seq + u64::from(number))
+        });
         message(agent_message::Body::Telemetry(pb::Telemetry {
             log_id: self.telemetry_log.clone(),
             first_seq: self.next_seq,
-            samples: vec![pb::Sample {
-                asset_id: self.id.clone(),
-                measured_at: Some(SystemTime::now().into()),
-                quality: pb::Quality::Good.into(),
-                mw: Some(moving % 10.0),
-                voltage_v: Some(400.0),
-                frequency_hz: Some(50.0),
-                soc_pct: Some(moving % 100.0),
-                status: pb::DeviceStatus::Running.into(),
-                ..pb::Sample::default()
-            }],
+            samples: samples.collect(),
             gaps: Vec::new(),
         }))
     }
 
-    /// The batch is on its way.
-    pub(crate) fn sent(&mut self, now: Instant) {
-        self.unacked.push_back((self.next_seq, now));
-        self.next_seq += 1;
+    fn sample(&self, at: SystemTime, number: u64) -> pb::Sample {
+        let moving = number as f64;
+        pb::Sample {
+            asset_id: self.id.clone(),
+            measured_at: Some(at.into()),
+            quality: pb::Quality::Good.into(),
+            mw: Some(moving % 10.0),
+            voltage_v: Some(400.0),
+            frequency_hz: Some(50.0),
+            soc_pct: Some(moving % 100.0),
+            status: pb::DeviceStatus::Running.into(),
+            ..pb::Sample::default()
+        }
+    }
+
+    /// A batch of so many samples is on its way.
+    pub(crate) fn sent(&mut self, samples: u32, now: Instant) {
+        self.next_seq += u64::from(samples);
+        self.unacked.push_back((self.next_seq - 1, now));
     }
 
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> Heard {
@@ -226,7 +237,7 @@ mod tests {
         let mut agent = Agent::new(0);
         for _ in 0..WINDOW {
             assert!(agent.has_room());
-            agent.sent(Instant::now());
+            agent.sent(1, Instant::now());
         }
         assert!(!agent.has_room());
         let bytes = ack(&agent, 2, false);
@@ -234,5 +245,15 @@ mod tests {
         assert!(agent.has_room());
         let bytes = ack(&agent, 2, true);
         assert!(matches!(agent.hear(&bytes), Heard::Rewound));
+    }
+
+    #[test]
+    fn a_batch_is_acknowledged_with_its_last_sample() {
+        let mut agent = Agent::new(0);
+        agent.sent(64, Instant::now());
+        let bytes = ack(&agent, 63, false);
+        assert!(matches!(agent.hear(&bytes), Heard::Acked(sent) if sent.is_empty()));
+        let bytes = ack(&agent, 64, false);
+        assert!(matches!(agent.hear(&bytes), Heard::Acked(sent) if sent.len() == 1));
     }
 }

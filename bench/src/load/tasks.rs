@@ -7,7 +7,7 @@ use mio::Interest;
 use super::agent::Agent;
 use super::operator::Operator;
 use super::{Load, OPERATOR};
-use crate::words::{Result, Send, Task, Times, Told};
+use crate::words::{Flood, Result, Send, Task, Times, Told};
 
 /// Until all agents are there.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,6 +51,7 @@ impl Load {
                 self.connect(at_once)?;
             }
             Task::Send(send) => seconds = self.load(send)?,
+            Task::Flood(flood) => self.flood(flood)?,
         }
         if seconds == 0.0 {
             seconds = start.elapsed().as_secs_f64();
@@ -137,9 +138,9 @@ impl Load {
                 turn = if turn + 1 < all { turn + 1 } else { first };
             }
             if noise.due(now).is_some() && self.links[0].is_some() {
-                let message = self.agents[0].telemetry();
+                let message = self.agents[0].telemetry(1);
                 if self.send(0, &message) {
-                    self.agents[0].sent(now);
+                    self.agents[0].sent(1, now);
                 }
             }
             let free = self
@@ -173,14 +174,45 @@ impl Load {
         Ok(seconds)
     }
 
+    /// Sends as much as is acknowledged, and waits for the last acknowledgement.
+    fn flood(&mut self, flood: Flood) -> Result<()> {
+        let start = Instant::now();
+        let end = start + Duration::from_secs_f64(flood.seconds);
+        loop {
+            let now = Instant::now();
+            for number in 0..flood.agents.min(self.agents.len() as u32) as usize {
+                while now < end && self.agents[number].unacked() < flood.window {
+                    let message = self.agents[number].telemetry(flood.samples);
+                    if !self.send(number, &message) {
+                        break;
+                    }
+                    self.agents[number].sent(flood.samples, now);
+                    self.told.sent += 1;
+                }
+            }
+            self.turn(Some(TICK))?;
+            if now >= end && self.told.acked >= self.told.sent {
+                return Ok(());
+            }
+            if now >= end + PATIENCE || self.told.lost > 0 || self.told.rewound > 0 {
+                let told = &self.told;
+                return Err(format!(
+                    "{} messages sent, {} acknowledged, {} asked for again, {} connections lost",
+                    told.sent, told.acked, told.rewound, told.lost
+                )
+                .into());
+            }
+        }
+    }
+
     fn report(&mut self, number: usize, now: Instant) {
         if !self.agents[number].has_room() {
             self.told.held += 1;
             return;
         }
-        let message = self.agents[number].telemetry();
+        let message = self.agents[number].telemetry(1);
         if self.send(number, &message) {
-            self.agents[number].sent(now);
+            self.agents[number].sent(1, now);
             self.told.sent += 1;
         } else {
             self.told.held += 1;

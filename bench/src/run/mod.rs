@@ -2,6 +2,7 @@
 
 mod edge;
 mod process;
+mod stores;
 mod table;
 mod trial;
 
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::words::{self, Result};
+use crate::words::{self, Flood, Result};
 use table::Row;
-use trial::{Figures, Server, Side};
+use trial::{Figures, Server, Side, What};
 
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
@@ -38,6 +39,10 @@ pub(crate) struct Options {
     /// Leave out the smaller numbers of agents.
     #[arg(long)]
     no_scale: bool,
+    /// Measure the headend with this store beside the headend without one, instead of the headend
+    /// beside a bare server; an empty database: `sqlite:FILE` or `postgres://…`. Can be repeated.
+    #[arg(long, value_name = "URL")]
+    store: Vec<String>,
 }
 
 /// How much of everything.
@@ -51,16 +56,22 @@ struct Scale {
     stuck: u32,
     quick: bool,
     realtime: bool,
+    /// Each part has a core of its own.
+    pinned: bool,
 }
 
 impl Scale {
-    /// Where a part runs; a small run must work on a machine of one core, too.
     fn core(&self, core: usize) -> Option<usize> {
-        (!self.quick).then_some(core)
+        self.pinned.then_some(core)
     }
 
     fn settle(&self, time: Duration) -> Duration {
         if self.quick { time / 20 } else { time }
+    }
+
+    fn flood(&self, flood: Flood) -> Flood {
+        let seconds = if self.quick { 0.2 } else { flood.seconds };
+        Flood { seconds, ..flood }
     }
 }
 
@@ -78,6 +89,8 @@ pub(crate) fn run(options: &Options) -> Result {
             stuck: 100,
             quick: true,
             realtime: options.realtime,
+            // Must work on a machine of one core, too.
+            pinned: false,
         }
     } else {
         Scale {
@@ -89,16 +102,29 @@ pub(crate) fn run(options: &Options) -> Result {
             stuck: 500,
             quick: false,
             realtime: options.realtime,
+            // A database works beside the headend, in other threads or another process.
+            pinned: options.store.is_empty(),
         }
     };
     if options.no_scale {
         scale.smaller.clear();
     }
     let rounds = if options.quick { 1 } else { options.rounds };
-    let whole = Pair::measure(&scale, scale.agents, rounds, true)?;
+    if !options.store.is_empty() {
+        let rows = stores::measure(&scale, rounds, &options.store)?;
+        return Ok(verdict(&rows, ["without", "with"], options.quick));
+    }
+    let servers = [Server::Bare, Server::Headend];
+    let whole = Pair::measure(&scale, &servers, scale.agents, rounds, What::Whole)?;
     let mut smaller = Vec::new();
     for agents in &scale.smaller {
-        smaller.push(Pair::measure(&scale, *agents, rounds, false)?);
+        smaller.push(Pair::measure(
+            &scale,
+            &servers,
+            *agents,
+            rounds,
+            What::Cost,
+        )?);
     }
     let mut rows = rows(&scale, &whole, &smaller);
     if let Some(agent) = &options.edge_agent {
@@ -118,12 +144,16 @@ pub(crate) fn run(options: &Options) -> Result {
             24.0,
         ));
     }
-    let hold = table::print(&rows, !options.quick);
-    Ok(if hold || options.quick {
+    Ok(verdict(&rows, ["bare", "headend"], options.quick))
+}
+
+fn verdict(rows: &[Row], sides: [&str; 2], quick: bool) -> ExitCode {
+    let hold = table::print(rows, sides, !quick);
+    if hold || quick {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// The rounds of both servers with one number of agents.
@@ -135,20 +165,28 @@ struct Pair {
 }
 
 impl Pair {
-    fn measure(scale: &Scale, agents: u32, rounds: u32, whole: bool) -> Result<Self> {
+    /// The first server is what the second one is measured by.
+    fn measure(
+        scale: &Scale,
+        servers: &[Server; 2],
+        agents: u32,
+        rounds: u32,
+        what: What,
+    ) -> Result<Self> {
         words::complain(&format!("{agents} agents connect to each server"));
-        let mut bare = Side::start(Server::Bare, scale, agents)?;
-        let mut headend = Side::start(Server::Headend, scale, agents)?;
+        let mut bare = Side::start(&servers[0], scale, agents)?;
+        let mut headend = Side::start(&servers[1], scale, agents)?;
         let mut pair = Self {
             idle_kib: (bare.idle_kib, headend.idle_kib),
             ..Self::default()
         };
         for round in 1..=rounds {
-            for (side, name, into) in [
-                (&mut bare, "bare", &mut pair.bare),
-                (&mut headend, "headend", &mut pair.headend),
+            for (side, server, into) in [
+                (&mut bare, &servers[0], &mut pair.bare),
+                (&mut headend, &servers[1], &mut pair.headend),
             ] {
-                let figures = side.measure(scale, whole)?;
+                let figures = side.measure(scale, what)?;
+                let name = server.name();
                 words::complain(&format!(
                     "round {round} of {rounds}, {name}: {:.1} s per million; {} sent, {} dropped; age {}, \
                      acknowledgement {}, order to apply {}, beside a stuck agent {}, all back {:.2} s",

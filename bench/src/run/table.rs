@@ -53,6 +53,15 @@ impl Row {
         }
     }
 
+    /// A figure that must not be lower.
+    pub(super) fn at_least(name: &str, unit: &str, bare: f64, headend: f64, least: f64) -> Self {
+        Self {
+            limit: format!("≥ {least:.0}"),
+            holds: Some(headend >= least),
+            ..Self::beside(name, unit, bare, headend, None)
+        }
+    }
+
     fn cells(&self) -> [&str; 6] {
         let verdict = match self.holds {
             Some(true) => "holds",
@@ -78,9 +87,9 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Prints the rows; whether all of them hold.
-pub(super) fn print(rows: &[Row], judge: bool) -> bool {
-    let head = ["figure", "bare", "headend", "ratio", "limit", ""];
+/// Prints the rows under the names of what was compared; whether all of them hold.
+pub(super) fn print(rows: &[Row], sides: [&str; 2], judge: bool) -> bool {
+    let head = ["figure", sides[0], sides[1], "ratio", "limit", ""];
     let lines: Vec<[&str; 6]> = std::iter::once(head)
         .chain(rows.iter().map(Row::cells))
         .collect();
@@ -120,6 +129,12 @@ mod tests {
             Some(false)
         );
         assert_eq!(Row::alone("a", "s", None, 3.0, 2.0).holds, Some(false));
-        assert!(!print(&[Row::alone("a", "s", None, 3.0, 2.0)], true));
+        let rate = |headend| Row::at_least("a", "1/s", 9.0, headend, 2.0).holds;
+        assert_eq!((rate(2.0), rate(1.9)), (Some(true), Some(false)));
+        assert!(!print(
+            &[Row::alone("a", "s", None, 3.0, 2.0)],
+            ["b", "h"],
+            true
+        ));
     }
 }

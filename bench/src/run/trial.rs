@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::Process;
 use super::{LOAD_CORE, SERVER_CORE, Scale};
-use crate::words::{AskAges, Listening, Result, Send, Spread, Task, Told};
+use crate::words::{AskAges, Flood, Listening, Result, Send, Spread, Task, Told};
 
 /// Histories that are read for the age of telemetry.
 const ASKED: u32 = 2_000;
@@ -14,11 +14,43 @@ const ASKED: u32 = 2_000;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Connections that begin at the same time, when it is not a storm.
 const CALM: u32 = 200;
+/// What a flood is made of: 512 batches under way, as gateways send them after an outage.
+const FLOOD: Flood = Flood {
+    agents: 256,
+    samples: 64,
+    window: 2,
+    seconds: 1.5,
+};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
     Bare,
+    /// With its store in memory.
     Headend,
+    /// With its store in the database of this URL.
+    Stored(String),
+}
+
+impl Server {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Headend => "headend",
+            Self::Stored(url) if url.starts_with("sqlite:") => "headend with SQLite",
+            Self::Stored(_) => "headend with PostgreSQL",
+        }
+    }
+}
+
+/// What is measured in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// The cost of a message and its age.
+    Cost,
+    /// Orders, a stuck agent and the storm, too.
+    Whole,
+    /// Orders and a flood, too.
+    Stores,
 }
 
 /// What was measured in one round.
@@ -30,6 +62,8 @@ pub(super) struct Figures {
     pub(super) ordered: Told,
     pub(super) stuck: Told,
     pub(super) storm_s: f64,
+    /// Samples acknowledged in a second, when nothing but acknowledgements holds agents back.
+    pub(super) flood_rate: f64,
 }
 
 impl Figures {
@@ -43,19 +77,21 @@ impl Figures {
 /// A server with its agents.
 #[derive(Debug)]
 pub(super) struct Side {
-    process: Process,
+    /// Ends first: it would complain that the server is gone.
     load: Process,
+    process: Process,
     agents: u32,
     pub(super) idle_kib: f64,
 }
 
 impl Side {
     /// Starts a server and connects all agents.
-    pub(super) fn start(server: Server, scale: &Scale, agents: u32) -> Result<Self> {
+    pub(super) fn start(server: &Server, scale: &Scale, agents: u32) -> Result<Self> {
         let count = agents.to_string();
         let part: &[&str] = match server {
             Server::Bare => &["bare"],
             Server::Headend => &["headend", &count],
+            Server::Stored(url) => &["headend", &count, "--store", url],
         };
         let mut process = Process::part(scale.core(SERVER_CORE), scale.realtime, part)?;
         let listening: Listening = process.hear()?;
@@ -64,7 +100,7 @@ impl Side {
         let empty = process.rss_kib()?;
         let connect = Task::Connect {
             listening,
-            rest: server == Server::Headend,
+            rest: *server != Server::Bare,
             agents,
             at_once: CALM,
         };
@@ -79,8 +115,8 @@ impl Side {
         })
     }
 
-    /// Measures once; `whole` adds orders, a stuck agent and the storm to the cost of a message.
-    pub(super) fn measure(&mut self, scale: &Scale, whole: bool) -> Result<Figures> {
+    /// Measures once.
+    pub(super) fn measure(&mut self, scale: &Scale, what: What) -> Result<Figures> {
         let steady = Send {
             rate: scale.rate,
             seconds: scale.seconds,
@@ -115,11 +151,18 @@ impl Side {
             steady: told,
             ..Figures::default()
         };
-        if whole {
+        if what != What::Cost {
             let orders = scale.orders;
             let ordered = Send { orders, ..steady };
             figures.ordered = self.load.ask(&Task::Send(ordered))?;
             figures.ordered.expect(ordered)?;
+        }
+        if what == What::Stores {
+            let flood: Told = self.load.ask(&Task::Flood(scale.flood(FLOOD)))?;
+            figures.flood_rate = (flood.acked * u64::from(FLOOD.samples)) as f64 / flood.seconds;
+            sleep(scale.settle(SETTLE));
+        }
+        if what == What::Whole {
             let stuck = Send {
                 stuck: scale.stuck,
                 ..steady

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use derms_headend_sdk::proto::{Page, Telemetry, Timestamp};
-use derms_headend_sdk::store::MemoryStore;
-use derms_headend_sdk::{Headend, HeadendService};
+use derms_headend_sdk::store::{MemoryStore, PostgresOptions, SqliteOptions};
+use derms_headend_sdk::{Headend, HeadendBuilder, HeadendService};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use tower_service::Service as _;
@@ -18,13 +18,10 @@ use crate::words::{self, AskAges, Listening, Result, Spread, Times};
 /// measurement pushes out an older one.
 const SAMPLES_PER_ASSET: usize = 32;
 
-pub(crate) fn run(agents: u32) -> Result {
+pub(crate) fn run(agents: u32, store: Option<&str>) -> Result {
     runtime()?.block_on(async {
-        let store = MemoryStore::new().samples_per_asset(SAMPLES_PER_ASSET);
-        let headend = Headend::builder(fleet::fleet(agents)?)
-            .store(store)
-            .build()
-            .await?;
+        let builder = Headend::builder(fleet::fleet(agents)?);
+        let headend = with_store(builder, store).await?.build().await?;
         let (grpc, rest) = (Headend::bind(ANY)?, Headend::bind(ANY)?);
         words::tell(&Listening {
             agents: grpc.local_addr()?,
@@ -40,6 +37,16 @@ pub(crate) fn run(agents: u32) -> Result {
         answer(async |ask| ages(service.clone(), ask).await).await?;
         // Nobody is told goodbye: the director is gone.
         Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn with_store(builder: HeadendBuilder, store: Option<&str>) -> Result<HeadendBuilder> {
+    Ok(match store {
+        None => builder.store(MemoryStore::new().samples_per_asset(SAMPLES_PER_ASSET)),
+        Some(url) => match url.strip_prefix("sqlite:") {
+            Some(path) => builder.store(SqliteOptions::new(path).open().await?),
+            None => builder.store(PostgresOptions::new(url)?.connect().await?),
+        },
     })
 }
 

@@ -5,6 +5,7 @@ use derms_proto::pb::{self, headend_message::Body};
 use derms_proto::{Fleet, LogId};
 use tokio::sync::mpsc::Receiver;
 
+use super::writer::WRITE_ENTRIES;
 use super::*;
 use crate::config::{Clock, Config};
 use crate::limits::Limits;
@@ -214,6 +215,36 @@ async fn a_store_in_which_nothing_works_is_said_and_left_alone_for_a_while() {
     log.not_kept().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(setup.ingest.failing(), Some("telemetry"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_slow_call_telemetry_gathers_until_a_call_is_full() {
+    let bounds = Bounds {
+        batches: 2 * WRITE_ENTRIES,
+        bytes: 1 << 24,
+    };
+    let setup = Setup::new(Fault::AppendSlow, bounds);
+    let mut log = Log::new();
+    let start = tokio::time::Instant::now();
+    setup.ingest.telemetry(log.part(1, 2)).unwrap();
+    assert_eq!(log.acked().await, 1);
+    assert_eq!(
+        start.elapsed().as_millis(),
+        20,
+        "the first one waits for nobody"
+    );
+    setup.ingest.telemetry(log.part(2, 3)).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    setup.ingest.telemetry(log.part(3, 4)).unwrap();
+    assert_eq!(log.acked().await, 3, "both in one call");
+    assert_eq!(start.elapsed().as_millis(), 20 + 4 * 20 + 20);
+    let start = tokio::time::Instant::now();
+    for seq in 4..4 + WRITE_ENTRIES as u64 {
+        setup.ingest.telemetry(log.part(seq, seq + 1)).unwrap();
+    }
+    while log.acked().await < 3 + WRITE_ENTRIES as u64 {}
+    let took = start.elapsed().as_millis();
+    assert!(took < 4 * 20, "{took} ms: a full call must not wait");
 }
 
 #[tokio::test(start_paused = true)]

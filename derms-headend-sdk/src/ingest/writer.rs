@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use derms_proto::link::RefusedEntry;
+use derms_proto::link::{LogKind, RefusedEntry};
 use derms_proto::{Heartbeat, LogId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::append::{Append, Writing};
@@ -16,7 +17,18 @@ use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError};
 
 /// Entries that are stored in one call, and a batch more.
-const WRITE_ENTRIES: usize = 8_192;
+pub(super) const WRITE_ENTRIES: usize = 2_048;
+/// After a call, telemetry gathers for so many times as long as the call took: what comes alone
+/// costs a database several times as much as what comes together, and orders find it free.
+const PAUSE: u32 = 4;
+/// A store that is faster than this gains nothing by a pause.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+/// Agents wait for their acknowledgements meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether a whole call has gathered.
+const LOOK: Duration = Duration::from_millis(10);
+/// Each wakes a connection: thousands at once would keep what was just received waiting.
+const ACKS_AT_ONCE: usize = 32;
 /// Until a store that can't be reached is asked again; doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -64,7 +76,8 @@ impl Writer {
         mut queue: mpsc::Receiver<Waiting<Item<A>>>,
         mut stored: impl FnMut(&[A], A::Answer) + Send,
     ) {
-        while let Some(waiting) = gather(&mut queue, &self.stop).await {
+        let mut pause = Instant::now();
+        while let Some(waiting) = gather(&mut queue, pause, &self.stop).await {
             let (mut appends, mut acks) = (Vec::new(), Vec::new());
             let mut firsts = Vec::new();
             // Freed with the next turn, when this one is stored.
@@ -83,14 +96,18 @@ impl Writer {
                 acks.push((item.refused, item.mailbox));
                 room.push(held);
             }
-            match self.insist(&appends).await {
+            let began = Instant::now();
+            let written = self.insist(&appends).await;
+            let pause_after = pause_after::<A>(began.elapsed());
+            match written {
                 Written::Yes(answer) => {
-                    acknowledge(&appends, acks);
+                    acknowledge(&appends, acks).await;
                     stored(&appends, answer);
                 }
                 Written::Never => self.one_by_one(appends, &firsts, acks, &mut stored).await,
                 Written::Stopped => {}
             }
+            pause = Instant::now() + pause_after;
         }
     }
 
@@ -126,7 +143,7 @@ impl Writer {
             match self.insist(&one).await {
                 Written::Yes(answer) => {
                     any = true;
-                    acknowledge(&one, vec![ack]);
+                    acknowledge(&one, vec![ack]).await;
                     stored(&one, answer);
                 }
                 Written::Never => {
@@ -169,7 +186,7 @@ pub(super) async fn write_heartbeats(
     mut queue: mpsc::Receiver<Waiting<Vec<Heartbeat>>>,
     stop: CancellationToken,
 ) {
-    while let Some(waiting) = gather(&mut queue, &stop).await {
+    while let Some(waiting) = gather(&mut queue, Instant::now(), &stop).await {
         let (heartbeats, _room): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|w| (w.what, w.room)).unzip();
         let heartbeats = heartbeats.concat();
@@ -185,14 +202,17 @@ pub(super) async fn write_heartbeats(
 }
 
 /// Tells each session, once for all of its batches, what was stored and where its log continues.
-fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
+async fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
     let mut mailboxes = Vec::with_capacity(acks.len());
     for (append, (refused, mailbox)) in appends.iter().zip(acks) {
         mailbox.stored(A::KIND, append.next_seq().saturating_sub(1), refused);
         mailboxes.push(mailbox);
     }
-    for (append, mailbox) in appends.iter().zip(mailboxes) {
+    for (number, (append, mailbox)) in appends.iter().zip(mailboxes).enumerate() {
         mailbox.acknowledge(A::KIND, append.log());
+        if number % ACKS_AT_ONCE == ACKS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -213,9 +233,21 @@ impl Entries for Waiting<Vec<Heartbeat>> {
     }
 }
 
-/// What waits, once something does; `None` when the headend stops and nothing is left.
+/// How long to gather after a call that took so long.
+fn pause_after<A: Append>(call: Duration) -> Duration {
+    let pause = (call * PAUSE).min(LONGEST_PAUSE);
+    // Somebody waits for a report.
+    if A::KIND == LogKind::Report || pause < SHORTEST_PAUSE {
+        return Duration::ZERO;
+    }
+    pause
+}
+
+/// What waits, once something does, but not before `pause` unless it fills a call; `None` when
+/// the headend stops and nothing is left.
 async fn gather<T: Entries>(
     queue: &mut mpsc::Receiver<T>,
+    pause: Instant,
     stop: &CancellationToken,
 ) -> Option<Vec<T>> {
     let first = tokio::select! {
@@ -225,13 +257,22 @@ async fn gather<T: Entries>(
     };
     let mut entries = first.entries();
     let mut items = vec![first];
-    while entries < WRITE_ENTRIES
-        && let Ok(item) = queue.try_recv()
-    {
-        entries += item.entries();
-        items.push(item);
+    loop {
+        while entries < WRITE_ENTRIES
+            && let Ok(item) = queue.try_recv()
+        {
+            entries += item.entries();
+            items.push(item);
+        }
+        let left = pause.saturating_duration_since(Instant::now());
+        if entries >= WRITE_ENTRIES || left.is_zero() || stop.is_cancelled() {
+            return Some(items);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(left.min(LOOK)) => {}
+            () = stop.cancelled() => {}
+        }
     }
-    Some(items)
 }
 
 async fn insist<T, F>(

@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     /// Nothing about orders can be read or written.
     Away,
     AppendFails,
+    /// It takes 20 ms.
+    AppendSlow,
     LimitsFail,
     AppendNever,
     /// What ends this log at this number can't be stored.
@@ -271,6 +273,7 @@ impl Store for FaultyStore {
         let fault = self.state.lock().fault;
         match fault {
             Fault::AppendFails => return unavailable(),
+            Fault::AppendSlow => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             Fault::Poison(log, next)
                 if !appends.iter().any(|a| (a.log, a.next_seq) == (log, next)) => {}
             Fault::AppendNever | Fault::Poison(..) => {
