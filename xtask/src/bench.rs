@@ -16,7 +16,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
 /// A few agents for some seconds, with the programs as the build step leaves them: that it works,
 /// not how fast.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
-    measure(workspace, "debug", &["--quick".to_owned()])
+    let quick = "--quick".to_owned();
+    measure(workspace, "debug", std::slice::from_ref(&quick))?;
+    let folder = workspace.target().join("bench");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let store = format!("sqlite:{}", folder.join("store.sqlite").display());
+    measure(workspace, "debug", &[quick, "--store".to_owned(), store])
 }
 
 fn measure(workspace: &Workspace, profile: &str, args: &[String]) -> Result<()> {

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod doors;
+mod speed;
 
 use std::collections::BTreeMap;
 use std::fs;
