@@ -60,7 +60,7 @@
 //! | `postgres` | `store::PostgresStore`, a database, with TimescaleDB where it is there | no |
 
 mod api;
-mod auth;
+pub mod auth;
 mod bell;
 mod body;
 mod builder;

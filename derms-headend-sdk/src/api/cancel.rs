@@ -12,9 +12,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::change::refuse_while_draining;
 use super::dispatch::{seconds_to_wait, unknown};
-use super::extract::{Caller, Id, Params};
+use super::extract::{Id, Params};
 use super::problem::Failure;
 use crate::core::Core;
 
@@ -49,7 +50,7 @@ pub(super) struct CancelParams {
 ))]
 pub(super) async fn cancel(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
     Id(id): Id<DispatchId>,
     Params(params): Params<CancelParams>,
 ) -> Result<Response, Failure> {
@@ -57,7 +58,12 @@ pub(super) async fn cancel(
     refuse_while_draining(&core)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
-    let cancelled = core.cancel(id, principal).await?;
+    if !caller.is_unlimited() {
+        let site = core.dispatcher.site_of(id).await?;
+        site.filter(|site| caller.sees(*site))
+            .ok_or_else(|| unknown(id))?;
+    }
+    let cancelled = core.cancel(id, caller.0).await?;
     let mut dispatch = cancelled.ok_or_else(|| unknown(id))?;
     if wait > Duration::ZERO && !dispatch.status.is_terminal() {
         let ended = DispatchStatus::is_terminal;

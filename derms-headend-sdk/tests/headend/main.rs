@@ -1,6 +1,7 @@
 //! The headend as an integrator meets it: mostly requests into its service, without a socket.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod access;
 mod agent;
 mod agents;
 mod bodies;
