@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{self, Audit};
 use crate::auth::Authenticate;
 use crate::config::{Clock, Config};
 use crate::core::Core;
@@ -216,6 +217,12 @@ impl HeadendBuilder {
             Arc::clone(&dispatcher),
             stop.clone(),
         ));
+        let audit = Arc::new(Audit::new(self.clock.clone()));
+        background.spawn(audit::run(
+            Arc::clone(&audit),
+            Arc::clone(&self.store),
+            stop.clone(),
+        ));
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -227,6 +234,7 @@ impl HeadendBuilder {
             dispatcher,
             ingest,
             following,
+            audit,
             heartbeats,
             streams,
             background,

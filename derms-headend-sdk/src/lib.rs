@@ -60,6 +60,7 @@
 //! | `postgres` | `store::PostgresStore`, a database, with TimescaleDB where it is there | no |
 
 mod api;
+mod audit;
 pub mod auth;
 mod bell;
 mod body;

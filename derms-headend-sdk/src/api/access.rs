@@ -8,14 +8,16 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use derms_proto::{Problem, ProblemCode};
+use derms_proto::{AuditRecord, Problem, ProblemCode};
 use http::{Extensions, HeaderMap, HeaderValue, header};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::problem::Failure;
+use super::record::{Note, Pending, is_miss};
 use crate::auth::{Principal, Role, Unproved};
 use crate::core::Core;
+use crate::peer::PeerAddr;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,10 @@ impl Access {
         }
     }
 
+    const fn changes(self) -> bool {
+        matches!(self, Self::Change | Self::Halt)
+    }
+
     fn check(self, principal: &Principal) -> Result<(), Problem> {
         let (has, needed) = (principal.role(), self.role());
         if let Some(needed) = needed.filter(|needed| has < *needed) {
@@ -59,6 +65,14 @@ impl Access {
     }
 }
 
+/// A route, as the gate in front of it knows it.
+#[derive(Debug, Clone)]
+struct Route {
+    access: Access,
+    /// What it does, in the audit trail.
+    action: Arc<str>,
+}
+
 /// The table of routes.
 pub(super) struct Routes(OpenApiRouter<Arc<Core>>);
 
@@ -67,22 +81,23 @@ impl Routes {
         Self(OpenApiRouter::with_openapi(document))
     }
 
-    /// Adds documented routes that all have the same access.
-    pub(super) fn to(self, access: Access, routes: UtoipaMethodRouter<Arc<Core>>) -> Self {
-        let (schemas, mut paths, methods) = routes;
+    /// Adds a documented route.
+    pub(super) fn to(self, access: Access, route: UtoipaMethodRouter<Arc<Core>>) -> Self {
+        let (schemas, mut paths, methods) = route;
         let role = access
             .role()
             .map_or("none".to_owned(), |role| role.to_string());
+        let mut action = None;
         for item in paths.paths.values_mut() {
-            for operation in [&mut item.get, &mut item.post, &mut item.delete]
-                .into_iter()
-                .flatten()
-            {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
                 let shown = BTreeMap::from([("x-role", role.as_str())]);
                 operation.extensions = Some(shown.into_iter().collect());
+                action = operation.operation_id.clone();
             }
         }
-        Self(self.0.routes((schemas, paths, guarded(access, methods))))
+        let methods = guarded(access, action.as_deref().unwrap_or("unknown"), methods);
+        Self(self.0.routes((schemas, paths, methods)))
     }
 
     /// Adds a route that is not documented.
@@ -92,7 +107,7 @@ impl Routes {
         path: &str,
         methods: MethodRouter<Arc<Core>>,
     ) -> Self {
-        Self(self.0.route(path, guarded(access, methods)))
+        Self(self.0.route(path, guarded(access, "get_docs", methods)))
     }
 
     pub(super) fn split(self) -> (Router<Arc<Core>>, OpenApi) {
@@ -100,30 +115,73 @@ impl Routes {
     }
 }
 
-fn guarded(access: Access, methods: MethodRouter<Arc<Core>>) -> MethodRouter<Arc<Core>> {
-    methods.route_layer(from_fn(move |request, next| gate(access, request, next)))
+fn guarded(
+    access: Access,
+    action: &str,
+    methods: MethodRouter<Arc<Core>>,
+) -> MethodRouter<Arc<Core>> {
+    let route = Route {
+        access,
+        action: action.into(),
+    };
+    methods.route_layer(from_fn(move |request, next| {
+        gate(route.clone(), request, next)
+    }))
 }
 
-/// Lets a request pass to its handler, or not.
-async fn gate(access: Access, mut request: Request, next: Next) -> Response {
+/// Lets a request pass to its handler, or not, and records what became of it.
+async fn gate(route: Route, mut request: Request, next: Next) -> Response {
     let core = match core_of(&request) {
         Ok(core) => core,
         Err(failure) => return failure.into_response(),
     };
+    let Route { access, action } = route;
     if access == Access::Public || access == Access::Docs && core.config.public_docs {
         return next.run(request).await;
     }
-    match identify(&core, request.extensions(), request.headers()).await {
-        Ok(principal) => {
-            if let Some(principal) = principal {
-                if let Err(problem) = access.check(&principal) {
-                    return Failure::from(problem).into_response();
-                }
-                request.extensions_mut().insert(principal);
-            }
-            next.run(request).await
+    let note = Note::default();
+    let record = begin(&core, &action, &request);
+    let mut pending = Pending::new(&core.audit, record, note.clone());
+    let principal = match identify(&core, request.extensions(), request.headers()).await {
+        Ok(principal) => principal,
+        Err(refusal) => {
+            pending.answered(&refusal);
+            return refusal;
         }
-        Err(refusal) => refusal,
+    };
+    let mut is_limited = false;
+    if let Some(principal) = principal {
+        pending.by(&principal);
+        is_limited = principal.sites().is_some();
+        if let Err(problem) = access.check(&principal) {
+            let refusal = Failure::from(problem).into_response();
+            pending.answered(&refusal);
+            return refusal;
+        }
+        request.extensions_mut().insert(principal);
+    }
+    if !access.changes() {
+        let response = next.run(request).await;
+        if is_limited && is_miss(&response) {
+            pending.answered(&response);
+        } else {
+            pending.forget();
+        }
+        return response;
+    }
+    request.extensions_mut().insert(note);
+    let response = next.run(request).await;
+    pending.answered(&response);
+    response
+}
+
+fn begin(core: &Core, action: &str, request: &Request) -> AuditRecord {
+    let peer: Option<&PeerAddr> = request.extensions().get();
+    AuditRecord {
+        peer: peer.map(|peer| peer.0.to_string()),
+        // Until its handler has read what it is about.
+        target: Some(request.uri().path().to_owned()),
+        ..core.audit.begin(action)
     }
 }
 
@@ -135,7 +193,11 @@ pub(super) async fn known_caller(request: Request, next: Next) -> Response {
     };
     match identify(&core, request.extensions(), request.headers()).await {
         Ok(_) => next.run(request).await,
-        Err(refusal) => refusal,
+        Err(refusal) => {
+            let record = begin(&core, "no_such_path", &request);
+            Pending::new(&core.audit, record, Note::default()).answered(&refusal);
+            refusal
+        }
     }
 }
 

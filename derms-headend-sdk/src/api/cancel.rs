@@ -17,6 +17,7 @@ use super::change::refuse_while_draining;
 use super::dispatch::{seconds_to_wait, unknown};
 use super::extract::{Id, Params};
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -51,9 +52,11 @@ pub(super) struct CancelParams {
 pub(super) async fn cancel(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     Id(id): Id<DispatchId>,
     Params(params): Params<CancelParams>,
 ) -> Result<Response, Failure> {
+    note.about("dispatch", id);
     let wait = seconds_to_wait(params.wait_s)?;
     refuse_while_draining(&core)?;
     let until = Instant::now() + wait;

@@ -20,6 +20,7 @@ use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::dispatcher::is_answered;
 use crate::store::DispatchQuery;
@@ -71,11 +72,14 @@ struct SubmitHeaders {
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<SubmitParams>,
     headers: HeaderMap,
     Body(new): Body<NewDispatch>,
 ) -> Result<Response, Failure> {
+    note.about_assets(new.asset_id, new.site_id);
+    note.detail(new.mw.to_string());
     let wait = seconds_to_wait(params.wait_s)?;
     refuse_while_draining(&core)?;
     let key = idempotency_key(&headers)?;
@@ -83,6 +87,7 @@ pub(super) async fn submit(
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
     let mut dispatch = core.submit(new, caller.0, key).await?.dispatch;
+    note.detail(format!("dispatch {}: {}", dispatch.id, dispatch.mw));
     if wait > Duration::ZERO {
         let waited = tokio::select! {
             waited = core.dispatcher.wait(dispatch.id, changes, until, is_answered) => waited,

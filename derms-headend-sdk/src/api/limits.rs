@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use derms_proto::{
-    AssetId, Cursor, LimitId, NewLimit, Page, PowerLimit, Problem, ProblemCode, SiteId, Timestamp,
+    AssetId, Cursor, LimitId, NewLimit, Page, Power, PowerLimit, Problem, ProblemCode, SiteId,
+    Timestamp,
 };
 use http::StatusCode;
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::limits::LimitError;
 use crate::store::LimitQuery;
@@ -62,15 +64,20 @@ impl From<LimitError> for Failure {
 pub(super) async fn set(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
     Body(new): Body<NewLimit>,
 ) -> Result<Response, Failure> {
+    note.about("asset", new.asset_id);
     refuse_while_draining(&core)?;
     if !caller.sees_asset(&core, new.asset_id) {
         return Err(LimitError::UnknownAsset(new.asset_id).into());
     }
     let limit = core.set_limit(new, caller.0).await?;
+    let bound = |power: Option<Power>| power.map_or("any".to_owned(), |it| it.to_string());
+    let (min, max) = (bound(limit.min_mw), bound(limit.max_mw));
+    note.detail(format!("limit {}: {min} to {max}", limit.id));
     Ok(made(StatusCode::CREATED, &uri, limit.id, &limit))
 }
 
@@ -138,9 +145,11 @@ pub(super) async fn get(
 pub(super) async fn remove(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     Id(id): Id<LimitId>,
     _: Params<NoParams>,
 ) -> Result<Response, Failure> {
+    note.about("limit", id);
     refuse_while_draining(&core)?;
     if !caller.is_unlimited() {
         let limit = core.limits.get(id).await?;

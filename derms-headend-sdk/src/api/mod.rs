@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod assets;
+mod audit;
 mod caller;
 mod cancel;
 mod change;
@@ -16,6 +17,7 @@ mod limits;
 mod listing;
 mod preview;
 mod problem;
+mod record;
 mod stop;
 mod telemetry;
 
@@ -40,7 +42,7 @@ const MAX_LIMIT: usize = 1_000;
 const MAX_BODY: usize = 64 << 10;
 
 fn routes() -> Routes {
-    use Access::{Change, Docs, Halt, Public, Read};
+    use Access::{Administer, Change, Docs, Halt, Public, Read};
     docs::pages(Routes::new(document::start()))
         .to(Read, routes!(assets::list))
         .to(Read, routes!(assets::get))
@@ -67,6 +69,7 @@ fn routes() -> Routes {
         .to(Read, routes!(stop::history))
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
+        .to(Administer, routes!(audit::list))
         .to(Public, routes!(health::healthz))
         .to(Public, routes!(health::readyz))
         .to(Docs, routes!(docs::openapi))

@@ -18,6 +18,7 @@ use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Id, NoParams, PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::limits::StopError;
 
@@ -56,12 +57,16 @@ impl From<StopError> for Failure {
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
     Body(new): Body<NewStop>,
 ) -> Result<Response, Failure> {
+    note.about_assets(new.asset_id, new.site_id);
     caller.check_stop(&core, &new)?;
     let stop = core.stop_assets(new, caller.0).await?;
+    let reason = stop.reason.as_deref().unwrap_or("no reason given");
+    note.detail(format!("stop {}: {reason}", stop.id));
     Ok(made(StatusCode::ACCEPTED, &uri, stop.id, &stop))
 }
 
@@ -124,9 +129,11 @@ pub(super) struct ResumeParams {
 pub(super) async fn resume(
     State(core): State<Arc<Core>>,
     caller: Caller,
+    note: Note,
     Id(id): Id<StopId>,
     Params(params): Params<ResumeParams>,
 ) -> Result<Response, Failure> {
+    note.about("stop", id);
     refuse_while_draining(&core)?;
     let within = match params.return_within_s {
         None => DEFAULT_RETURN_WITHIN,

@@ -19,11 +19,12 @@ use crate::support::{
 
 /// What is called, and what is answered to: nobody, a viewer, an operator, an admin, and an operator
 /// of another site. What is asked for is of Jersey.
-const CALLS: [(&str, &str, [u16; 5]); 29] = [
+const CALLS: [(&str, &str, [u16; 5]); 30] = [
     ("get", "/agents", [401, 200, 200, 200, 200]),
     ("get", "/agents/history", [401, 200, 200, 200, 200]),
     ("get", "/assets", [401, 200, 200, 200, 200]),
     ("get", "/assets/{id}", [401, 200, 200, 200, 404]),
+    ("get", "/audit", [401, 403, 403, 200, 403]),
     ("get", "/dispatch/history", [401, 200, 200, 200, 200]),
     ("get", "/dispatch/{id}", [401, 200, 200, 200, 404]),
     ("delete", "/dispatch/{id}", [401, 403, 200, 200, 404]),
@@ -71,7 +72,7 @@ fn of_newark(role: Role) -> Principal {
 async fn asking() -> (Headend, Agent, WallClock) {
     let (builder, clock) = standing_clock(Headend::builder(fleet()));
     let headend = builder.require_principal().build().await.unwrap();
-    let mut agent = Agent::connect(&headend, NOBODY, &[BESS_1]).await;
+    let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
     agent.measured_mw(BESS_1, clock.now(), 1.0).await;
     agent.heartbeat().await;
     (headend, agent, clock)

@@ -4,6 +4,7 @@
 mod access;
 mod agent;
 mod agents;
+mod audit;
 mod bodies;
 mod cancel;
 mod dispatch;
