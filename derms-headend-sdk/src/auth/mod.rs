@@ -18,6 +18,8 @@
 //! [`HeadendBuilder::authentication`]: crate::HeadendBuilder::authentication
 
 mod authenticate;
+mod jwks;
+mod jwt;
 mod layer;
 mod principal;
 mod token;
@@ -26,6 +28,8 @@ mod watched;
 
 pub use authenticate::{Authenticate, Refused};
 pub(crate) use authenticate::{Authentication, Unproved};
+pub use jwks::JwtAlgorithm;
+pub use jwt::Jwt;
 pub use layer::{AuthFuture, AuthLayer, AuthService};
 pub use principal::{Principal, Role};
 pub use token::{NewToken, TokenHash};
