@@ -8,6 +8,8 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{self, Audit};
+use crate::auth::Authenticate;
 use crate::config::{Clock, Config};
 use crate::core::Core;
 use crate::dispatcher::{Dispatcher, Present};
@@ -108,6 +110,29 @@ impl HeadendBuilder {
         self
     }
 
+    /// Asks who calls REST: every path but `/healthz` and `/readyz` needs a principal then, and its
+    /// role decides. Given more than once, they are asked in that order. Default: nobody is asked.
+    /// See [`auth`](crate::auth).
+    pub fn authentication(mut self, authenticator: impl Authenticate) -> Self {
+        self.config.authentication.add(Arc::new(authenticator));
+        self
+    }
+
+    /// Refuses a request of REST without a [`Principal`](crate::Principal), probes aside. For a host
+    /// with an authentication of its own: what comes past it is refused. Default: only with an
+    /// [`authentication`](Self::authentication).
+    pub fn require_principal(mut self) -> Self {
+        self.config.authentication.require();
+        self
+    }
+
+    /// Lets everyone read `/openapi.json` and the page at `/docs`, which a browser can't open with a
+    /// token. They tell nothing of the fleet. Default: they need a principal when others do.
+    pub fn public_docs(mut self, public: bool) -> Self {
+        self.config.public_docs = public;
+        self
+    }
+
     /// How long [`Headend::serve`] waits for open streams and requests before it cuts them. At
     /// most 1 day, default 10 s.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
@@ -192,6 +217,12 @@ impl HeadendBuilder {
             Arc::clone(&dispatcher),
             stop.clone(),
         ));
+        let audit = Arc::new(Audit::new(self.clock.clone()));
+        background.spawn(audit::run(
+            Arc::clone(&audit),
+            Arc::clone(&self.store),
+            stop.clone(),
+        ));
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -203,6 +234,7 @@ impl HeadendBuilder {
             dispatcher,
             ingest,
             following,
+            audit,
             heartbeats,
             streams,
             background,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use derms_proto::Timestamp;
 use derms_proto::link::Limits;
 
+use crate::auth::Authentication;
 use crate::following::Rules;
 use crate::ingest::Bounds;
 use crate::store::Retention;
@@ -63,6 +64,9 @@ pub(crate) struct Config {
     pub(crate) drain_limit: Duration,
     pub(crate) retention: Retention,
     pub(crate) following: Rules,
+    pub(crate) authentication: Authentication,
+    /// Everyone may read the API's own description.
+    pub(crate) public_docs: bool,
 }
 
 impl Default for Config {
@@ -89,6 +93,8 @@ impl Default for Config {
             drain_limit: Duration::from_secs(10),
             retention: Retention::default(),
             following: Rules::default(),
+            authentication: Authentication::default(),
+            public_docs: false,
         }
     }
 }

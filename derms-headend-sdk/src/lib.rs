@@ -60,7 +60,8 @@
 //! | `postgres` | `store::PostgresStore`, a database, with TimescaleDB where it is there | no |
 
 mod api;
-mod auth;
+mod audit;
+pub mod auth;
 mod bell;
 mod body;
 mod builder;

@@ -89,6 +89,10 @@ id! {
     StopId
 }
 id! {
+    /// A record of the audit trail. UUIDv7, so ids sort by time.
+    AuditId
+}
+id! {
     /// One life of a log at the agent; a wiped disk makes a new one.
     LogId
 }
@@ -111,6 +115,14 @@ impl DispatchId {
 
 impl LimitId {
     /// A new limit id (UUIDv7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl AuditId {
+    /// A new id of a record (UUIDv7).
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())

@@ -49,6 +49,7 @@
 
 mod agent;
 mod asset;
+mod audit;
 mod dispatch;
 mod fleet;
 mod fleet_file;
@@ -70,11 +71,14 @@ pub use agent::{
     SessionRecord,
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
+pub use audit::AuditRecord;
 pub use dispatch::{
     Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode, Transition,
 };
 pub use fleet::{Fleet, FleetError};
-pub use id::{AgentId, AssetId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId};
+pub use id::{
+    AgentId, AssetId, AuditId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId,
+};
 pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
 pub use page::{Cursor, Page};
 pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};

@@ -14,13 +14,13 @@ use std::time::Duration;
 use derms_agent_sdk::{AgentRuntime, sim};
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, LogId, Page, PowerLimit,
-    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, TelemetryAppend, TelemetryQuery, conformance,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
+    SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
@@ -216,6 +216,14 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {
         self.inner.restraints().await
+    }
+
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.inner.append_audit(records).await
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
+        self.inner.audit(query).await
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

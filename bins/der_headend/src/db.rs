@@ -152,14 +152,15 @@ async fn forget(
 fn pruned_text(what: &str, pruned: &Pruned) -> String {
     format!(
         "{what}: {} measurements, {} gaps, {} heartbeats, {} sessions, {} reports, {} orders, \
-         {} limits and stops\n",
+         {} limits and stops, {} records of the audit trail\n",
         pruned.telemetry,
         pruned.gaps,
         pruned.heartbeats,
         pruned.sessions,
         pruned.reports,
         pruned.dispatches,
-        pruned.limits
+        pruned.limits,
+        pruned.audit
     )
 }
 

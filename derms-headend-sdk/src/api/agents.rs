@@ -10,6 +10,7 @@ use derms_proto::{AgentStatus, AssetId, AssetName, Page, Problem, SessionRecord}
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::extract::{PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -30,6 +31,7 @@ pub(super) struct ListParams {
 ))]
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Json<Vec<AgentStatus>> {
     let mut agents = core.registry.agents(core.clock.now());
@@ -64,7 +66,11 @@ pub(super) async fn list(
             durable: None,
         }));
     }
-    Json(agents)
+    let seen = agents.into_iter();
+    Json(
+        seen.filter_map(|agent| caller.of_agent(&core, agent))
+            .collect(),
+    )
 }
 
 /// Columns of sessions as CSV.
@@ -89,8 +95,11 @@ const COLUMNS: &[&str] = &[
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<PageParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
-    wanted.page(core.store.sessions(&params.into_query()?).await?, COLUMNS)
+    let page = core.store.sessions(&params.into_query()?).await?;
+    let page = page.filter_map(|session| caller.of_session(&core, session));
+    wanted.page(page, COLUMNS)
 }

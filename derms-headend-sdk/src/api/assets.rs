@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use derms_proto::{
-    Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus, Timestamp,
-};
+use derms_proto::{Asset, AssetId, AssetStatus, Power, Problem, Quality, SiteStatus, Timestamp};
 
+use super::caller::Caller;
 use super::extract::{Id, NoParams, Params};
 use super::problem::Failure;
 use crate::core::Core;
@@ -19,13 +18,13 @@ use crate::core::Core;
 ))]
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     _: Params<NoParams>,
 ) -> Json<Vec<AssetStatus>> {
     let now = core.clock.now();
     Json(
-        core.fleet
-            .assets()
-            .iter()
+        caller
+            .assets(&core)
             .map(|asset| status(&core, asset, now))
             .collect(),
     )
@@ -41,10 +40,11 @@ pub(super) async fn list(
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<AssetId>,
     _: Params<NoParams>,
 ) -> Result<Json<AssetStatus>, Failure> {
-    let asset = find(&core, id)?;
+    let asset = caller.asset(&core, id)?;
     Ok(Json(status(&core, asset, core.clock.now())))
 }
 
@@ -55,6 +55,7 @@ pub(super) async fn get(
 ))]
 pub(super) async fn sites(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     _: Params<NoParams>,
 ) -> Json<Vec<SiteStatus>> {
     let now = core.clock.now();
@@ -77,15 +78,8 @@ pub(super) async fn sites(
             mw_assets: fresh.len(),
         }
     };
-    Json(core.fleet.sites().iter().map(site).collect())
-}
-
-/// The asset, or the problem that there is none.
-pub(super) fn find(core: &Core, id: AssetId) -> Result<&Asset, Failure> {
-    core.fleet.asset(id).ok_or_else(|| {
-        let text = format!("no asset {id} in the fleet; see GET /assets");
-        Problem::new(ProblemCode::UnknownAsset, text).into()
-    })
+    let sites = core.fleet.sites().iter();
+    Json(sites.filter(|it| caller.sees(it.id)).map(site).collect())
 }
 
 fn status(core: &Core, asset: &Asset, now: Timestamp) -> AssetStatus {

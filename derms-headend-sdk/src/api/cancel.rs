@@ -12,10 +12,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::change::refuse_while_draining;
 use super::dispatch::{seconds_to_wait, unknown};
-use super::extract::{Caller, Id, Params};
+use super::extract::{Id, Params};
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,15 +51,22 @@ pub(super) struct CancelParams {
 ))]
 pub(super) async fn cancel(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     Id(id): Id<DispatchId>,
     Params(params): Params<CancelParams>,
 ) -> Result<Response, Failure> {
+    note.about("dispatch", id);
     let wait = seconds_to_wait(params.wait_s)?;
     refuse_while_draining(&core)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
-    let cancelled = core.cancel(id, principal).await?;
+    if !caller.is_unlimited() {
+        let site = core.dispatcher.site_of(id).await?;
+        site.filter(|site| caller.sees(*site))
+            .ok_or_else(|| unknown(id))?;
+    }
+    let cancelled = core.cancel(id, caller.0).await?;
     let mut dispatch = cancelled.ok_or_else(|| unknown(id))?;
     if wait > Duration::ZERO && !dispatch.status.is_terminal() {
         let ended = DispatchStatus::is_terminal;

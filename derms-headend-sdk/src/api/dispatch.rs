@@ -15,10 +15,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
-use super::extract::{Body, Caller, Id, NoParams, Params, page};
+use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::dispatcher::is_answered;
 use crate::store::DispatchQuery;
@@ -69,18 +71,23 @@ struct SubmitHeaders {
 ))]
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<SubmitParams>,
     headers: HeaderMap,
     Body(new): Body<NewDispatch>,
 ) -> Result<Response, Failure> {
+    note.about_assets(new.asset_id, new.site_id);
+    note.detail(new.mw.to_string());
     let wait = seconds_to_wait(params.wait_s)?;
     refuse_while_draining(&core)?;
     let key = idempotency_key(&headers)?;
+    caller.check_order(&core, &new)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
-    let mut dispatch = core.submit(new, principal, key).await?.dispatch;
+    let mut dispatch = core.submit(new, caller.0, key).await?.dispatch;
+    note.detail(format!("dispatch {}: {}", dispatch.id, dispatch.mw));
     if wait > Duration::ZERO {
         let waited = tokio::select! {
             waited = core.dispatcher.wait(dispatch.id, changes, until, is_answered) => waited,
@@ -140,10 +147,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<DispatchId>,
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
-    let mut dispatch = core.dispatcher.dispatch(id).await?;
+    let dispatch = core.dispatcher.dispatch(id).await?;
+    let mut dispatch = dispatch.filter(|it| caller.sees_dispatch(it));
     if let Some(dispatch) = &mut dispatch {
         core.limits.annotate(dispatch);
         core.following.mark(dispatch);
@@ -208,6 +217,7 @@ const COLUMNS: &[&str] = &[
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<HistoryParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
@@ -218,9 +228,9 @@ pub(super) async fn history(
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
     let page = core.dispatcher.dispatches(&query).await?;
-    let page = page.map(|mut dispatch| {
+    let page = page.filter_map(|mut dispatch| {
         core.limits.annotate(&mut dispatch);
-        dispatch
+        caller.sees_dispatch(&dispatch).then_some(dispatch)
     });
     wanted.page(page, COLUMNS)
 }

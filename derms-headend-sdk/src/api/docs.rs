@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -11,8 +10,8 @@ use derms_proto::{Problem, ProblemCode};
 use http::{HeaderValue, header};
 use utoipa_swagger_ui::Config;
 
+use super::access::{Access, Routes};
 use super::problem::Failure;
-use crate::core::Core;
 
 /// The page loads nothing from elsewhere, and no other page can hold it in a frame: it can send
 /// orders.
@@ -43,10 +42,12 @@ pub(super) async fn redirect() -> Redirect {
 }
 
 /// The page and its parts.
-pub(super) fn pages() -> Router<Arc<Core>> {
-    Router::new()
-        .route("/docs/", get(|| page("index.html".to_owned())))
-        .route("/docs/{file}", get(|Path(file): Path<String>| page(file)))
+pub(super) fn pages(routes: Routes) -> Routes {
+    let start = get(|| page("index.html".to_owned()));
+    let part = get(|Path(file): Path<String>| page(file));
+    routes
+        .undocumented(Access::Docs, "/docs/", start)
+        .undocumented(Access::Docs, "/docs/{file}", part)
 }
 
 async fn page(file: String) -> Result<Response, Failure> {

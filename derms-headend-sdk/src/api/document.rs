@@ -2,6 +2,7 @@
 
 use derms_proto::Problem;
 use utoipa::openapi::schema::{ArrayItems, Schema};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi as _, ToSchema as _};
 
@@ -36,6 +37,29 @@ pub(super) fn start() -> OpenApi {
 pub(super) fn finish(document: &mut OpenApi) {
     NamedItems.modify(document);
     AnyProblem.modify(document);
+    Bearer.modify(document);
+}
+
+/// What callers prove themselves by, if the headend asks for it.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "Asked for if the headend is set up so. `x-role` of an operation is the least role.",
+            ))
+            .build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        }
+        // Either of the two: a headend without authentication asks nobody.
+        document.security = Some(vec![
+            SecurityRequirement::default(),
+            SecurityRequirement::new("bearer", [] as [&str; 0]),
+        ]);
+    }
 }
 
 /// The items of a page by name: the derive of a generic type writes them out in place.

@@ -17,7 +17,6 @@ use utoipa::IntoParams;
 
 use super::problem::Failure;
 use super::{MAX_BODY, MAX_LIMIT};
-use crate::auth::Principal;
 use crate::store::HistoryQuery;
 
 /// A body must have arrived whole after this.
@@ -141,18 +140,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoParams {}
-
-/// Who is calling, if a layer in front said so.
-#[derive(Debug)]
-pub(crate) struct Caller(pub(crate) Option<Principal>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get().cloned()))
-    }
-}
 
 /// A range of time and a page.
 #[derive(Debug, Deserialize, IntoParams)]

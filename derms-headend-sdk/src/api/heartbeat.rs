@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use derms_proto::{AssetId, Heartbeat, Page, Problem, ProblemCode};
 
-use super::assets::find;
+use super::caller::Caller;
 use super::extract::{Id, NoParams, PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -39,10 +39,11 @@ const COLUMNS: &[&str] = &[
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<AssetId>,
     _: Params<NoParams>,
 ) -> Result<Json<Heartbeat>, Failure> {
-    let asset = find(&core, id)?;
+    let asset = caller.asset(&core, id)?;
     let newest = core.heartbeats.read().get(&id).cloned();
     newest.map(Json).ok_or_else(|| {
         let text = format!(
@@ -64,11 +65,12 @@ pub(super) async fn get(
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<AssetId>,
     Params(params): Params<PageParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
-    find(&core, id)?;
+    caller.asset(&core, id)?;
     let page = core.store.heartbeats(id, &params.into_query()?).await?;
     wanted.page(page, COLUMNS)
 }

@@ -6,16 +6,19 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use derms_proto::{
-    AssetId, Cursor, LimitId, NewLimit, Page, PowerLimit, Problem, ProblemCode, SiteId, Timestamp,
+    AssetId, Cursor, LimitId, NewLimit, Page, Power, PowerLimit, Problem, ProblemCode, SiteId,
+    Timestamp,
 };
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
-use super::extract::{Body, Caller, Id, NoParams, Params, page};
+use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::limits::LimitError;
 use crate::store::LimitQuery;
@@ -60,13 +63,21 @@ impl From<LimitError> for Failure {
 ))]
 pub(super) async fn set(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
     Body(new): Body<NewLimit>,
 ) -> Result<Response, Failure> {
+    note.about("asset", new.asset_id);
     refuse_while_draining(&core)?;
-    let limit = core.set_limit(new, principal).await?;
+    if !caller.sees_asset(&core, new.asset_id) {
+        return Err(LimitError::UnknownAsset(new.asset_id).into());
+    }
+    let limit = core.set_limit(new, caller.0).await?;
+    let bound = |power: Option<Power>| power.map_or("any".to_owned(), |it| it.to_string());
+    let (min, max) = (bound(limit.min_mw), bound(limit.max_mw));
+    note.detail(format!("limit {}: {min} to {max}", limit.id));
     Ok(made(StatusCode::CREATED, &uri, limit.id, &limit))
 }
 
@@ -89,9 +100,12 @@ pub(super) struct ListParams {
 ))]
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Json<Vec<PowerLimit>> {
-    Json(core.limits.in_force(params.asset_id, params.site_id))
+    let mut limits = core.limits.in_force(params.asset_id, params.site_id);
+    limits.retain(|limit| caller.sees_limit(limit));
+    Json(limits)
 }
 
 /// One limit
@@ -105,11 +119,13 @@ pub(super) async fn list(
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<LimitId>,
     _: Params<NoParams>,
 ) -> Result<Json<PowerLimit>, Failure> {
     let limit = core.limits.get(id).await?;
     limit
+        .filter(|limit| caller.sees_limit(limit))
         .map(Json)
         .ok_or_else(|| LimitError::Unknown(id).into())
 }
@@ -128,12 +144,20 @@ pub(super) async fn get(
 ))]
 pub(super) async fn remove(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     Id(id): Id<LimitId>,
     _: Params<NoParams>,
 ) -> Result<Response, Failure> {
+    note.about("limit", id);
     refuse_while_draining(&core)?;
-    let limit = core.remove_limit(id, principal).await?;
+    if !caller.is_unlimited() {
+        let limit = core.limits.get(id).await?;
+        limit
+            .filter(|limit| caller.sees_limit(limit))
+            .ok_or(LimitError::Unknown(id))?;
+    }
+    let limit = core.remove_limit(id, caller.0).await?;
     Ok((StatusCode::ACCEPTED, Json(limit)).into_response())
 }
 
@@ -186,6 +210,7 @@ const COLUMNS: &[&str] = &[
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<HistoryParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
@@ -194,5 +219,7 @@ pub(super) async fn history(
         site: params.site_id,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
-    wanted.page(core.limits.history(&query).await?, COLUMNS)
+    let page = core.limits.history(&query).await?;
+    let page = page.filter_map(|limit| caller.sees_limit(&limit).then_some(limit));
+    wanted.page(page, COLUMNS)
 }

@@ -1,7 +1,10 @@
 //! REST: one resource a file, handlers only.
 
+mod access;
 mod agents;
 mod assets;
+mod audit;
+mod caller;
 mod cancel;
 mod change;
 mod dispatch;
@@ -14,21 +17,23 @@ mod limits;
 mod listing;
 mod preview;
 mod problem;
+mod record;
 mod stop;
 mod telemetry;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::OriginalUri;
-use axum::middleware::map_response;
+use axum::handler::Handler as _;
+use axum::middleware::{from_fn, map_response};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use derms_proto::{Problem, ProblemCode};
 use http::{HeaderValue, Method, Uri, header};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::core::Core;
+use access::{Access, Routes, known_caller};
 use problem::Failure;
 
 /// Most items of a page.
@@ -36,42 +41,49 @@ const MAX_LIMIT: usize = 1_000;
 /// Largest request body, bytes.
 const MAX_BODY: usize = 64 << 10;
 
-fn routes() -> OpenApiRouter<Arc<Core>> {
-    OpenApiRouter::with_openapi(document::start())
-        .routes(routes!(assets::list))
-        .routes(routes!(assets::get))
-        .routes(routes!(assets::sites))
-        .routes(routes!(agents::list))
-        .routes(routes!(agents::history))
-        .routes(routes!(telemetry::list))
-        .routes(routes!(telemetry::get))
-        .routes(routes!(telemetry::history))
-        .routes(routes!(dispatch::submit))
-        .routes(routes!(preview::preview))
-        .routes(routes!(dispatch::history))
-        .routes(routes!(dispatch::get, cancel::cancel))
-        .routes(routes!(limits::set, limits::list))
-        .routes(routes!(limits::get, limits::remove))
-        .routes(routes!(limits::history))
-        .routes(routes!(stop::submit, stop::list))
-        .routes(routes!(stop::get, stop::resume))
-        .routes(routes!(stop::history))
-        .routes(routes!(heartbeat::get))
-        .routes(routes!(heartbeat::history))
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(docs::openapi))
-        .routes(routes!(docs::redirect))
+fn routes() -> Routes {
+    use Access::{Administer, Change, Docs, Halt, Public, Read};
+    docs::pages(Routes::new(document::start()))
+        .to(Read, routes!(assets::list))
+        .to(Read, routes!(assets::get))
+        .to(Read, routes!(assets::sites))
+        .to(Read, routes!(agents::list))
+        .to(Read, routes!(agents::history))
+        .to(Read, routes!(telemetry::list))
+        .to(Read, routes!(telemetry::get))
+        .to(Read, routes!(telemetry::history))
+        .to(Change, routes!(dispatch::submit))
+        .to(Read, routes!(preview::preview))
+        .to(Read, routes!(dispatch::history))
+        .to(Read, routes!(dispatch::get))
+        .to(Halt, routes!(cancel::cancel))
+        .to(Change, routes!(limits::set))
+        .to(Read, routes!(limits::list))
+        .to(Read, routes!(limits::get))
+        .to(Change, routes!(limits::remove))
+        .to(Read, routes!(limits::history))
+        .to(Halt, routes!(stop::submit))
+        .to(Read, routes!(stop::list))
+        .to(Read, routes!(stop::get))
+        .to(Change, routes!(stop::resume))
+        .to(Read, routes!(stop::history))
+        .to(Read, routes!(heartbeat::get))
+        .to(Read, routes!(heartbeat::history))
+        .to(Administer, routes!(audit::list))
+        .to(Public, routes!(health::healthz))
+        .to(Public, routes!(health::readyz))
+        .to(Docs, routes!(docs::openapi))
+        .to(Docs, routes!(docs::redirect))
 }
 
 /// The REST service.
 pub(crate) fn router(core: Arc<Core>) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, _) = routes().split();
     router
-        .merge(docs::pages())
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found.layer(from_fn(known_caller)))
+        .method_not_allowed_fallback(method_not_allowed.layer(from_fn(known_caller)))
         .layer(map_response(not_stored))
+        .layer(Extension(Arc::clone(&core)))
         .with_state(core)
 }
 
@@ -80,7 +92,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
 /// The same text is served at `/openapi.json`.
 #[must_use]
 pub fn openapi_json() -> String {
-    let (_, mut document) = routes().split_for_parts();
+    let (_, mut document) = routes().split();
     document::finish(&mut document);
     // Serialising a document that the macros built can't fail; an empty one would show in CI.
     let mut text = document.to_pretty_json().unwrap_or_default();

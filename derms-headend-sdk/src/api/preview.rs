@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use derms_proto::{DispatchPreview, NewDispatch, Problem};
 
+use super::caller::Caller;
 use super::extract::{Body, NoParams, Params};
 use super::problem::Failure;
 use crate::core::Core;
@@ -29,8 +30,10 @@ use crate::core::Core;
 ))]
 pub(super) async fn preview(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     _: Params<NoParams>,
     Body(new): Body<NewDispatch>,
 ) -> Result<Json<DispatchPreview>, Failure> {
+    caller.check_order(&core, &new)?;
     Ok(Json(core.dispatcher.preview(&new).await?))
 }

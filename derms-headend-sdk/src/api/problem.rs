@@ -1,5 +1,7 @@
 //! Failures as problem bodies, RFC 9457.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use derms_proto::{Problem, ProblemCode};
 use http::{HeaderValue, StatusCode, header};
@@ -9,12 +11,35 @@ use crate::store::StoreError;
 
 /// A failure of a handler, on its way out. What a caller must not see has been logged.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<Problem>);
+pub(crate) struct Failure {
+    problem: Box<Problem>,
+    /// When the same may work, if that is known.
+    retry_after: Option<Duration>,
+}
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self {
+            problem: Box::new(problem),
+            retry_after: None,
+        }
     }
+}
+
+impl Failure {
+    pub(super) fn retry_after(self, delay: Duration) -> Self {
+        Self {
+            retry_after: Some(delay),
+            ..self
+        }
+    }
+}
+
+/// What a failure told its caller, for the audit trail, as an extension of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) code: ProblemCode,
+    pub(super) detail: String,
 }
 
 impl From<StoreError> for Failure {
@@ -65,13 +90,25 @@ impl From<DispatchError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let problem = *self.problem;
         let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(*self.0)).into_response();
-        response.headers_mut().insert(
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let told = Told {
+            code: problem.code,
+            detail: problem.detail.clone(),
+        };
+        let mut response = (status, axum::Json(problem)).into_response();
+        response.extensions_mut().insert(told);
+        let headers = response.headers_mut();
+        headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(delay) = self.retry_after {
+            // Whole seconds, and never too soon.
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

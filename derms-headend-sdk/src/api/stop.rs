@@ -6,15 +6,19 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
-use derms_proto::{DEFAULT_RETURN_WITHIN, NewStop, Page, Problem, ProblemCode, Stop, StopId};
+use derms_proto::{
+    DEFAULT_RETURN_WITHIN, NewStop, Page, Problem, ProblemCode, Stop, StopId, StopScope,
+};
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
-use super::extract::{Body, Caller, Id, NoParams, PageParams, Params};
+use super::extract::{Body, Id, NoParams, PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::record::Note;
 use crate::core::Core;
 use crate::limits::StopError;
 
@@ -52,12 +56,17 @@ impl From<StopError> for Failure {
 ))]
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
     Body(new): Body<NewStop>,
 ) -> Result<Response, Failure> {
-    let stop = core.stop_assets(new, principal).await?;
+    note.about_assets(new.asset_id, new.site_id);
+    caller.check_stop(&core, &new)?;
+    let stop = core.stop_assets(new, caller.0).await?;
+    let reason = stop.reason.as_deref().unwrap_or("no reason given");
+    note.detail(format!("stop {}: {reason}", stop.id));
     Ok(made(StatusCode::ACCEPTED, &uri, stop.id, &stop))
 }
 
@@ -66,8 +75,14 @@ pub(super) async fn submit(
     (status = 200, description = "One per stop", body = Vec<Stop>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(core): State<Arc<Core>>, _: Params<NoParams>) -> Json<Vec<Stop>> {
-    Json(core.limits.stops())
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    caller: Caller,
+    _: Params<NoParams>,
+) -> Json<Vec<Stop>> {
+    let mut stops = core.limits.stops();
+    stops.retain(|stop| caller.sees_stop(&core, stop));
+    Json(stops)
 }
 
 /// One stop
@@ -81,10 +96,12 @@ pub(super) async fn list(State(core): State<Arc<Core>>, _: Params<NoParams>) -> 
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<StopId>,
     _: Params<NoParams>,
 ) -> Result<Json<Stop>, Failure> {
     let stop = core.limits.get_stop(id).await?;
+    let stop = stop.filter(|stop| caller.sees_stop(&core, stop));
     stop.map(Json).ok_or_else(|| StopError::Unknown(id).into())
 }
 
@@ -111,10 +128,12 @@ pub(super) struct ResumeParams {
 ))]
 pub(super) async fn resume(
     State(core): State<Arc<Core>>,
-    Caller(principal): Caller,
+    caller: Caller,
+    note: Note,
     Id(id): Id<StopId>,
     Params(params): Params<ResumeParams>,
 ) -> Result<Response, Failure> {
+    note.about("stop", id);
     refuse_while_draining(&core)?;
     let within = match params.return_within_s {
         None => DEFAULT_RETURN_WITHIN,
@@ -123,7 +142,14 @@ pub(super) async fn resume(
             Problem::new(ProblemCode::InvalidParameter, text)
         })?,
     };
-    let stop = core.resume(id, within, principal).await?;
+    if !caller.is_unlimited() {
+        let stop = core.limits.get_stop(id).await?;
+        let stop = stop.filter(|stop| caller.sees_stop(&core, stop));
+        if stop.ok_or(StopError::Unknown(id))?.scope() == StopScope::All {
+            return Err(Caller::needs_all());
+        }
+    }
+    let stop = core.resume(id, within, caller.0).await?;
     Ok((StatusCode::ACCEPTED, Json(stop)).into_response())
 }
 
@@ -155,9 +181,11 @@ const COLUMNS: &[&str] = &[
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Params(params): Params<PageParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
     let page = core.limits.stop_history(&params.into_query()?).await?;
+    let page = page.filter_map(|stop| caller.sees_stop(&core, &stop).then_some(stop));
     wanted.page(page, COLUMNS)
 }

@@ -11,7 +11,7 @@ use derms_proto::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::assets::find;
+use super::caller::Caller;
 use super::extract::{Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -64,13 +64,13 @@ const BUCKETS: &[&str] = &[
 ))]
 pub(super) async fn list(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     _: Params<NoParams>,
 ) -> Json<Vec<TelemetrySnapshot>> {
     let now = core.clock.now();
     Json(
-        core.fleet
-            .assets()
-            .iter()
+        caller
+            .assets(&core)
             .filter_map(|asset| snapshot(&core, asset.id, now))
             .collect(),
     )
@@ -86,10 +86,11 @@ pub(super) async fn list(
 ))]
 pub(super) async fn get(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<AssetId>,
     _: Params<NoParams>,
 ) -> Result<Json<TelemetrySnapshot>, Failure> {
-    let asset = find(&core, id)?;
+    let asset = caller.asset(&core, id)?;
     snapshot(&core, id, core.clock.now())
         .map(Json)
         .ok_or_else(|| {
@@ -129,11 +130,12 @@ pub(super) struct HistoryParams {
 ))]
 pub(super) async fn history(
     State(core): State<Arc<Core>>,
+    caller: Caller,
     Id(id): Id<AssetId>,
     Params(params): Params<HistoryParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
-    find(&core, id)?;
+    caller.asset(&core, id)?;
     let page = page(params.from, params.to, params.limit, params.cursor)?;
     let query = TelemetryQuery::new(id, page);
     match params.step {

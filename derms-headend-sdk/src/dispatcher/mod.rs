@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
+    SiteId,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -267,6 +268,15 @@ impl Dispatcher {
 
     pub(crate) async fn dispatch(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError> {
         self.store.dispatch(id).await
+    }
+
+    /// The site of an order, also of an open one while the store is away.
+    pub(crate) async fn site_of(&self, id: DispatchId) -> Result<Option<SiteId>, StoreError> {
+        let known = self.known.lock().whole(id);
+        if let Some(order) = known {
+            return Ok(Some(order.site_id));
+        }
+        Ok(self.store.dispatch(id).await?.map(|order| order.site_id))
     }
 
     pub(crate) async fn dispatches(

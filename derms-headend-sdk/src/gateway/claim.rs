@@ -49,13 +49,17 @@ pub(super) async fn claim(
     let agent = register.agent_id;
     let now = core.clock.now();
     if !core.registry.knows(agent) {
-        return Err(Close::new(
-            CloseReason::Forbidden,
-            format!(
-                "agent {agent} may serve no asset of this fleet; an agent's id is that of its \
+        let why = format!(
+            "agent {agent} may serve no asset of this fleet; an agent's id is that of its \
                      asset, of its site, or the agent_id of an asset in the fleet file"
-            ),
-        ));
+        );
+        core.audit.refused_claim(
+            claimant.principal.as_ref().map(Principal::name),
+            claimant.peer.as_deref(),
+            format!("agent {agent}"),
+            why.clone(),
+        );
+        return Err(Close::new(CloseReason::Forbidden, why));
     }
     let counters = register
         .assets

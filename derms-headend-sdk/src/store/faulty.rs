@@ -2,12 +2,14 @@
 //! headend does when its store does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind, Report, ReportEntry, SetpointPhase, SetpointReport};
 use derms_proto::{
-    AgentId, AssetId, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat, LimitId, LogId,
-    Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat,
+    LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket,
+    Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -15,9 +17,9 @@ use parking_lot::Mutex;
 mod cancel;
 
 use super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, StoredReport, TelemetryAppend, TelemetryQuery,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
+    SessionEnd, Store, StoreError, StoredReport, TelemetryAppend, TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub(crate) enum Fault {
     EndedHolds,
     FirstWordCounts,
     StopsForgotten,
+    AuditChanges,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -77,6 +80,7 @@ pub(crate) enum Fault {
     /// It takes 20 ms.
     AppendSlow,
     LimitsFail,
+    AuditFails,
     AppendNever,
     /// What ends this log at this number can't be stored.
     Poison(LogId, u64),
@@ -610,6 +614,26 @@ impl Store for FaultyStore {
             restraints.stops.clear();
         }
         Ok(restraints)
+    }
+
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        if self.has(Fault::AuditFails) {
+            return unavailable();
+        }
+        if self.has(Fault::AuditChanges) {
+            // Each takes the place of the one before it that has its id.
+            let mut all = self.inner.audit(&AuditQuery::default()).await?.items;
+            all.retain(|old| records.iter().all(|new| new.id != old.id));
+            let mut retention = Retention::forever();
+            retention.audit = Some(Duration::ZERO);
+            self.inner.prune(&retention, Timestamp::MAX).await?;
+            self.inner.append_audit(&all).await?;
+        }
+        self.inner.append_audit(records).await
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
+        self.inner.audit(query).await
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

@@ -24,8 +24,8 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, CloseReason, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
-    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, CloseReason, Dispatch, DispatchId, Heartbeat, LimitId, LogId,
+    Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 pub use cancel::Cancel;
@@ -34,7 +34,7 @@ pub use order::{
     Advance, Carrier, Commit, Idempotency, NewOrder, Order, ReportAppend, ReportFate, Reported,
     StoredReport, status_of, summarise,
 };
-pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
+pub use query::{AuditQuery, DispatchQuery, HistoryQuery, TelemetryQuery};
 pub use restraint::{LimitQuery, Restraints};
 pub use retention::{Pruned, Retention};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -271,6 +271,13 @@ pub trait Store: Debug + Send + Sync + 'static {
         asset: AssetId,
         query: &HistoryQuery,
     ) -> Result<Page<Heartbeat>, StoreError>;
+
+    /// Adds records to the audit trail; one that is there already stays as it is. No record is ever
+    /// changed.
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError>;
+
+    /// The audit trail by [`at`](AuditRecord::at).
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError>;
 
     /// Forgets a part of what is older than its retention, small enough that nobody waits long for
     /// it; [`Pruned::more`] says that there is more of it. What is younger stays; of what is older

@@ -24,6 +24,7 @@ pub(super) enum List {
     Heartbeats,
     Limits,
     Stops,
+    Audit,
 }
 
 impl List {
@@ -36,6 +37,7 @@ impl List {
             Self::Heartbeats => "h",
             Self::Limits => "l",
             Self::Stops => "p",
+            Self::Audit => "a",
         }
     }
 }

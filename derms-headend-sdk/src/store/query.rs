@@ -59,3 +59,15 @@ pub struct DispatchQuery {
     /// The range and the page.
     pub page: HistoryQuery,
 }
+
+/// Records of the audit trail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditQuery {
+    /// Of this principal.
+    pub principal: Option<String>,
+    /// Of this action.
+    pub action: Option<String>,
+    /// The range and the page.
+    pub page: HistoryQuery,
+}

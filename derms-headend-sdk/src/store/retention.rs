@@ -28,6 +28,8 @@ pub struct Retention {
     pub dispatches: Option<Duration>,
     /// Limits and stops that have ended, by their end. Default 1,825 days (five years).
     pub limits: Option<Duration>,
+    /// Records of the audit trail, by their time. Default 1,825 days (five years).
+    pub audit: Option<Duration>,
 }
 
 impl Default for Retention {
@@ -39,6 +41,7 @@ impl Default for Retention {
             reports: Some(365 * DAY),
             dispatches: Some(1_825 * DAY),
             limits: Some(1_825 * DAY),
+            audit: Some(1_825 * DAY),
         }
     }
 }
@@ -54,6 +57,7 @@ impl Retention {
             reports: None,
             dispatches: None,
             limits: None,
+            audit: None,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Pruned {
     pub dispatches: u64,
     /// Limits and stops.
     pub limits: u64,
+    /// Records of the audit trail.
+    pub audit: u64,
     /// More is to be forgotten: call again.
     pub more: bool,
 }
@@ -97,6 +103,7 @@ impl Pruned {
             self.reports,
             self.dispatches,
             self.limits,
+            self.audit,
         ]
         .into_iter()
         .fold(0, u64::saturating_add)
@@ -116,6 +123,7 @@ impl Add for Pruned {
             reports: self.reports.saturating_add(other.reports),
             dispatches: self.dispatches.saturating_add(other.dispatches),
             limits: self.limits.saturating_add(other.limits),
+            audit: self.audit.saturating_add(other.audit),
             more: self.more || other.more,
         }
     }

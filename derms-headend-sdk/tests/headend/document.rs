@@ -68,6 +68,7 @@ fn the_document_has_every_path_of_the_contract() {
         "get /agents/history",
         "get /assets",
         "get /assets/{id}",
+        "get /audit",
         "get /dispatch/history",
         "get /dispatch/{id}",
         "get /docs",

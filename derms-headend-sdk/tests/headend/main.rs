@@ -1,8 +1,10 @@
 //! The headend as an integrator meets it: mostly requests into its service, without a socket.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod access;
 mod agent;
 mod agents;
+mod audit;
 mod bodies;
 mod cancel;
 mod dispatch;

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
-    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, MemoryStore,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, TelemetryAppend, TelemetryQuery,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
+    SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -101,6 +101,8 @@ delegate! {
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
     fn restraints() -> Restraints;
+    fn append_audit(records: &[AuditRecord]) -> ();
+    fn audit(query: &AuditQuery) -> Page<AuditRecord>;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
     fn prune(retention: &Retention, now: Timestamp) -> Pruned;

@@ -1,13 +1,15 @@
 //! A headend with a clock of its own, and short words for requests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use derms_headend_sdk::auth::{NewToken, TokenFile};
 use derms_headend_sdk::proto::{Fleet, Problem, ProblemCode, Timestamp};
 use derms_headend_sdk::store::{MemoryStore, Store};
-use derms_headend_sdk::{Body, Headend};
+use derms_headend_sdk::{Body, Headend, HeadendBuilder, Principal};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
@@ -63,13 +65,45 @@ pub(crate) async fn headend() -> Headend {
 }
 
 pub(crate) async fn headend_with(store: impl Store) -> (Headend, WallClock) {
+    let (builder, clock) = standing_clock(Headend::builder(fleet()).store(store));
+    (builder.build().await.unwrap(), clock)
+}
+
+/// The same headend with a clock that stands at noon.
+pub(crate) fn standing_clock(builder: HeadendBuilder) -> (HeadendBuilder, WallClock) {
     let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
     let clock = WallClock(Arc::new(AtomicI64::new(noon.unix_micros())));
     let read = clock.clone();
-    let builder = Headend::builder(fleet())
-        .store(store)
-        .clock(move || read.now());
-    (builder.build().await.unwrap(), clock)
+    (builder.clock(move || read.now()), clock)
+}
+
+/// A folder with a file of tokens, gone with its last user.
+#[derive(Debug)]
+pub(crate) struct TokenFolder(PathBuf);
+
+impl TokenFolder {
+    pub(crate) fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("derms-access-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("tokens.yaml")
+    }
+
+    /// A token for this principal.
+    pub(crate) fn add(&self, principal: &Principal) -> String {
+        let token = NewToken::generate().unwrap();
+        TokenFile::append(self.file(), principal, token.hash(), None).unwrap();
+        token.reveal().to_owned()
+    }
+}
+
+impl Drop for TokenFolder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// A response, read whole.

@@ -15,6 +15,7 @@
 //! several threads, so that calls are made at the same time. What can't be seen from outside is not
 //! checked: that `Ok` is durable, and that a call that fails half-way leaves nothing.
 
+mod audit;
 mod cancels;
 pub(crate) mod kit;
 mod limits;
@@ -94,6 +95,7 @@ impl Sentence {
             limits::ALL,
             pages::ALL,
             retention::ALL,
+            audit::ALL,
         ]
         .concat()
     }

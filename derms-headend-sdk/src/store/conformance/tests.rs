@@ -128,6 +128,10 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             "what holds is what has not ended, with the highest revisions",
         ),
         (
+            Fault::AuditChanges,
+            "a record of the audit trail is read as it was given",
+        ),
+        (
             Fault::NothingPruned,
             "what is older than its retention is forgotten",
         ),

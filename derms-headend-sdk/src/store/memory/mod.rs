@@ -1,5 +1,6 @@
 //! A store that forgets everything when its process ends.
 
+mod audit;
 mod cancel;
 mod limits;
 mod logs;
@@ -13,20 +14,21 @@ mod tests;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
-    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
+use self::audit::AuditTable;
 use self::limits::LimitTables;
 use self::orders::OrderTables;
 use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
-    TelemetryAppend, TelemetryQuery,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -36,7 +38,8 @@ use super::{
 /// so that more than 555 assets keep fewer each; 256 heartbeats per asset, 256,000 in all; 256 gaps
 /// per agent; the place in 8 logs of each kind per agent; every session that lives, and 10,000 that
 /// have ended; every order that is open, and 50,000 that have ended, with their idempotency keys;
-/// every limit and stop that holds, and 10,000 of each that have ended.
+/// every limit and stop that holds, and 10,000 of each that have ended; 10,000 records of the audit
+/// trail.
 /// Texts of reports and events are not kept beyond what orders show.
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -45,6 +48,7 @@ pub struct MemoryStore {
     sessions: Mutex<SessionTables>,
     heartbeats: Mutex<HeartbeatTable>,
     limits: Mutex<LimitTables>,
+    audit: Mutex<AuditTable>,
 }
 
 impl Default for MemoryStore {
@@ -63,6 +67,7 @@ impl MemoryStore {
             sessions: Mutex::new(SessionTables::new(10_000)),
             heartbeats: Mutex::default(),
             limits: Mutex::default(),
+            audit: Mutex::default(),
         }
     }
 
@@ -74,6 +79,7 @@ impl MemoryStore {
             sessions: Mutex::new(SessionTables::new(ended_sessions)),
             heartbeats: Mutex::default(),
             limits: Mutex::default(),
+            audit: Mutex::default(),
         }
     }
 
@@ -264,6 +270,15 @@ impl Store for MemoryStore {
         self.heartbeats.lock().history(asset, query)
     }
 
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        self.audit.lock().append(records);
+        Ok(())
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
+        self.audit.lock().history(query)
+    }
+
     async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
         if let Some(before) = horizon(retention.telemetry, now) {
@@ -280,6 +295,9 @@ impl Store for MemoryStore {
         }
         if let Some(before) = horizon(retention.limits, now) {
             pruned.limits = self.limits.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.audit, now) {
+            pruned.audit = self.audit.lock().prune(before);
         }
         Ok(pruned)
     }

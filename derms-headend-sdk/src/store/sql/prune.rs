@@ -19,23 +19,25 @@ pub(super) const PORTION: i64 = 5_000;
 const ORDERS: i64 = 500;
 
 /// Tables whose rows stand for themselves: the key, and the time by which they are kept.
-const PLAIN: [(&str, &str, &str); 5] = [
+const PLAIN: [(&str, &str, &str); 6] = [
     ("gaps", "id", "stored_at"),
     ("sessions", "agent_id, epoch", "disconnected_at"),
     ("reports", "id", "received_at"),
     ("limits", "id", "ended_at"),
     ("stops", "id", "ended_at"),
+    ("audit", "id", "at"),
 ];
 
-fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 5] {
+fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 6] {
     let Retention {
         telemetry,
         sessions,
         reports,
         limits,
+        audit,
         ..
     } = retention;
-    [telemetry, sessions, reports, limits, limits].map(|kept| horizon(*kept, now))
+    [telemetry, sessions, reports, limits, limits, audit].map(|kept| horizon(*kept, now))
 }
 
 /// Deletes a portion of everything but measurements and heartbeats, which each database has laid
@@ -45,7 +47,7 @@ pub(super) async fn delete<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 5];
+    let mut counts = [0; 6];
     let mut more = false;
     for (((table, key, time), before), count) in PLAIN
         .into_iter()
@@ -71,6 +73,7 @@ pub(super) async fn delete<C: Connection>(
         sessions: counts[1],
         reports: counts[2],
         limits: counts[3] + counts[4],
+        audit: counts[5],
         more,
         ..Pruned::default()
     };
@@ -90,7 +93,7 @@ pub(super) async fn count<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 5];
+    let mut counts = [0; 6];
     for (((table, _, time), before), count) in PLAIN
         .into_iter()
         .zip(horizons(retention, now))
@@ -106,6 +109,7 @@ pub(super) async fn count<C: Connection>(
         sessions: counts[1],
         reports: counts[2],
         limits: counts[3] + counts[4],
+        audit: counts[5],
         ..Pruned::default()
     };
     if let Some(before) = horizon(retention.dispatches, now) {

@@ -8,20 +8,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
-    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 use super::super::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
-    TelemetryAppend, TelemetryQuery,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, TelemetryAppend, TelemetryQuery,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
 use super::fault::Fault;
 use super::statement::Statement;
-use super::{limits, logs, orders, prune, sessions, telemetry};
+use super::{audit, limits, logs, orders, prune, sessions, telemetry};
 
 /// How often a transaction that met another one is tried.
 const MOST_TRIES: u32 = 10;
@@ -312,6 +312,14 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         read!(self, "to list stops", connection => limits::stops(connection, query))
+    }
+
+    async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), StoreError> {
+        write!(self, "to keep the audit trail", connection => audit::append(connection, records))
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
+        read!(self, "to read the audit trail", connection => audit::history(connection, query))
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

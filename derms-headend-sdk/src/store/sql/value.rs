@@ -1,7 +1,8 @@
 //! Values that go into a statement, the same for every database.
 
 use derms_proto::{
-    AgentId, AssetId, DispatchId, InstanceId, LimitId, LogId, Power, SiteId, StopId, Timestamp,
+    AgentId, AssetId, AuditId, DispatchId, InstanceId, LimitId, LogId, Power, SiteId, StopId,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -55,6 +56,7 @@ from! {
     Uuid => Uuid(value) value,
     AgentId => Uuid(value) value.uuid(),
     AssetId => Uuid(value) value.uuid(),
+    AuditId => Uuid(value) value.uuid(),
     DispatchId => Uuid(value) value.uuid(),
     InstanceId => Uuid(value) value.uuid(),
     LimitId => Uuid(value) value.uuid(),

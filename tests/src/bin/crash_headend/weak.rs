@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
-    Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery, NewOrder, Order,
-    Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store, StoreError,
-    TelemetryAppend, TelemetryQuery,
+    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
+    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
+    StoreError, TelemetryAppend, TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page, PowerLimit,
-    SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
+    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 
 /// What is wrong with it.
@@ -201,6 +201,8 @@ delegate! {
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
     fn restraints() -> Restraints;
+    fn append_audit(records: &[AuditRecord]) -> ();
+    fn audit(query: &AuditQuery) -> Page<AuditRecord>;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
     fn prune(retention: &Retention, now: Timestamp) -> Pruned;

@@ -62,6 +62,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "recent",
         sql: include_str!("../../../../migrations/sqlite/0004_recent.sql"),
     },
+    Migration {
+        version: 5,
+        name: "audit",
+        sql: include_str!("../../../../migrations/sqlite/0005_audit.sql"),
+    },
 ];
 
 /// A file, open.

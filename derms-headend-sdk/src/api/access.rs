@@ -1,0 +1,232 @@
+//! Who may call what: the table of routes can't name one without saying it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use derms_proto::{AuditRecord, Problem, ProblemCode};
+use http::{Extensions, HeaderMap, HeaderValue, header};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::problem::Failure;
+use super::record::{Note, Pending, is_miss};
+use crate::auth::{Principal, Role, Unproved};
+use crate::core::Core;
+use crate::peer::PeerAddr;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everyone: probes.
+    Public,
+    /// Everyone if the host says so, else a viewer: what the API says of itself.
+    Docs,
+    /// A viewer.
+    Read,
+    /// An operator; it changes something.
+    Change,
+    /// An operator; it makes something end or stand still, and is never held up by a rate.
+    Halt,
+    /// An admin of all sites.
+    Administer,
+}
+
+impl Access {
+    /// The least role, as the document tells it.
+    const fn role(self) -> Option<Role> {
+        match self {
+            Self::Public => None,
+            Self::Docs | Self::Read => Some(Role::Viewer),
+            Self::Change | Self::Halt => Some(Role::Operator),
+            Self::Administer => Some(Role::Admin),
+        }
+    }
+
+    const fn changes(self) -> bool {
+        matches!(self, Self::Change | Self::Halt)
+    }
+
+    fn check(self, principal: &Principal) -> Result<(), Problem> {
+        let (has, needed) = (principal.role(), self.role());
+        if let Some(needed) = needed.filter(|needed| has < *needed) {
+            let text = format!("this needs the role {needed}, and yours is {has}");
+            return Err(Problem::new(ProblemCode::Forbidden, text));
+        }
+        if self == Self::Administer && principal.sites().is_some() {
+            let text = "this needs an admin of all sites, and you are limited to some";
+            return Err(Problem::new(ProblemCode::Forbidden, text));
+        }
+        Ok(())
+    }
+}
+
+/// A route, as the gate in front of it knows it.
+#[derive(Debug, Clone)]
+struct Route {
+    access: Access,
+    /// What it does, in the audit trail.
+    action: Arc<str>,
+}
+
+/// The table of routes.
+pub(super) struct Routes(OpenApiRouter<Arc<Core>>);
+
+impl Routes {
+    pub(super) fn new(document: OpenApi) -> Self {
+        Self(OpenApiRouter::with_openapi(document))
+    }
+
+    /// Adds a documented route.
+    pub(super) fn to(self, access: Access, route: UtoipaMethodRouter<Arc<Core>>) -> Self {
+        let (schemas, mut paths, methods) = route;
+        let role = access
+            .role()
+            .map_or("none".to_owned(), |role| role.to_string());
+        let mut action = None;
+        for item in paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let shown = BTreeMap::from([("x-role", role.as_str())]);
+                operation.extensions = Some(shown.into_iter().collect());
+                action = operation.operation_id.clone();
+            }
+        }
+        let methods = guarded(access, action.as_deref().unwrap_or("unknown"), methods);
+        Self(self.0.routes((schemas, paths, methods)))
+    }
+
+    /// Adds a route that is not documented.
+    pub(super) fn undocumented(
+        self,
+        access: Access,
+        path: &str,
+        methods: MethodRouter<Arc<Core>>,
+    ) -> Self {
+        Self(self.0.route(path, guarded(access, "get_docs", methods)))
+    }
+
+    pub(super) fn split(self) -> (Router<Arc<Core>>, OpenApi) {
+        self.0.split_for_parts()
+    }
+}
+
+fn guarded(
+    access: Access,
+    action: &str,
+    methods: MethodRouter<Arc<Core>>,
+) -> MethodRouter<Arc<Core>> {
+    let route = Route {
+        access,
+        action: action.into(),
+    };
+    methods.route_layer(from_fn(move |request, next| {
+        gate(route.clone(), request, next)
+    }))
+}
+
+/// Lets a request pass to its handler, or not, and records what became of it.
+async fn gate(route: Route, mut request: Request, next: Next) -> Response {
+    let core = match core_of(&request) {
+        Ok(core) => core,
+        Err(failure) => return failure.into_response(),
+    };
+    let Route { access, action } = route;
+    if access == Access::Public || access == Access::Docs && core.config.public_docs {
+        return next.run(request).await;
+    }
+    let note = Note::default();
+    let record = begin(&core, &action, &request);
+    let mut pending = Pending::new(&core.audit, record, note.clone());
+    let principal = match identify(&core, request.extensions(), request.headers()).await {
+        Ok(principal) => principal,
+        Err(refusal) => {
+            pending.answered(&refusal);
+            return refusal;
+        }
+    };
+    let mut is_limited = false;
+    if let Some(principal) = principal {
+        pending.by(&principal);
+        is_limited = principal.sites().is_some();
+        if let Err(problem) = access.check(&principal) {
+            let refusal = Failure::from(problem).into_response();
+            pending.answered(&refusal);
+            return refusal;
+        }
+        request.extensions_mut().insert(principal);
+    }
+    if !access.changes() {
+        let response = next.run(request).await;
+        if is_limited && is_miss(&response) {
+            pending.answered(&response);
+        } else {
+            pending.forget();
+        }
+        return response;
+    }
+    request.extensions_mut().insert(note);
+    let response = next.run(request).await;
+    pending.answered(&response);
+    response
+}
+
+fn begin(core: &Core, action: &str, request: &Request) -> AuditRecord {
+    let peer: Option<&PeerAddr> = request.extensions().get();
+    AuditRecord {
+        peer: peer.map(|peer| peer.0.to_string()),
+        // Until its handler has read what it is about.
+        target: Some(request.uri().path().to_owned()),
+        ..core.audit.begin(action)
+    }
+}
+
+/// Lets nobody see what is there and what is not who may not see anything.
+pub(super) async fn known_caller(request: Request, next: Next) -> Response {
+    let core = match core_of(&request) {
+        Ok(core) => core,
+        Err(failure) => return failure.into_response(),
+    };
+    match identify(&core, request.extensions(), request.headers()).await {
+        Ok(_) => next.run(request).await,
+        Err(refusal) => {
+            let record = begin(&core, "no_such_path", &request);
+            Pending::new(&core.audit, record, Note::default()).answered(&refusal);
+            refusal
+        }
+    }
+}
+
+// Not the whole request: a body can't be shared with another thread.
+async fn identify(
+    core: &Core,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Option<Principal>, Response> {
+    let asked = &core.config.authentication;
+    let identified = asked.identify(extensions.get(), headers).await;
+    identified.map_err(challenge)
+}
+
+fn challenge(unproved: Unproved) -> Response {
+    let problem = Problem::new(ProblemCode::Unauthenticated, unproved.text());
+    let mut response = Failure::from(problem).into_response();
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static(unproved.challenge()),
+    );
+    response
+}
+
+/// Put there by the router; without it nobody may do anything.
+fn core_of(request: &Request) -> Result<Arc<Core>, Failure> {
+    let core = request.extensions().get::<Arc<Core>>().cloned();
+    core.ok_or_else(|| {
+        tracing::error!("a route has no headend behind it");
+        Problem::new(ProblemCode::Internal, "the log of the headend tells more").into()
+    })
+}
