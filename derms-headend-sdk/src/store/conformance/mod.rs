@@ -24,6 +24,7 @@ mod pages;
 mod reports;
 mod retention;
 mod samples;
+mod shares;
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,7 @@ impl Sentence {
             samples::ALL,
             orders::ALL,
             cancels::ALL,
+            shares::ALL,
             reports::ALL,
             limits::ALL,
             pages::ALL,

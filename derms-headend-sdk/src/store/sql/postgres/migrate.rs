@@ -27,6 +27,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "limits",
         sql: include_str!("../../../../migrations/postgres/0003_limits.sql"),
     },
+    Migration {
+        version: 4,
+        name: "control",
+        sql: include_str!("../../../../migrations/postgres/0004_control.sql"),
+    },
 ];
 
 /// Brings the schema up to date in one transaction.

@@ -62,6 +62,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "recent",
         sql: include_str!("../../../../migrations/sqlite/0004_recent.sql"),
     },
+    Migration {
+        version: 5,
+        name: "control",
+        sql: include_str!("../../../../migrations/sqlite/0005_control.sql"),
+    },
 ];
 
 /// A file, open.
