@@ -45,6 +45,10 @@ pub struct NewDispatch {
     #[cfg_attr(feature = "schema", schema(inline))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_policy: Option<SplitPolicy>,
+    /// For a site: what an asset that drops out can't do any more is shared anew over the others, for
+    /// the rest of the order's time. Default `false`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebalance: bool,
     /// Not started earlier, at most 31 days ahead and 5 s ago; absent = at once. The time to live
     /// counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +95,14 @@ impl NewDispatch {
     #[must_use]
     pub fn split_by(mut self, policy: SplitPolicy) -> Self {
         self.split_policy = Some(policy);
+        self
+    }
+
+    /// For a site: what an asset that drops out can't do any more is shared anew over the others.
+    /// Default: it is missing.
+    #[must_use]
+    pub const fn rebalanced(mut self) -> Self {
+        self.rebalance = true;
         self
     }
 
@@ -390,9 +402,25 @@ pub struct Dispatch {
     /// keeps to the limits. Only while it has not ended; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_to: Option<PowerRange>,
-    /// The shares of a site order.
+    /// Of a share: later shares of the same site order have taken its place in full, so that the
+    /// status of that does not depend on what became of it. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced: bool,
+    /// The shares of a site order. An asset has a second one if it took over from another.
     #[cfg_attr(feature = "schema", schema(no_recursion))]
     pub children: Vec<Dispatch>,
+}
+
+impl Dispatch {
+    /// Whether a share counts for the status of its site order, which has `shares`: not if it has
+    /// ended and its place was taken by others, or by a later one of its own asset.
+    #[must_use]
+    pub fn counts_among<'a>(&self, shares: impl IntoIterator<Item = &'a Self>) -> bool {
+        let later =
+            |other: &Self| other.asset_id == self.asset_id && other.revision > self.revision;
+        let own = || self.status == DispatchStatus::Superseded && shares.into_iter().any(later);
+        !(self.status.is_terminal() && (self.replaced || own()))
+    }
 }
 
 #[cfg(test)]

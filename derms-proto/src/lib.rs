@@ -86,7 +86,7 @@ pub use problem::{Problem, ProblemCode, ProblemLimits};
 pub use quantity::Power;
 pub use schedule::{FollowUp, MAX_AHEAD};
 pub use split::{Member, SPLIT_VERSION, Split, SplitPolicy, split};
-pub use split_summary::{LeftOut, LeftOutReason, SplitSummary};
+pub use split_summary::{LeftOut, LeftOutReason, Resplit, SplitSummary};
 pub use stop::{CONFIRM_STOP, DEFAULT_RETURN_WITHIN, NewStop, Stop, StopScope};
 pub use telemetry::{
     Aggregate, Detail, DeviceStatus, Measurements, Quality, Telemetry, TelemetryBucket,

@@ -80,6 +80,7 @@ mod tests {
             transitions: Vec::new(),
             split: None,
             limited_to: None,
+            replaced: false,
             children: Vec::new(),
         };
         let newer = |start, lease| order(100, start, lease);

@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, Power, SPLIT_VERSION, SplitPolicy};
+use crate::{AssetId, DispatchId, Power, SPLIT_VERSION, SplitPolicy, Timestamp};
 
 /// How a site order was split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SplitSummary {
-    /// What no asset had room for, MW, + = export; 0 if everything was placed.
+    /// What no asset had room for, MW, + = export; 0 if everything was placed. With `rebalance` it is
+    /// kept up to date.
     pub residual_mw: Power,
     /// Controllable assets of the site that got no share: those that were offline or unavailable.
     pub left_out: Vec<AssetId>,
@@ -21,6 +22,33 @@ pub struct SplitSummary {
     /// Every asset of the site that got no share, with the reason.
     #[serde(default)]
     pub excluded: Vec<LeftOut>,
+    /// What an asset that drops out can't do any more is shared anew over the others.
+    #[serde(default)]
+    pub rebalance: bool,
+    /// How often that was done, oldest first.
+    #[serde(default)]
+    pub resplits: Vec<Resplit>,
+}
+
+/// What was missing of a site order, shared anew over the assets that still had room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Resplit {
+    /// When.
+    pub at: Timestamp,
+    /// By what it was shared.
+    pub policy: SplitPolicy,
+    /// The version of the algorithm.
+    pub version: u32,
+    /// What was missing, MW, + = export.
+    pub missing_mw: Power,
+    /// What of that no asset had room for, MW, + = export; 0 if everything was placed.
+    pub residual_mw: Power,
+    /// The shares that it stands in for: those of the assets that dropped out.
+    pub stands_in_for: Vec<DispatchId>,
+    /// The new shares. Each is all that its asset is to do from then on, so it takes the place of the
+    /// asset's earlier share.
+    pub shares: Vec<DispatchId>,
 }
 
 /// What was stored before there were versions was split by the first.
@@ -41,6 +69,8 @@ impl SplitSummary {
             policy,
             version: SPLIT_VERSION,
             excluded,
+            rebalance: false,
+            resplits: Vec::new(),
         }
     }
 }

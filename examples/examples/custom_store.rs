@@ -18,9 +18,10 @@ use derms_headend_sdk::proto::{
     PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
-    SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery, conformance,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
@@ -147,6 +148,10 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
         self.inner.committed(idempotency).await
+    }
+
+    async fn add_shares(&self, new: &NewShares) -> Result<Option<AddedShares>, StoreError> {
+        self.inner.add_shares(new).await
     }
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {

@@ -10,6 +10,7 @@ use derms_client::Client;
 use derms_headend_sdk::Headend;
 use derms_proto::{
     Asset, AssetId, AssetKind, Dispatch, DispatchStatus, Fleet, NewDispatch, Power, Site, SiteId,
+    Timestamp,
 };
 use derms_tests::{Proxy, until};
 use tokio::task::JoinHandle;
@@ -147,6 +148,85 @@ async fn an_order_that_was_cancelled_while_its_agent_was_away_ends_when_it_is_ba
     world.proxy.mend();
     let over = world.client.wait(order.id).await.unwrap();
     assert_eq!(over.status, DispatchStatus::Cancelled);
+    let calls = world.device.calls();
+    assert!(
+        matches!(calls.last(), Some(Call::GoToDefault(_))),
+        "{calls:?}"
+    );
+}
+
+impl World {
+    /// An order for later, at its agent.
+    async fn order_for_later(&self, mw: f64, ahead: Duration) -> Dispatch {
+        let start = Timestamp::now().saturating_add(ahead);
+        let new = NewDispatch::asset(ASSET, Power::from_mw(mw)).starting_at(start);
+        let order = self.client.dispatch(&new).await.unwrap();
+        until("received", SOON, async || {
+            let now = self.client.get_dispatch(order.id).await.unwrap();
+            (now.status == DispatchStatus::Received).then_some(order.clone())
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_for_later_that_was_cancelled_never_starts_with_the_link_or_without() {
+    for cut in [false, true] {
+        let mut world = World::new().await;
+        world.start_agent().await;
+        let order = world.order_for_later(5.0, Duration::from_secs(2)).await;
+        let cancelled = world.client.cancel_within(order.id, SOON).await.unwrap();
+        assert_eq!(cancelled.status, DispatchStatus::Cancelled, "{cancelled:?}");
+        if cut {
+            world.proxy.cut();
+        }
+        let start = order.start_at.unwrap();
+        until("its time has passed", SOON, async || {
+            let late = Timestamp::now().saturating_since(start);
+            (late > Duration::from_millis(700)).then_some(())
+        })
+        .await;
+        world.proxy.mend();
+        world.until_connected(true).await;
+        let next = world.order(6.0).await;
+        world.until_active(&next).await;
+        assert_eq!(
+            world.device.setpoints(),
+            [Power::from_mw(6.0)],
+            "cut: {cut}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_can_not_reach_the_agent_before_the_start_says_so_and_ends_it_later() {
+    let mut world = World::new().await;
+    world.start_agent().await;
+    let order = world.order_for_later(5.0, Duration::from_secs(3)).await;
+    world.proxy.cut();
+    world.until_connected(false).await;
+    let asked = world.client.cancel(order.id).await.unwrap();
+    // Nobody may claim that it does not start.
+    assert_eq!(asked.status, DispatchStatus::Received);
+    assert!(
+        asked.in_doubt && asked.cancel_requested_at.is_some(),
+        "{asked:?}"
+    );
+    until("it starts at the edge", SOON, async || {
+        let started = world.device.setpoints() == [Power::from_mw(5.0)];
+        started.then_some(())
+    })
+    .await;
+    let still = world.client.get_dispatch(order.id).await.unwrap();
+    assert!(still.in_doubt && still.status == DispatchStatus::Received);
+    world.proxy.mend();
+    let over = world.client.wait(order.id).await.unwrap();
+    assert_eq!(over.status, DispatchStatus::Cancelled);
+    let steps: Vec<_> = over.transitions.iter().map(|step| step.status).collect();
+    assert!(
+        steps.contains(&DispatchStatus::Active),
+        "it is not hidden: {steps:?}"
+    );
     let calls = world.device.calls();
     assert!(
         matches!(calls.last(), Some(Call::GoToDefault(_))),

@@ -80,7 +80,7 @@ impl Dispatcher {
     }
 
     /// Stores cancels and carries out what they changed. `true`: that was something.
-    async fn store_cancels(&self, cancels: &[Cancel]) -> Result<bool, StoreError> {
+    pub(super) async fn store_cancels(&self, cancels: &[Cancel]) -> Result<bool, StoreError> {
         let stored = tokio::time::timeout(PATIENCE, self.store.cancel(cancels)).await;
         let changed = stored.unwrap_or_else(|_| {
             Err(StoreError::Unavailable {

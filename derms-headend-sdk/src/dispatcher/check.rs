@@ -95,6 +95,7 @@ impl Dispatcher {
             transitions: Vec::new(),
             split: None,
             limited_to: None,
+            replaced: false,
             children: Vec::new(),
         };
 
@@ -108,7 +109,8 @@ impl Dispatcher {
                     "split_policy must be capacity, headroom, soc or equal",
                 ));
             }
-            let (shares, summary) = self.share(site_id, new.mw, policy, now)?;
+            let (shares, mut summary) = self.share(site_id, new.mw, policy, now)?;
+            summary.rebalance = new.rebalance;
             let mut parent = order(None, site_id, new.mw);
             parent.split = Some(summary);
             parent.children = shares
@@ -124,6 +126,11 @@ impl Dispatcher {
         if new.split_policy.is_some() {
             return Err(invalid(
                 "split_policy is for an order for a site; leave it or asset_id out",
+            ));
+        }
+        if new.rebalance {
+            return Err(invalid(
+                "rebalance is for an order for a site; leave it or asset_id out",
             ));
         }
         let asset = self

@@ -100,6 +100,7 @@ impl Dispatcher {
                 };
                 self.advance(&[step]).await
             }
+            Timer::Rebalance(id) => self.rebalance(id).await,
             Timer::Store(id) => self.store_late(id).await,
             Timer::Agree(agent, epoch) => {
                 self.ask_again(agent, epoch);

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus};
+use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, SplitSummary};
 
 use crate::registry::Session;
 use crate::store::{Cancel, Order, summarise};
@@ -31,7 +31,7 @@ pub(super) struct Known {
     endings: VecDeque<DispatchId>,
 }
 
-/// A site order of which something is open, with all its shares in the order of their assets' ids.
+/// A site order of which something is open, with all its shares in the order of their [`place`]s.
 #[derive(Debug)]
 struct Site {
     dispatch: Dispatch,
@@ -84,8 +84,18 @@ impl Known {
         let open = shares.filter(|share| !share.status.is_terminal()).count();
         if open > 0 {
             let mut dispatch = site.clone();
-            dispatch.children.sort_by_key(|share| share.asset_id);
+            dispatch.children.sort_by_key(place);
             self.sites.insert(site.id, Site { dispatch, open });
+        }
+    }
+
+    /// Shares were added to a site order, which is split like this from now on.
+    pub(super) fn add_shares(&mut self, id: DispatchId, split: &SplitSummary, shares: &[Dispatch]) {
+        if let Some(site) = self.sites.get_mut(&id) {
+            site.dispatch.split = Some(split.clone());
+            site.dispatch.children.extend_from_slice(shares);
+            site.dispatch.children.sort_by_key(place);
+            site.open += shares.len();
         }
     }
 
@@ -348,11 +358,16 @@ impl Known {
     }
 }
 
+/// The place of a share in its site order.
+const fn place(share: &Dispatch) -> (Option<AssetId>, DispatchId) {
+    (share.asset_id, share.id)
+}
+
 impl Site {
     fn note(&mut self, share: &Dispatch) {
         let shares = &mut self.dispatch.children;
-        let place = shares.binary_search_by_key(&share.asset_id, |share| share.asset_id);
-        if let Some(known) = place.ok().and_then(|place| shares.get_mut(place)) {
+        let found = shares.binary_search_by_key(&place(share), place);
+        if let Some(known) = found.ok().and_then(|index| shares.get_mut(index)) {
             if share.status.is_terminal() && !known.status.is_terminal() {
                 self.open -= 1;
             }

@@ -6,6 +6,7 @@ mod delivery;
 mod follow;
 mod known;
 mod preview;
+mod rebalance;
 mod resync;
 mod schedule;
 mod share;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
-    SiteId,
+    SiteId, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -58,6 +59,7 @@ pub(crate) struct Dispatcher {
     /// failed, and which were not written. Forgotten with the session.
     unsure: Mutex<HashMap<DispatchId, (AgentId, u64)>>,
     known: Mutex<Known>,
+    out_since: Mutex<rebalance::OutSince>,
 }
 
 /// The answer to an order.
@@ -92,6 +94,7 @@ impl Dispatcher {
             timers,
             unsure: Mutex::default(),
             known: Mutex::default(),
+            out_since: Mutex::default(),
         });
         (dispatcher, queue)
     }
@@ -118,6 +121,7 @@ impl Dispatcher {
         for site in sites {
             if let Some(site) = self.store.dispatch(site).await? {
                 self.known.lock().site(&site);
+                self.look_after(&site).await;
             }
         }
         for order in open {
@@ -172,14 +176,26 @@ impl Dispatcher {
                 return Err(error.into());
             }
         };
+        if dispatch.asset_id.is_none() {
+            self.known.lock().site(&dispatch);
+            self.look_after(&dispatch).await;
+        }
+        let leaves: Vec<Dispatch> = leaves(&dispatch).cloned().collect();
+        self.committed(&leaves, superseded, now).await;
+        let stored = self.store.dispatch(dispatch.id).await.ok().flatten();
+        Ok(Submitted {
+            dispatch: stored.unwrap_or(dispatch),
+            repeated: false,
+        })
+    }
+
+    /// Orders for assets are stored: all learn of them, and those whose assets are served go out.
+    async fn committed(&self, leaves: &[Dispatch], superseded: Vec<Dispatch>, now: Timestamp) {
         for old in superseded {
             self.moved(unsent(old)).await;
         }
-        if dispatch.asset_id.is_none() {
-            self.known.lock().site(&dispatch);
-        }
         let mut served = Vec::new();
-        for leaf in leaves(&dispatch) {
+        for leaf in leaves {
             tracing::info!(
                 dispatch = %leaf.id, asset = leaf.asset_id.map(tracing::field::display),
                 mw = leaf.mw.mw(), revision = leaf.revision, "dispatch committed"
@@ -194,19 +210,14 @@ impl Dispatcher {
                 served.push((unsent(leaf.clone()), session));
             }
         }
-        self.cancel_stopped_meanwhile(&dispatch);
+        self.cancel_stopped_meanwhile(leaves);
         if let Err(error) = self.deliver(&served).await {
             // Committed, they wait: their sessions take them up when the store answers again.
-            tracing::warn!(dispatch = %dispatch.id, %error, "can't record the sending; the order waits");
+            tracing::warn!(orders = served.len(), %error, "can't record the sending; the orders wait");
             for (_, session) in &served {
                 session.mailbox.starve();
             }
         }
-        let stored = self.store.dispatch(dispatch.id).await.ok().flatten();
-        Ok(Submitted {
-            dispatch: stored.unwrap_or(dispatch),
-            repeated: false,
-        })
     }
 
     async fn repeated(

@@ -75,19 +75,24 @@ impl Dispatcher {
             .map(|_| LeftOutReason::Unavailable)
     }
 
-    fn member(&self, asset: &Asset, now: Timestamp) -> Member {
+    pub(super) fn member(&self, asset: &Asset, now: Timestamp) -> Member {
         let mut member = Member::new(asset);
-        if let Some(measured) = self.measured(asset.id, now) {
+        if let Some((_, measured)) = self.measured(asset.id, now) {
             member.present_mw = measured.mw.unwrap_or(member.present_mw);
             member.soc_pct = measured.soc_pct;
         }
         member
     }
 
-    fn measured(&self, asset: AssetId, now: Timestamp) -> Option<Measurements> {
+    /// The newest measurement of an asset that is fresh and good, and when it was made.
+    pub(super) fn measured(
+        &self,
+        asset: AssetId,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Measurements)> {
         let newest = self.present.latest.get(asset)?;
         let at = newest.measured_at.min(newest.received_at);
         let good = newest.measurements.quality != Quality::Bad;
-        (good && now.saturating_since(at) <= FRESH).then_some(newest.measurements)
+        (good && now.saturating_since(at) <= FRESH).then_some((at, newest.measurements))
     }
 }

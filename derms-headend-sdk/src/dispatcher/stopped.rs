@@ -3,7 +3,7 @@
 
 use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp};
 
-use super::{Dispatcher, leaves};
+use super::Dispatcher;
 use crate::store::{Advance, StoreError};
 
 /// Orders that are cancelled in one call.
@@ -32,8 +32,8 @@ impl Dispatcher {
     }
 
     /// An order that was committed while its asset was being stopped must not wait either.
-    pub(super) fn cancel_stopped_meanwhile(&self, dispatch: &Dispatch) {
-        if leaves(dispatch).any(|leaf| self.is_stopped(leaf)) {
+    pub(super) fn cancel_stopped_meanwhile(&self, leaves: &[Dispatch]) {
+        if leaves.iter().any(|leaf| self.is_stopped(leaf)) {
             self.limits.end_orders();
         }
     }

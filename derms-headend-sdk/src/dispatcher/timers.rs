@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     Begin(DispatchId),
     /// An order may have been committed although its caller was told that it failed.
     Withdraw(DispatchId),
+    /// A site order is to be looked at that is shared anew when an asset drops out.
+    Rebalance(DispatchId),
     /// A cancel was carried out while the store was away.
     Store(DispatchId),
     /// A session of this epoch said something else than what is known here.

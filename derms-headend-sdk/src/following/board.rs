@@ -116,7 +116,9 @@ impl Following {
             self.mark(child);
         }
         if dispatch.asset_id.is_none() {
-            let marks = dispatch.children.iter().map(|child| child.following);
+            let shares = dispatch.children.iter();
+            let counting = shares.filter(|share| share.counts_among(&dispatch.children));
+            let marks = counting.map(|share| share.following);
             dispatch.following = summary(marks);
         }
     }

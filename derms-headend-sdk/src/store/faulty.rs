@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 mod cancel;
 
 use super::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
-    SessionEnd, Store, StoreError, StoredReport, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
+    TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) enum Fault {
     SentTwice,
     ChildrenLost,
     RaiseForgotten,
+    SharesBlind,
+    ReplacedForgotten,
     CancelForgotten,
     CancelEndsSent,
     ReleaseRepeats,
@@ -457,6 +460,24 @@ impl Store for FaultyStore {
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
         self.reach()?;
         self.inner.committed(idempotency).await
+    }
+
+    async fn add_shares(&self, new: &NewShares) -> Result<Option<AddedShares>, StoreError> {
+        self.reach()?;
+        tokio::task::yield_now().await;
+        let mut new = new.clone();
+        if self.has(Fault::SharesBlind) {
+            let assets: Vec<AssetId> = new.shares.iter().filter_map(|s| s.asset_id).collect();
+            new.seen = self.inner.revisions(&assets).await?;
+        }
+        if self.has(Fault::ReplacedForgotten) {
+            new.replaced.clear();
+        }
+        let added = self.inner.add_shares(&new).await?;
+        if self.has(Fault::CommitFailsAfter) {
+            return unavailable();
+        }
+        Ok(added)
     }
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {

@@ -11,6 +11,7 @@ mod page;
 mod query;
 mod restraint;
 mod retention;
+mod shares;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 
@@ -37,6 +38,7 @@ pub use order::{
 pub use query::{AuditQuery, DispatchQuery, HistoryQuery, TelemetryQuery};
 pub use restraint::{LimitQuery, Restraints};
 pub use retention::{Pruned, Retention};
+pub use shares::{AddedShares, NewShares};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::{OpenError, SchemaStatus, SqlStore};
 #[cfg(feature = "postgres")]
@@ -193,6 +195,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// a key that is free.
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError>;
 
+    /// Adds shares to a site order that is known, whose end nobody asked for, and of whose assets with
+    /// new shares no revision was given since [`NewShares::seen`]; each is committed as in
+    /// [`commit`](Self::commit). `None`: one of these does not hold, and nothing was done. So an order
+    /// that somebody gives meanwhile is never superseded by it.
+    async fn add_shares(&self, new: &NewShares) -> Result<Option<AddedShares>, StoreError>;
+
     /// Moves orders on, each if [`Order::advance`] allows it. Answers each as it stands then;
     /// `None` for one that was not moved or is not known.
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError>;
@@ -217,8 +225,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         in_force: &[(AssetId, DispatchId)],
     ) -> Result<Vec<Order>, StoreError>;
 
-    /// One order, with its children. A site order has the [`summary`](derms_proto::DispatchStatus::summary) of
-    /// its children as status, and is in doubt if one of them is.
+    /// One order, with its children in the order of their assets' ids, those of one asset oldest first.
+    /// A site order has the [`summary`](derms_proto::DispatchStatus::summary) of those of its children
+    /// as status that [count](Dispatch::counts_among), and is in doubt if one of them all is.
     async fn dispatch(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError>;
 
     /// Orders by time of commit. Those of one asset include its shares of site orders; else the

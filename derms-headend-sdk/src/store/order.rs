@@ -179,9 +179,12 @@ pub fn status_of(phase: SetpointPhase) -> DispatchStatus {
     }
 }
 
-/// Gives a site order the status and the doubt of its children.
+/// Gives a site order the status and the doubt of its children, as far as they
+/// [count](Dispatch::counts_among).
 pub fn summarise(parent: &mut Dispatch) {
-    if let Some(status) = DispatchStatus::summary(parent.children.iter().map(|c| c.status)) {
+    let shares = parent.children.iter();
+    let counting = shares.filter(|share| share.counts_among(&parent.children));
+    if let Some(status) = DispatchStatus::summary(counting.map(|share| share.status)) {
         parent.status = status;
     }
     parent.in_doubt = parent.children.iter().any(|child| child.in_doubt);

@@ -10,9 +10,9 @@ use derms_headend_sdk::proto::{
     PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    MemoryStore, NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
-    SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -85,6 +85,7 @@ delegate! {
     fn append_reports(appends: &[ReportAppend]) -> Vec<Vec<ReportFate>>;
     fn commit(order: &NewOrder) -> Commit;
     fn committed(idempotency: &Idempotency) -> Option<Commit>;
+    fn add_shares(new: &NewShares) -> Option<AddedShares>;
     fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
     fn cancel(cancels: &[Cancel]) -> Vec<Order>;
     fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;

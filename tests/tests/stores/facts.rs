@@ -151,6 +151,7 @@ fn dispatch(asset_id: Option<AssetId>, site_id: SiteId) -> Dispatch {
         transitions: Vec::new(),
         split: None,
         limited_to: None,
+        replaced: false,
         children: Vec::new(),
     }
 }

@@ -94,12 +94,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     let file = || SqliteOptions::new(sqlite.file());
     let status = file().status().await.unwrap();
     assert!(status.found.is_none() && status.is_behind() && !sqlite.file().exists());
-    assert_eq!(file().migrate().await.unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(file().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6]);
     assert_eq!(file().migrate().await.unwrap(), [] as [u32; 0]);
     let status = file().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(5), "table")
+        (Some(6), "table")
     );
     assert!(status.bytes.unwrap() > 0 && status.applied[0].1 == "first");
 
@@ -111,12 +111,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(4), "partitions")
+        (Some(5), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
@@ -211,7 +211,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "4"
+        "5"
     );
 
     // In a file, one of them is refused.
@@ -227,7 +227,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(added, 5);
+    assert_eq!(added, 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod delivery;
 mod orders;
 mod outcome;
 mod preview;
+mod rebalance;
 mod resync;
 mod schedule;
 mod share;

@@ -171,6 +171,7 @@ fn dispatch(asset: Option<AssetId>, site: SiteId, created_s: u64) -> Dispatch {
         transitions: Vec::new(),
         split: None,
         limited_to: None,
+        replaced: false,
         children: Vec::new(),
     }
 }

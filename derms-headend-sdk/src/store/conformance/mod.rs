@@ -25,6 +25,7 @@ mod pages;
 mod reports;
 mod retention;
 mod samples;
+mod shares;
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,7 @@ impl Sentence {
             samples::ALL,
             orders::ALL,
             cancels::ALL,
+            shares::ALL,
             reports::ALL,
             limits::ALL,
             pages::ALL,

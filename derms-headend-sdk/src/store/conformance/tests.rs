@@ -70,6 +70,14 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
         (Fault::ChildrenLost, "a site order is its children"),
         (Fault::RaiseForgotten, "a counter never goes back"),
         (
+            Fault::SharesBlind,
+            "shares are added only to what nobody has touched since",
+        ),
+        (
+            Fault::ReplacedForgotten,
+            "a share whose place is taken does not count for its site order",
+        ),
+        (
             Fault::CancelForgotten,
             "a cancel ends what was never sent, for good",
         ),

@@ -26,9 +26,9 @@ use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
+    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -183,6 +183,10 @@ impl Store for MemoryStore {
 
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
         Ok(self.orders.lock().committed(idempotency))
+    }
+
+    async fn add_shares(&self, new: &NewShares) -> Result<Option<AddedShares>, StoreError> {
+        Ok(self.orders.lock().add_shares(new))
     }
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {

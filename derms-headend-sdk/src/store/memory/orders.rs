@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::page::{self, List, Place};
 use super::super::{
-    Advance, Commit, DispatchQuery, Idempotency, MAX_COUNTER, NewOrder, Order, ReportAppend,
-    ReportFate, Reported, StoreError, summarise,
+    AddedShares, Advance, Commit, DispatchQuery, Idempotency, MAX_COUNTER, NewOrder, NewShares,
+    Order, ReportAppend, ReportFate, Reported, StoreError, summarise,
 };
 use super::logs::Logs;
 
@@ -74,15 +74,7 @@ impl OrderTables {
         };
         let mut superseded = Vec::new();
         for leaf in &leaves {
-            if let Some(asset) = leaf.asset_id {
-                self.supersede(asset, leaf, &mut superseded);
-                let revision = self.revisions.entry(asset).or_default();
-                *revision += 1;
-                let order = Order::committed(leaf.clone(), *revision);
-                self.by_asset.entry(asset).or_default().insert(place(leaf));
-                self.open.entry(asset).or_default().insert(leaf.id);
-                self.orders.insert(leaf.id, order);
-            }
+            self.take(leaf, &mut superseded);
         }
         self.roots.insert(place(&root));
         if root.asset_id.is_none() {
@@ -99,6 +91,55 @@ impl OrderTables {
             dispatch: Box::new(self.dispatch(root.id).unwrap_or(root)),
             superseded,
         }
+    }
+
+    /// A new order for an asset takes its place.
+    fn take(&mut self, leaf: &Dispatch, superseded: &mut Vec<Dispatch>) {
+        let Some(asset) = leaf.asset_id else { return };
+        self.supersede(asset, leaf, superseded);
+        let revision = self.revisions.entry(asset).or_default();
+        *revision += 1;
+        let order = Order::committed(leaf.clone(), *revision);
+        self.by_asset.entry(asset).or_default().insert(place(leaf));
+        self.open.entry(asset).or_default().insert(leaf.id);
+        self.orders.insert(leaf.id, order);
+    }
+
+    pub(super) fn add_shares(&mut self, new: &NewShares) -> Option<AddedShares> {
+        let (parent, _) = self.parents.get(&new.parent)?;
+        let assets: Vec<AssetId> = new.shares.iter().filter_map(|s| s.asset_id).collect();
+        if parent.cancel_requested_at.is_some() || self.revisions(&assets) != new.seen {
+            return None;
+        }
+        let mut superseded = Vec::new();
+        for share in &new.shares {
+            self.take(share, &mut superseded);
+        }
+        for id in &new.replaced {
+            if let Some(order) = self.orders.get_mut(id) {
+                order.dispatch.replaced = true;
+            }
+        }
+        let (parent, children) = self.parents.get_mut(&new.parent)?;
+        parent.split = Some(new.split.clone());
+        children.extend(new.shares.iter().map(|share| share.id));
+        let all = children.clone();
+        let mut by_asset: Vec<_> = all
+            .into_iter()
+            .map(|id| (self.orders.get(&id).and_then(|o| o.dispatch.asset_id), id))
+            .collect();
+        by_asset.sort();
+        if let Some((_, children)) = self.parents.get_mut(&new.parent) {
+            *children = by_asset.into_iter().map(|(_, id)| id).collect();
+        }
+        let added = new
+            .shares
+            .iter()
+            .filter_map(|share| self.orders.get(&share.id));
+        Some(AddedShares {
+            shares: added.map(|order| order.dispatch.clone()).collect(),
+            superseded,
+        })
     }
 
     fn supersede(&mut self, asset: AssetId, newer: &Dispatch, superseded: &mut Vec<Dispatch>) {
@@ -256,7 +297,11 @@ impl OrderTables {
         }
         let (parent, children) = self.parents.get(&id)?;
         let children = children.iter().filter_map(|child| self.orders.get(child));
-        let status = DispatchStatus::summary(children.map(|order| order.dispatch.status));
+        let children: Vec<&Dispatch> = children.map(|order| &order.dispatch).collect();
+        let counting = children
+            .iter()
+            .filter(|child| child.counts_among(children.iter().copied()));
+        let status = DispatchStatus::summary(counting.map(|child| child.status));
         Some((parent.site_id, status.unwrap_or(parent.status)))
     }
 

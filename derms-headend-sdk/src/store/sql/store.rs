@@ -13,9 +13,9 @@ use derms_proto::{
 };
 
 use super::super::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
+    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
@@ -244,6 +244,11 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn committed(&self, idempotency: &Idempotency) -> Result<Option<Commit>, StoreError> {
         read!(self, "to look up a key", connection => orders::committed(connection, idempotency))
+    }
+
+    async fn add_shares(&self, new: &NewShares) -> Result<Option<AddedShares>, StoreError> {
+        write!(self, "to add shares to an order", connection =>
+            orders::add_shares(connection, new))
     }
 
     async fn advance(&self, steps: &[Advance]) -> Result<Vec<Option<Order>>, StoreError> {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
-    Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    NewOrder, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention, SessionEnd, Store,
-    StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
+    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
+    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
@@ -185,6 +185,7 @@ delegate! {
     fn telemetry_buckets(query: &TelemetryQuery, step_s: u64) -> Page<TelemetryBucket>;
     fn gaps(agent: AgentId) -> Vec<(LogId, Gap)>;
     fn append_reports(appends: &[ReportAppend]) -> Vec<Vec<ReportFate>>;
+    fn add_shares(new: &NewShares) -> Option<AddedShares>;
     fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
     fn cancel(cancels: &[Cancel]) -> Vec<Order>;
     fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;

@@ -128,7 +128,7 @@ impl Wanted {
 }
 
 /// The highest revision of each asset; holds it, and by that all that commit orders for them.
-async fn hold_counters<C: Connection>(
+pub(super) async fn hold_counters<C: Connection>(
     connection: &mut C,
     assets: &BTreeSet<AssetId>,
 ) -> Result<BTreeMap<AssetId, u64>, Fault> {

@@ -106,7 +106,7 @@ pub(in super::super) async fn committed<C: Connection>(
 
 /// The next revision of each asset; holds the counters, and by that all that commit orders for
 /// them.
-async fn next_revisions<C: Connection>(
+pub(super) async fn next_revisions<C: Connection>(
     connection: &mut C,
     leaves: &[Dispatch],
 ) -> Result<BTreeMap<AssetId, u64>, Fault> {
@@ -142,7 +142,7 @@ async fn next_revisions<C: Connection>(
 }
 
 /// What waits for these assets steps back.
-async fn supersede<C: Connection>(
+pub(super) async fn supersede<C: Connection>(
     connection: &mut C,
     leaves: &[Dispatch],
 ) -> Result<Vec<Dispatch>, Fault> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use derms_proto::{AssetId, Dispatch, DispatchId, Page};
+use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, Page};
 use uuid::Uuid;
 
 use super::super::super::page::{self, List, Place};
@@ -72,11 +72,19 @@ pub(in super::super) async fn dispatches<C: Connection>(
         statement = statement.push(" and site_id = ").bind(site);
     }
     if let Some(status) = query.status {
-        // The least of its parts is the status of a site order, by the choice of the numbers.
+        // The least of its parts is the status of a site order, by the choice of the numbers; of
+        // those that count: `Dispatch::counts_among`.
         statement = statement
             .push(
                 " and case when asset_id is null then coalesce((select min(status) from \
-                 dispatches c where c.parent_id = d.id), status) else status end = ",
+                 dispatches c where c.parent_id = d.id and (c.ended_at is null or not (c.replaced = ",
+            )
+            .bind(true)
+            .push(" or c.status = ")
+            .bind(DispatchStatus::Superseded.code())
+            .push(
+                " and exists (select 1 from dispatches l where l.parent_id = c.parent_id and \
+                 l.asset_id = c.asset_id and l.revision > c.revision)))), status) else status end = ",
             )
             .bind(status.code());
     }

@@ -11,6 +11,7 @@ mod held;
 mod lists;
 mod reports;
 mod rows;
+mod shares;
 mod steps;
 
 pub(super) use cancel::cancel;
@@ -19,4 +20,5 @@ pub(super) use delete::delete;
 pub(super) use doubt::{abandon, confirm, mark};
 pub(super) use lists::{dispatch, dispatches, open};
 pub(super) use reports::append;
+pub(super) use shares::add_shares;
 pub(super) use steps::advance;

@@ -21,7 +21,7 @@ const MOST_IDS: usize = 1_000;
 const COLUMNS: &str = "id, parent_id, asset_id, site_id, mw, duration_s, ttl_s, revision, status, \
     in_doubt, reason, text, applied_mw, created_at, expires_at, principal, split, carrier_agent, \
     carrier_instance, carrier_log, carrier_epoch, cancel_requested_at, cancelled_by, \
-    release_revision, start_at, ramp_mw_per_min, follow_up";
+    release_revision, start_at, ramp_mw_per_min, follow_up, replaced";
 
 /// Which orders are read, and whether others may change them meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,7 @@ fn order(row: &impl Row) -> Result<Order, Fault> {
         transitions: Vec::new(),
         split: split.map_err(|error| Fault::unreadable(format!("a split: {error}")))?,
         limited_to: None,
+        replaced: row.flag(27)?,
         children: Vec::new(),
     };
     let carrier = match (row.opt_uuid(17)?, row.opt_uuid(18)?, row.opt_counter(20)?) {

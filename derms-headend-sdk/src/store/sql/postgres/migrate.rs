@@ -32,6 +32,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "audit",
         sql: include_str!("../../../../migrations/postgres/0004_audit.sql"),
     },
+    Migration {
+        version: 5,
+        name: "control",
+        sql: include_str!("../../../../migrations/postgres/0005_control.sql"),
+    },
 ];
 
 /// Brings the schema up to date in one transaction.

@@ -67,6 +67,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "audit",
         sql: include_str!("../../../../migrations/sqlite/0005_audit.sql"),
     },
+    Migration {
+        version: 6,
+        name: "control",
+        sql: include_str!("../../../../migrations/sqlite/0006_control.sql"),
+    },
 ];
 
 /// A file, open.
