@@ -20,6 +20,7 @@ fn long() -> Settings {
     Settings {
         keep_alive_interval: LONG,
         keep_alive_timeout: LONG,
+        handshake: LONG,
         opening: LONG,
         head: LONG,
     }
@@ -206,6 +207,7 @@ async fn accepting_goes_on_after_errors() {
             head: SHORT,
             ..long()
         }),
+        security: Security::default(),
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),
