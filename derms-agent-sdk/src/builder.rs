@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use derms_proto::{AgentId, Asset, InstanceId, LogId};
 use http::Uri;
 
 use crate::clock::{Clock, SystemClock};
-use crate::connect::{Dial, Tcp};
+use crate::connect::{Dial, Security, Tcp};
 use crate::disk::{self, Dir};
 use crate::outbox::REPORT_CAPACITY;
 use crate::runtime::Parts;
@@ -46,6 +47,7 @@ pub struct AgentBuilder {
     shutdown: Vec<BoxFuture>,
     signals: bool,
     dialer: Arc<dyn Dial>,
+    security: Security,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,6 +69,7 @@ impl AgentBuilder {
             shutdown: Vec::new(),
             signals: false,
             dialer: Arc::new(Tcp),
+            security: Security::default(),
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -146,6 +149,22 @@ impl AgentBuilder {
         self
     }
 
+    /// How an `https` address is dialled: whom to trust, and what to show. Default: none, and `https`
+    /// is refused.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::ClientTls) -> Self {
+        self.security.tls = Some(Arc::new(tls));
+        self
+    }
+
+    /// The token by which the headend knows this agent, if it has no certificate: a file with
+    /// nothing else in it, which is read anew for each attempt to connect. Over `http` it is sent to
+    /// this machine alone. Default: none.
+    pub fn bearer_token(mut self, path: impl Into<PathBuf>) -> Self {
+        self.security.token = Some(path.into());
+        self
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn through(mut self, dialer: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Self {
         self.dialer = dialer;
@@ -159,7 +178,7 @@ impl AgentBuilder {
     /// # Errors
     /// See [`BuildError`].
     pub fn build(self) -> Result<AgentRuntime, BuildError> {
-        check_headend(&self.headend)?;
+        self.check_headend()?;
         for (asset, _) in &self.assets {
             if let Some(problem) = asset.problem() {
                 return Err(BuildError::InvalidAsset {
@@ -207,6 +226,7 @@ impl AgentBuilder {
             shutdown: self.shutdown,
             signals: self.signals,
             dialer: self.dialer,
+            security: self.security,
             clock: self.clock,
         }))
     }
@@ -227,6 +247,38 @@ impl AgentBuilder {
             path: path.clone(),
             source: error.into(),
         })
+    }
+
+    fn check_headend(&self) -> Result<(), BuildError> {
+        let Security { tls, token } = &self.security;
+        let host = self.headend.host().filter(|host| !host.is_empty());
+        let problem = match (self.headend.scheme_str(), host) {
+            (Some("http"), Some(_)) if tls.is_some() => {
+                Some("is not for TLS, which was asked for; write https://")
+            }
+            (Some("http"), Some(host)) if token.is_some() && !is_loopback(host) => {
+                Some("would show the token to all on the way; write https://")
+            }
+            (Some("http"), Some(_)) => None,
+            (Some("https"), Some(_)) if tls.is_some() => None,
+            (Some("https"), Some(_)) => Some(
+                "needs TLS: say whom to trust with `tls(…)` (feature `tls` of derms-agent-sdk)",
+            ),
+            _ => Some("is none; write it like https://headend.example:50051"),
+        };
+        if let Some(problem) = problem {
+            return Err(BuildError::Headend {
+                uri: self.headend.clone(),
+                problem,
+            });
+        }
+        if let Some(tls) = tls {
+            tls.check(&self.headend).map_err(BuildError::Tls)?;
+        }
+        if let Some(path) = token {
+            crate::token::authorization(path).map_err(|error| BuildError::Token(error.into()))?;
+        }
+        Ok(())
     }
 
     fn check_identity(&self) -> Result<AgentId, BuildError> {
@@ -256,15 +308,11 @@ impl AgentBuilder {
     }
 }
 
-fn check_headend(uri: &Uri) -> Result<(), BuildError> {
-    let problem = match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => return Ok(()),
-        (Some("https"), _) => "this version has no TLS; use http:// through a tunnel",
-        _ => "write it like http://headend.example:50051",
-    };
-    Err(BuildError::Headend {
-        uri: uri.clone(),
-        problem,
+/// Whether nothing that is sent there leaves this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |ip| {
+        ip.to_canonical().is_loopback()
     })
 }
 

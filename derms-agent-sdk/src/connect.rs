@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{HeadendMessage, WireError};
 use derms_proto::{CloseReason, pb};
 use http::Uri;
+use http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,12 +18,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tower::Service;
 
 use crate::async_trait;
 use crate::session::End;
+use crate::{tls, token};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,29 +69,80 @@ impl Dial for Tcp {
     }
 }
 
+/// Makes a connection one that nobody else can read, and proves both ends of it.
+#[async_trait]
+pub(crate) trait Secure: Send + Sync + fmt::Debug + 'static {
+    /// Whether what it needs is there and fits this address.
+    fn check(&self, headend: &Uri) -> Result<(), Box<dyn Error + Send + Sync>>;
+
+    async fn secure(&self, io: Box<dyn Io>, headend: &Uri) -> io::Result<Box<dyn Io>>;
+}
+
+/// What an agent shows and wants to see of an address.
+#[derive(Debug, Default)]
+pub(crate) struct Security {
+    /// For `https`.
+    pub(crate) tls: Option<Arc<dyn Secure>>,
+    pub(crate) token: Option<PathBuf>,
+}
+
+/// A connection that speaks HTTP/2.
+#[derive(Debug)]
+pub(crate) struct Link {
+    channel: Channel,
+    authorization: Option<AsciiMetadataValue>,
+}
+
 /// Dials once and prepares HTTP/2 on it.
-pub(crate) async fn open(dialer: &dyn Dial, uri: &Uri) -> Result<Channel, End> {
+pub(crate) async fn open(dialer: &dyn Dial, security: &Security, uri: &Uri) -> Result<Link, End> {
     let unreachable = |text: String| End::Unreachable { text };
-    let io = timeout(CONNECT_TIMEOUT, dialer.dial(uri))
+    let token = security.token.clone();
+    let authorization = tokio::task::spawn_blocking(move || {
+        token.map(|path| token::authorization(&path)).transpose()
+    });
+    let authorization = authorization
+        .await
+        .map_err(|error| unreachable(chain(&error)))?
+        .map_err(|error| unreachable(chain(&error)))?;
+    let mut io = timeout(CONNECT_TIMEOUT, dialer.dial(uri))
         .await
         .map_err(|_| unreachable(format!("no connection within {CONNECT_TIMEOUT:?}")))?
         .map_err(|error| unreachable(error.to_string()))?;
+    if let (Some("https"), Some(tls)) = (uri.scheme_str(), &security.tls) {
+        io = timeout(HANDSHAKE_TIMEOUT, tls.secure(io, uri))
+            .await
+            .map_err(|_| unreachable(format!("no TLS within {HANDSHAKE_TIMEOUT:?}")))?
+            .map_err(|error| unreachable(chain(&error)))?;
+    }
     // Tonic would reconnect by itself and without delay: its connector works once.
     let mut io = Some(TokioIo::new(io));
     let once = tower::service_fn(move |_: Uri| {
         let io = io.take();
         async move { io.ok_or_else(|| io::Error::other("one connection per attempt")) }
     });
-    let endpoint = Endpoint::from(uri.clone())
+    // With another scheme tonic would want TLS of its own.
+    let endpoint = Endpoint::from(plain(uri))
+        .origin(uri.clone())
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    timeout(HANDSHAKE_TIMEOUT, endpoint.connect_with_connector(once))
+    let channel = timeout(HANDSHAKE_TIMEOUT, endpoint.connect_with_connector(once))
         .await
         .map_err(|_| unreachable(format!("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}")))?
-        .map_err(|error| unreachable(chain(&error)))
+        .map_err(|error| unreachable(chain(&error)))?;
+    Ok(Link {
+        channel,
+        authorization,
+    })
+}
+
+/// The same address with `http`.
+fn plain(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// What comes out of a stream.
@@ -100,13 +156,13 @@ pub(crate) enum Inbound {
 /// Runs one stream to its end: what is queued goes out, what comes in goes to `inbound`, the last
 /// of it always [`Inbound::Ended`] unless `close` came first.
 pub(crate) async fn run(
-    channel: Channel,
+    link: Link,
     outbound: mpsc::Receiver<pb::AgentMessage>,
     inbound: impl AsyncFn(Inbound),
     close: CancellationToken,
 ) {
     let read = async {
-        let end = match read(channel, outbound, &inbound).await {
+        let end = match read(link, outbound, &inbound).await {
             Ok(()) => End::Lost {
                 text: "the stream ended".into(),
             },
@@ -125,13 +181,19 @@ pub(crate) async fn run(
 }
 
 async fn read(
-    channel: Channel,
+    link: Link,
     outbound: mpsc::Receiver<pb::AgentMessage>,
     inbound: &impl AsyncFn(Inbound),
 ) -> Result<(), End> {
-    let mut client =
-        pb::agent_link_client::AgentLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let response = client.stream(ReceiverStream::new(outbound)).await;
+    let mut client = pb::agent_link_client::AgentLinkClient::new(link.channel)
+        .max_decoding_message_size(MAX_MESSAGE);
+    let mut request = Request::new(ReceiverStream::new(outbound));
+    if let Some(authorization) = link.authorization {
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
+    }
+    let response = client.stream(request).await;
     let mut stream = response
         .map_err(|status| end_of(&status, false))?
         .into_inner();
@@ -168,8 +230,11 @@ fn end_of(status: &Status, in_session: bool) -> End {
     End::Refused { reason, text }
 }
 
-/// An error with its causes, each said once.
-fn chain(error: &dyn Error) -> String {
+/// An error with its causes, each said once; of TLS, what it says.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(text) = tls::explain(error) {
+        return text;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -214,7 +279,7 @@ mod tests {
             .parse()
             .unwrap();
         drop(listener);
-        let end = open(&Tcp, &uri).await.unwrap_err();
+        let end = open(&Tcp, &Security::default(), &uri).await.unwrap_err();
         assert!(end.text().contains("refused"), "{}", end.text());
     }
 }

@@ -7,13 +7,19 @@ use derms_proto::AssetId;
 #[non_exhaustive]
 pub enum BuildError {
     /// The headend's address can't be used.
-    #[error("the headend address `{uri}` can't be used: {problem}")]
+    #[error("the headend address `{uri}` {problem}")]
     Headend {
         /// As it was given.
         uri: http::Uri,
         /// What is wrong and what to change.
         problem: &'static str,
     },
+    /// What TLS needs is missing or wrong.
+    #[error("TLS can't be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The bearer token can't be used.
+    #[error("the bearer token can't be used")]
+    Token(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is nothing to serve.
     #[error("the agent has no asset; add one with `adapter(asset, adapter)`")]
     NoAsset,

@@ -63,6 +63,7 @@
 //! |---|---|---|
 //! | `sim` | simulated battery, PV, wind, EV charger, generating set, meter: reference adapters | no |
 //! | `testing` | a scripted headend, a scripted device and the conformance kit, for tests | no |
+//! | `tls` | `ClientTls`: `https` addresses, and a certificate of the agent's own | no |
 
 mod adapter;
 mod backoff;
@@ -81,6 +82,12 @@ pub mod sim;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod token;
 
 pub use adapter::{
     AdapterError, AdapterErrorKind, Applied, DerAdapter, DeviceInfo, Reading, Setpoint,
@@ -92,6 +99,8 @@ pub use derms_proto as proto;
 pub use error::{BuildError, ChangeError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};
 pub use runtime::{AgentEvents, AgentHandle, AgentRuntime};
+#[cfg(feature = "tls")]
+pub use tls::ClientTls;
 
 #[cfg(all(doctest, feature = "sim"))]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,6 @@
 //! How a headend is put together.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,18 +20,32 @@ use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{self, Limits};
+use crate::link_auth::{self, AgentTokens, LinkAuth, TrustedProxies};
+use crate::policy::{AgentPolicy, Policy};
 use crate::prune;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::store::{MemoryStore, Retention, Store};
 
 /// Sets up a [`Headend`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct HeadendBuilder {
     fleet: Fleet,
     store: Arc<dyn Store>,
     config: Config,
     clock: Clock,
+    policy: Option<Arc<dyn AgentPolicy>>,
+    auth: LinkAuth,
+}
+
+impl fmt::Debug for HeadendBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeadendBuilder")
+            .field("store", &self.store)
+            .field("config", &self.config)
+            .field("auth", &self.auth)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HeadendBuilder {
@@ -40,6 +55,8 @@ impl HeadendBuilder {
             store: Arc::new(MemoryStore::new()),
             config: Config::default(),
             clock: Clock::default(),
+            policy: None,
+            auth: LinkAuth::default(),
         }
     }
 
@@ -140,6 +157,51 @@ impl HeadendBuilder {
         self
     }
 
+    /// Which agent may serve which asset: your registry instead of the fleet file. Default: the rule
+    /// of the fleet file, see [`AgentPolicy`].
+    pub fn agent_policy(mut self, policy: impl AgentPolicy) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// [`Headend::serve`] speaks TLS, and only that, on all of its listeners; with a client CA, agents
+    /// must show a certificate. Default: no TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::ServerTls) -> Self {
+        self.auth.tls = Some(tls);
+        self
+    }
+
+    /// Agents may prove who they are by a token (`authorization: Bearer …` on their stream), and must
+    /// if they have nothing else. Default: none.
+    pub fn agent_tokens(mut self, tokens: AgentTokens) -> Self {
+        self.auth.tokens = Some(tokens);
+        self
+    }
+
+    /// Proxies in front of this headend whose word on who is calling counts. Default: none; such a
+    /// header says nothing.
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.auth.proxies = Some(proxies);
+        self
+    }
+
+    /// Turns away agents for which the host has inserted no
+    /// [`AgentIdentity`](crate::AgentIdentity). Default: an identity is asked for if there is a client
+    /// CA, a file of tokens or a trusted proxy.
+    pub fn require_agent_identity(mut self) -> Self {
+        self.auth.demanded = true;
+        self
+    }
+
+    /// How often certificates, CA, CRLs and tokens are looked at, and read again if they have
+    /// changed; a session whose agent is no longer trusted ends within this time. 1 ms to 1 day,
+    /// default 10 s.
+    pub fn reload_interval(mut self, interval: Duration) -> Self {
+        self.config.reload_interval = interval;
+        self
+    }
+
     /// Where the time comes from. Default: the wall clock of the machine. For tests.
     pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
@@ -154,11 +216,16 @@ impl HeadendBuilder {
         check(&self.config)?;
         let fleet = Arc::new(self.fleet);
         let config = Arc::new(self.config);
-        let registry = Arc::new(Registry::new(
+        let policy = self.policy.map_or_else(|| Policy::of(&fleet), Policy::Own);
+        let auth = Arc::new(self.auth);
+        let audit = Arc::new(Audit::new(self.clock.clone()));
+        let refusals = Arc::new(Refusals::new(Arc::clone(&audit)));
+        let registry = Registry::new(
             Arc::clone(&fleet),
             config.liveness_timeout,
             config.limits.max_assets as usize,
-        ));
+        );
+        let registry = Arc::new(registry.ruled_by(policy.clone()));
         let latest = Arc::new(Latest::new(&fleet));
         let heartbeats = Arc::new(RwLock::default());
         let streams = TaskTracker::new();
@@ -217,12 +284,21 @@ impl HeadendBuilder {
             Arc::clone(&dispatcher),
             stop.clone(),
         ));
-        let audit = Arc::new(Audit::new(self.clock.clone()));
         background.spawn(audit::run(
             Arc::clone(&audit),
             Arc::clone(&self.store),
             stop.clone(),
         ));
+        if auth.has_files() {
+            background.spawn(link_auth::keep(
+                Arc::clone(&auth),
+                Arc::clone(&registry),
+                Arc::clone(&refusals),
+                self.clock.clone(),
+                config.reload_interval,
+                stop.clone(),
+            ));
+        }
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -230,6 +306,9 @@ impl HeadendBuilder {
             store: self.store,
             latest,
             registry,
+            policy,
+            auth,
+            refusals,
             limits,
             dispatcher,
             ingest,
@@ -262,6 +341,12 @@ fn check(config: &Config) -> Result<(), BuildError> {
         (
             "heartbeat_interval",
             config.heartbeat_interval,
+            millisecond,
+            "give 1 ms to 1 day",
+        ),
+        (
+            "reload_interval",
+            config.reload_interval,
             millisecond,
             "give 1 ms to 1 day",
         ),

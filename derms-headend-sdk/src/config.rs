@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) drain_spread: Duration,
     pub(crate) drain_limit: Duration,
     pub(crate) retention: Retention,
+    /// How often certificates, CRLs and tokens are looked at.
+    pub(crate) reload_interval: Duration,
     pub(crate) following: Rules,
     pub(crate) authentication: Authentication,
     /// Everyone may read the API's own description.
@@ -92,6 +94,7 @@ impl Default for Config {
             drain_spread: Duration::from_secs(5),
             drain_limit: Duration::from_secs(10),
             retention: Retention::default(),
+            reload_interval: Duration::from_secs(10),
             following: Rules::default(),
             authentication: Authentication::default(),
             public_docs: false,

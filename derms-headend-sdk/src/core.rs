@@ -20,6 +20,9 @@ use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{LimitError, Limits, StopError};
+use crate::link_auth::LinkAuth;
+use crate::policy::Policy;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
@@ -34,6 +37,9 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) latest: Arc<Latest>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) policy: Policy,
+    pub(crate) auth: Arc<LinkAuth>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,

@@ -18,7 +18,8 @@ use crate::core::Core;
 use crate::dispatcher::{DispatchError, Submitted};
 use crate::error::ServeError;
 use crate::limits::{LimitError, StopError};
-use crate::serve::{self, Server, Settings};
+use crate::refusals::LinkRefusals;
+use crate::serve::{self, Security, Server, Settings};
 use crate::service::HeadendService;
 use crate::store::StoreError;
 
@@ -173,6 +174,12 @@ impl Headend {
         self.core.dispatcher.dispatch(id).await
     }
 
+    /// How often callers of the agent link were turned away since the start.
+    #[must_use]
+    pub fn link_refusals(&self) -> LinkRefusals {
+        self.core.refusals.snapshot()
+    }
+
     /// Binds an address with a backlog for a whole fleet; port 0 takes a free one. To be called
     /// inside a tokio runtime.
     ///
@@ -183,7 +190,7 @@ impl Headend {
     }
 
     /// Serves on these listeners, each with its service, over HTTP/1.1 and HTTP/2 (with prior
-    /// knowledge), until `shutdown` resolves; then ends in this order:
+    /// knowledge), with TLS on all of them if the headend was built with it, until `shutdown` resolves; then ends in this order:
     ///
     /// 1. no new connection and no new agent stream is taken;
     /// 2. every agent gets `Close(DRAINING)` with its own time to come back, and its stream ends;
@@ -195,7 +202,7 @@ impl Headend {
     /// future instead closes the listeners and cuts their connections.
     ///
     /// Limits of a connection: HTTP/2 pings after 10 s of silence and ends it after 10 s without an
-    /// answer; a client must begin to speak HTTP within 10 s and send the head of an HTTP/1
+    /// answer; a TLS handshake takes at most 10 s; a client must begin to speak HTTP within 10 s and send the head of an HTTP/1
     /// request, at most 64 KiB, within 30 s; 8 streams at once; 19,000 connections per listener.
     pub async fn serve(
         &self,
@@ -212,7 +219,11 @@ impl Headend {
         listeners: Vec<(TcpListener, HeadendService)>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let server = Server::start(listeners, settings, &self.core.drain);
+        let security = Security {
+            tls: self.core.auth.tls.clone(),
+            refusals: Arc::clone(&self.core.refusals),
+        };
+        let server = Server::start(listeners, settings, security, &self.core.drain);
         tokio::select! {
             () = shutdown => {}
             () = self.core.drain.cancelled() => {}

@@ -31,8 +31,10 @@
 //! [`Headend::serve`] have the agents' port. See [`PeerAddr`] for what it should tell.
 //!
 //! # Who may do what
-//! The service asks nobody who they are: put your own layer in front, which lets a request pass
-//! and inserts who made it. See [`Principal`].
+//! REST asks nobody who they are: put your own layer in front, which lets a request pass and inserts
+//! who made it. See [`Principal`]. Agents prove who they are by a certificate (`ServerTls`), a token
+//! ([`AgentTokens`]), the word of a proxy ([`TrustedProxies`]) or that of the host
+//! ([`AgentIdentity`]); which assets they may serve is in the fleet or said by an [`AgentPolicy`].
 //!
 //! # REST
 //! Assets, agents, telemetry, dispatches, with OpenAPI 3.1 at `/openapi.json` and a page to try it
@@ -58,6 +60,7 @@
 //! | `conformance` | contract tests that any [`store::Store`] can be run through | no |
 //! | `sqlite` | `store::SqliteStore`, a file; SQLite itself is compiled in | no |
 //! | `postgres` | `store::PostgresStore`, a database, with TimescaleDB where it is there | no |
+//! | `tls` | `ServerTls`: TLS on the listeners, agents known by their certificates | no |
 
 mod api;
 mod audit;
@@ -65,6 +68,7 @@ pub mod auth;
 mod bell;
 mod body;
 mod builder;
+mod certificate;
 mod config;
 mod core;
 mod dispatcher;
@@ -72,16 +76,25 @@ mod error;
 pub mod following;
 mod gateway;
 mod headend;
+mod identity;
 mod ingest;
 mod latest;
 mod limits;
+mod link_auth;
 mod mailbox;
 mod peer;
+mod policy;
 mod prune;
+mod refusals;
 mod registry;
 mod serve;
 mod service;
 pub mod store;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
 pub use api::openapi_json;
 pub use async_trait::async_trait;
@@ -92,9 +105,15 @@ pub use derms_proto as proto;
 pub use dispatcher::DispatchError;
 pub use error::{BuildError, ServeError};
 pub use headend::Headend;
+pub use identity::AgentIdentity;
 pub use limits::{LimitError, StopError};
+pub use link_auth::{AgentTokens, InvalidProxy, TokensError, TrustedProxies};
 pub use peer::PeerAddr;
+pub use policy::AgentPolicy;
+pub use refusals::LinkRefusals;
 pub use service::{HeadendService, ResponseFuture};
+#[cfg(feature = "tls")]
+pub use tls::{ServerTls, ServerTlsBuilder, TlsError};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,6 @@
 //! Which session serves which asset now.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use crate::auth::Principal;
+use crate::link_auth::Credentials;
 use crate::mailbox::Mailbox;
+use crate::policy::Policy;
 use crate::store::Carrier;
 
 /// Messages on their way to an agent; boxed, since an idle queue must cost little.
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) epoch: u64,
     pub(crate) peer: Option<String>,
     pub(crate) principal: Option<Principal>,
+    /// What it has proved who it is by; `None` if it did not have to.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) software: Software,
     pub(crate) capabilities: Capabilities,
     pub(crate) durable: bool,
@@ -65,6 +69,8 @@ pub(crate) struct NewSession {
     pub(crate) epoch: u64,
     pub(crate) peer: Option<String>,
     pub(crate) principal: Option<Principal>,
+    /// What it has proved who it is by; `None` if it did not have to.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) software: Software,
     pub(crate) capabilities: Capabilities,
     pub(crate) durable: bool,
@@ -84,6 +90,7 @@ impl Session {
             epoch: new.epoch,
             peer: new.peer,
             principal: new.principal,
+            credentials: new.credentials,
             software: new.software,
             capabilities: new.capabilities,
             durable: new.durable,
@@ -158,8 +165,7 @@ pub(crate) struct Registry {
     fleet: Arc<Fleet>,
     liveness: Duration,
     max_assets: usize,
-    /// Everyone who may serve anything: all others are turned away before they cost anything.
-    known: HashSet<AgentId>,
+    policy: Policy,
     tables: RwLock<Tables>,
 }
 
@@ -180,15 +186,8 @@ const TAKEOVERS_SUSPECT: usize = 3;
 
 impl Registry {
     pub(crate) fn new(fleet: Arc<Fleet>, liveness: Duration, max_assets: usize) -> Self {
-        let known = fleet
-            .assets()
-            .iter()
-            .flat_map(|asset| match asset.agent_id {
-                Some(agent) => vec![agent],
-                None => vec![asset.id.into(), asset.site_id.into()],
-            });
         Self {
-            known: known.collect(),
+            policy: Policy::of(&fleet),
             fleet,
             liveness,
             max_assets,
@@ -196,9 +195,15 @@ impl Registry {
         }
     }
 
+    /// By another rule than that of the fleet.
+    pub(crate) fn ruled_by(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Whether this agent may serve any asset of the fleet.
     pub(crate) fn knows(&self, agent: AgentId) -> bool {
-        self.known.contains(&agent)
+        self.policy.knows(agent, &self.fleet)
     }
 
     /// The live session that a claim would take over, if it is the third such claim of another
@@ -289,7 +294,9 @@ impl Registry {
         for asset_id in claims {
             let status = match self.fleet.asset(*asset_id) {
                 None => GrantStatus::UnknownAsset,
-                Some(asset) if !asset.may_be_served_by(session.agent_id) => GrantStatus::Forbidden,
+                Some(asset) if !self.policy.may_serve(session.agent_id, asset) => {
+                    GrantStatus::Forbidden
+                }
                 Some(_) if session.serves(*asset_id) => GrantStatus::Granted,
                 Some(_) if session.assets.read().len() >= self.max_assets => GrantStatus::TooMany,
                 Some(_) if tables.assets.contains_key(asset_id) => GrantStatus::ServedElsewhere,

@@ -41,6 +41,7 @@ fn session(agent: AgentId, instance: u128, epoch: u64) -> Arc<Session> {
         epoch,
         peer: None,
         principal: None,
+        credentials: None,
         software: Software::default(),
         capabilities: Capabilities::default(),
         durable: false,

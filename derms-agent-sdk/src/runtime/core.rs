@@ -9,7 +9,6 @@ use http::Uri;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 
 use super::changes::{Change, Changes};
 use super::device::{self, Device, Shared};
@@ -18,7 +17,7 @@ use super::storage::{Job, Storage};
 use super::{Parts, journal};
 use crate::builder::MAX_ASSETS;
 use crate::clock::{Clock, MonoTime};
-use crate::connect::{self, Dial, Inbound, OUTBOUND};
+use crate::connect::{self, Dial, Inbound, Link, OUTBOUND, Security};
 use crate::session::{End, Input, Output, Session};
 
 /// What may wait for the session. Full: devices and the stream's reader wait; the session never
@@ -35,6 +34,7 @@ pub(super) struct Core {
     headend: Uri,
     clock: Arc<dyn Clock>,
     dialer: Arc<dyn Dial>,
+    security: Arc<Security>,
     storage: Option<Storage>,
     publisher: Publisher,
     tasks: TaskTracker,
@@ -68,7 +68,7 @@ struct LinkEvent {
 }
 
 enum What {
-    Connected(Channel),
+    Connected(Link),
     Inbound(Inbound),
 }
 
@@ -105,6 +105,7 @@ impl Core {
             headend: parts.headend,
             clock: parts.clock,
             dialer: parts.dialer,
+            security: Arc::new(parts.security),
             storage,
             publisher,
             tasks: tasks.clone(),
@@ -169,7 +170,7 @@ impl Core {
             return;
         }
         match event.what {
-            What::Connected(channel) => self.connected(channel),
+            What::Connected(link) => self.connected(link),
             What::Inbound(Inbound::Message(message)) => self.feed(Input::Received(message)),
             What::Inbound(Inbound::Malformed(error)) => self.feed(Input::Malformed(error)),
             What::Inbound(Inbound::Ended(end)) => self.feed(Input::Ended(end)),
@@ -177,7 +178,7 @@ impl Core {
     }
 
     /// Register is queued before the call is made: it returns only with the headend's headers.
-    fn connected(&mut self, channel: Channel) {
+    fn connected(&mut self, link: Link) {
         let (outbound, queue) = mpsc::channel(OUTBOUND);
         if let Some(connection) = &mut self.connection {
             connection.outbound = Some(outbound);
@@ -193,7 +194,7 @@ impl Core {
             let _ = sender.send(LinkEvent { attempt, what }).await;
         };
         // Not bound to `life`: the goodbye of the last stream is awaited at the end of `run`.
-        let stream = connect::run(channel, queue, inbound, connection.close.clone());
+        let stream = connect::run(link, queue, inbound, connection.close.clone());
         self.tasks.spawn(stream);
     }
 
@@ -282,10 +283,11 @@ impl Core {
             _closes: close.clone().drop_guard(),
         });
         let (attempt, sender) = (self.attempt, self.link_sender.clone());
-        let (dialer, headend) = (Arc::clone(&self.dialer), self.headend.clone());
+        let (dialer, security) = (Arc::clone(&self.dialer), Arc::clone(&self.security));
+        let headend = self.headend.clone();
         let attempting = async move {
-            let what = match connect::open(&*dialer, &headend).await {
-                Ok(channel) => What::Connected(channel),
+            let what = match connect::open(&*dialer, &security, &headend).await {
+                Ok(link) => What::Connected(link),
                 Err(end) => What::Inbound(Inbound::Ended(end)),
             };
             let _ = sender.send(LinkEvent { attempt, what }).await;

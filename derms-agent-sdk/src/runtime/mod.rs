@@ -23,7 +23,7 @@ use self::handle::Publisher;
 pub use self::handle::{AgentEvents, AgentHandle};
 use crate::builder::BoxFuture;
 use crate::clock::Clock;
-use crate::connect::Dial;
+use crate::connect::{Dial, Security};
 use crate::disk::Dir;
 use crate::session::Config;
 use crate::{AgentBuilder, DerAdapter, RunError};
@@ -42,6 +42,7 @@ pub(crate) struct Parts {
     pub(crate) shutdown: Vec<BoxFuture>,
     pub(crate) signals: bool,
     pub(crate) dialer: Arc<dyn Dial>,
+    pub(crate) security: Security,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{
-    Close, Grant, HeadendMessage, InvalidClaim, LogHead, LogKind, PROTOCOL_MINOR, Register,
-    Registered,
+    Close, Grant, GrantStatus, HeadendMessage, InvalidClaim, LogHead, LogKind, PROTOCOL_MINOR,
+    Register, Registered,
 };
-use derms_proto::{AssetId, CloseReason, LogId, SessionRecord, pb};
+use derms_proto::{AgentId, AssetId, CloseReason, LogId, SessionRecord, pb};
 use tokio::sync::mpsc;
 
 use crate::auth::Principal;
 use crate::core::Core;
+use crate::link_auth::Credentials;
 use crate::mailbox::Mailbox;
+use crate::refusals::Refusal;
 use crate::registry::{Capabilities, NewSession, Outbound, Session};
 use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 
@@ -23,10 +25,11 @@ const STORE_RETRY: Duration = Duration::from_secs(5);
 const OVERLOAD_RETRY: Duration = Duration::from_secs(30);
 
 /// Who claims, and on what.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Claimant {
     pub(super) peer: Option<String>,
     pub(super) principal: Option<Principal>,
+    pub(super) credentials: Option<Credentials>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) outbound: mpsc::Sender<Outbound>,
 }
@@ -48,18 +51,13 @@ pub(super) async fn claim(
 ) -> Result<Claimed, Close> {
     let agent = register.agent_id;
     let now = core.clock.now();
-    if !core.registry.knows(agent) {
-        let why = format!(
-            "agent {agent} may serve no asset of this fleet; an agent's id is that of its \
-                     asset, of its site, or the agent_id of an asset in the fleet file"
-        );
-        core.audit.refused_claim(
-            claimant.principal.as_ref().map(Principal::name),
-            claimant.peer.as_deref(),
-            format!("agent {agent}"),
-            why.clone(),
-        );
-        return Err(Close::new(CloseReason::Forbidden, why));
+    if let Some(text) = forbidden(&core, agent, claimant.credentials.as_ref()) {
+        core.refusals.record(&Refusal::Identity {
+            peer: claimant.peer.as_deref(),
+            agent: Some(agent),
+            text: &text,
+        });
+        return Err(Close::new(CloseReason::Forbidden, text));
     }
     let counters = register
         .assets
@@ -126,6 +124,7 @@ pub(super) async fn claim(
         epoch,
         peer: claimant.peer,
         principal: claimant.principal,
+        credentials: claimant.credentials,
         software: register.software.clone(),
         capabilities: Capabilities::of(&register.capabilities),
         durable: register.durable,
@@ -136,10 +135,13 @@ pub(super) async fn claim(
     }));
     let inserted = core.registry.insert(&session, &claims, |mut grants| {
         fill(&mut grants, &revisions);
-        grants.extend(register.assets.iter().filter_map(|claim| invalid(claim.as_ref().err()?)));
-        for grant in grants.iter().filter(|g| g.status != derms_proto::link::GrantStatus::Granted) {
-            tracing::warn!(%agent, asset = %grant.asset_id, status = ?grant.status, "claim refused");
-        }
+        grants.extend(
+            register
+                .assets
+                .iter()
+                .filter_map(|claim| invalid(claim.as_ref().err()?)),
+        );
+        tell_refused(&core, &session, &grants);
         let answered = grants.clone();
         let registered = HeadendMessage::Registered(Registered {
             epoch,
@@ -155,8 +157,11 @@ pub(super) async fn claim(
             protocol_minor: PROTOCOL_MINOR,
         });
         // The queue is empty: this is the first message.
-        let _ = claimant.outbound.try_send(Box::new(pb::HeadendMessage::from(registered)));
-        core.limits.greet(&session, register.assets.iter().flatten(), &answered);
+        let _ = claimant
+            .outbound
+            .try_send(Box::new(pb::HeadendMessage::from(registered)));
+        core.limits
+            .greet(&session, register.assets.iter().flatten(), &answered);
     });
     if let Err(close) = inserted {
         let end = SessionEnd {
@@ -173,6 +178,40 @@ pub(super) async fn claim(
         register,
         cursors,
     })
+}
+
+/// Why this agent may not be here at all.
+fn forbidden(core: &Core, agent: AgentId, credentials: Option<&Credentials>) -> Option<String> {
+    match credentials {
+        Some(credentials) if credentials.agent != agent => Some(format!(
+            "the agent has proved to be {} and registers as {agent}; its id must be that of its \
+             certificate or token",
+            credentials.agent
+        )),
+        _ if !core.registry.knows(agent) => Some(format!(
+            "agent {agent} may serve no asset of this fleet; an agent's id is that of its \
+             asset, of its site, or the agent_id of an asset in the fleet file"
+        )),
+        _ => None,
+    }
+}
+
+/// Logs what was not granted, and counts what was tried without a right.
+pub(super) fn tell_refused(core: &Core, session: &Session, grants: &[Grant]) {
+    for grant in grants {
+        let agent = session.agent_id;
+        match grant.status {
+            GrantStatus::Granted => {}
+            GrantStatus::Forbidden => core.refusals.record(&Refusal::Claim {
+                peer: session.peer.as_deref(),
+                agent,
+                asset: grant.asset_id,
+            }),
+            status => {
+                tracing::warn!(%agent, asset = %grant.asset_id, ?status, "claim refused");
+            }
+        }
+    }
 }
 
 type StoreSide = (SessionRecord, Vec<(LogId, u64)>, HashMap<AssetId, u64>);
@@ -223,14 +262,14 @@ async fn store_side(
 pub(super) async fn revisions(
     core: &Core,
     states: impl Iterator<Item = &derms_proto::link::AssetState>,
-    agent: derms_proto::AgentId,
+    agent: AgentId,
 ) -> Result<HashMap<AssetId, u64>, StoreError> {
     // Only what this agent may serve: a stranger must not move anyone's counter.
     let states: Vec<_> = states
         .filter(|state| {
             core.fleet
                 .asset(state.asset_id)
-                .is_some_and(|asset| asset.may_be_served_by(agent))
+                .is_some_and(|asset| core.policy.may_serve(agent, asset))
         })
         .collect();
     let assets: Vec<AssetId> = states.iter().map(|state| state.asset_id).collect();
@@ -261,7 +300,7 @@ pub(super) fn fill(grants: &mut [Grant], revisions: &HashMap<AssetId, u64>) {
 pub(super) fn invalid(claim: &InvalidClaim) -> Option<Grant> {
     Some(Grant {
         asset_id: claim.asset_id.parse().ok()?,
-        status: derms_proto::link::GrantStatus::Invalid,
+        status: GrantStatus::Invalid,
         last_revision: 0,
         text: Some(claim.refusal.to_string()),
     })

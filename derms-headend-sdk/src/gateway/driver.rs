@@ -25,6 +25,7 @@ use crate::auth::Principal;
 use crate::bell::Bell;
 use crate::core::Core;
 use crate::ingest::Item;
+use crate::link_auth::Credentials;
 use crate::mailbox::{Mailbox, Wishes};
 use crate::peer::ConnectionHandle;
 use crate::registry::{Outbound, Session};
@@ -40,6 +41,8 @@ pub(super) struct Driver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) peer: Option<String>,
     pub(super) principal: Option<Principal>,
+    /// Until they are given to the claim.
+    pub(super) credentials: Option<Credentials>,
     pub(super) connection: Option<ConnectionHandle>,
 }
 
@@ -196,12 +199,13 @@ impl Driver {
         }
     }
 
-    fn perform(&self, action: Action, live: &mut Live) {
+    fn perform(&mut self, action: Action, live: &mut Live) {
         match action {
             Action::Claim(register) => {
                 let claimant = Claimant {
                     peer: self.peer.clone(),
                     principal: self.principal.clone(),
+                    credentials: self.credentials.take(),
                     mailbox: Arc::clone(&self.mailbox),
                     outbound: self.outbound.clone(),
                 };

@@ -75,7 +75,10 @@ impl Facts {
             Some((asset, site, slot)) if asset == sample.asset_id => (site, slot),
             _ => {
                 let asset = core.fleet.asset(sample.asset_id)?;
-                let site = asset.may_be_served_by(agent).then_some(asset.site_id)?;
+                let site = core
+                    .policy
+                    .may_serve(agent, asset)
+                    .then_some(asset.site_id)?;
                 let slot = core.latest.slot(asset.id)?;
                 self.last = Some((asset.id, site, slot));
                 (site, slot)
@@ -106,7 +109,7 @@ pub(super) fn report(
     let mut entries = Vec::with_capacity(accepted.items.len());
     for (seq, entry) in accepted.items {
         let asset = core.fleet.asset(entry.asset_id);
-        if asset.is_some_and(|asset| asset.may_be_served_by(session.agent_id)) {
+        if asset.is_some_and(|asset| core.policy.may_serve(session.agent_id, asset)) {
             entries.push(StoredReport { seq, entry });
         } else {
             refused.push(not_granted(seq));

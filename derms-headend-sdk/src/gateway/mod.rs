@@ -15,12 +15,15 @@ use derms_proto::pb;
 use derms_proto::pb::agent_link_server::{AgentLink, AgentLinkServer};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::auth::Principal;
 use crate::core::Core;
+use crate::identity::AgentIdentity;
+use crate::link_auth::Credentials;
 use crate::mailbox::Mailbox;
 use crate::peer::{ConnectionHandle, PeerAddr};
+use crate::refusals::Refusal;
 use crate::registry::Outbound;
 use driver::Driver;
 
@@ -50,9 +53,13 @@ impl AgentLink for Gateway {
                 "the headend is shutting down; try again later",
             ));
         }
+        let credentials = self.identify(&request)?;
         let extensions = request.extensions();
-        let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.to_string());
-        let principal = extensions.get::<Principal>().cloned();
+        let peer = peer(extensions);
+        let principal = extensions.get::<Principal>().cloned().or_else(|| {
+            let agent = credentials.as_ref()?.agent;
+            Some(Principal::new(AgentIdentity::new(agent).urn()))
+        });
         let connection = extensions.get::<ConnectionHandle>().cloned();
         let (outbound, queue) = mpsc::channel(self.core.config.outbound_queue);
         let driver = Driver {
@@ -62,12 +69,36 @@ impl AgentLink for Gateway {
             outbound,
             peer,
             principal,
+            credentials,
             connection,
         };
         // The agent sends Register only when it has seen response headers: answer at once.
         self.core.streams.spawn(driver.run());
         Ok(Response::new(OutboundStream(queue)))
     }
+}
+
+impl Gateway {
+    /// Who is calling; `None` if nobody has to prove it.
+    fn identify<T>(&self, request: &Request<T>) -> Result<Option<Credentials>, Status> {
+        let (extensions, headers) = (request.extensions(), request.metadata().as_ref());
+        let identified = self
+            .core
+            .auth
+            .identify(extensions, headers, self.core.clock.now());
+        identified.map_err(|text| {
+            self.core.refusals.record(&Refusal::Identity {
+                peer: peer(extensions).as_deref(),
+                agent: None,
+                text,
+            });
+            Status::unauthenticated(text)
+        })
+    }
+}
+
+fn peer(extensions: &Extensions) -> Option<String> {
+    extensions.get::<PeerAddr>().map(|peer| peer.0.to_string())
 }
 
 /// Messages to an agent; ends when the session's task lets go of its sender.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{AssetState, AssetUpdate, HeadendMessage};
+use derms_proto::link::{AssetState, AssetUpdate, GrantStatus, HeadendMessage};
 use derms_proto::{AgentId, AssetId, pb};
 
-use super::claim::{fill, invalid, revisions};
+use super::claim::{fill, invalid, revisions, tell_refused};
 use crate::core::Core;
 use crate::registry::Session;
 use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
@@ -39,6 +39,13 @@ async fn try_update(
                     .iter()
                     .filter_map(|claim| invalid(claim.as_ref().err()?)),
             );
+            // What is held elsewhere is claimed with each heartbeat: that is told once.
+            let foreign: Vec<_> = grants
+                .iter()
+                .filter(|grant| grant.status == GrantStatus::Forbidden)
+                .cloned()
+                .collect();
+            tell_refused(core, session, &foreign);
             let answered = grants.clone();
             let message = HeadendMessage::Grants {
                 epoch: session.epoch,

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,9 +23,13 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::opening::{Opened, Version, open};
-use super::{Acceptor, Settings};
+use super::transport::Transport;
+use super::{Acceptor, Security, Settings};
 use crate::bell::Bell;
+use crate::certificate::PeerCertificate;
 use crate::peer::{ConnectionHandle, PeerAddr};
+use crate::refusals::Refusal;
+use crate::tls::HandshakeError;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -45,6 +50,7 @@ impl Acceptor {
         let Self {
             service,
             settings,
+            security,
             tasks,
             drain,
             cut,
@@ -52,22 +58,27 @@ impl Acceptor {
         if let Err(error) = tune(&stream) {
             tracing::debug!(%peer, %error, "can't set socket options");
         }
-        let opening = tokio::select! {
-            opening = timeout(settings.opening, open(stream)) => opening,
+        // Boxed: a connection that lives needs no room for how it began.
+        let opening = Box::pin(begin(&settings, &security, stream, peer));
+        let begun = tokio::select! {
+            begun = opening => begun,
             // It has not asked for anything yet.
             () = drain.cancelled() => return,
             () = cut.cancelled() => return,
         };
-        let Ok(Ok((version, stream))) = opening else {
-            tracing::debug!(%peer, "a connection that did not say what it wants");
+        let Some((version, stream, certificate)) = begun else {
             return;
         };
+        drop(security);
 
         let handle = ConnectionHandle::default();
         let inserted = handle.clone();
         let service = service.map_request(move |mut request: http::Request<_>| {
             request.extensions_mut().insert(PeerAddr(peer));
             request.extensions_mut().insert(inserted.clone());
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(Arc::clone(certificate));
+            }
             request
         });
         let service = TowerToHyperService::new(service);
@@ -115,6 +126,39 @@ impl Acceptor {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }
+}
+
+/// The TLS handshake, if there is to be one, and the version of HTTP; `None` if it does not come to
+/// that in time.
+async fn begin(
+    settings: &Settings,
+    security: &Security,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(Version, Opened, Option<Arc<PeerCertificate>>)> {
+    let (stream, certificate) = match &security.tls {
+        None => (Transport::Plain(stream), None),
+        Some(tls) => match timeout(settings.handshake, tls.accept(stream)).await {
+            Ok(Ok((stream, certificate))) => (Transport::Tls(stream), certificate),
+            Ok(Err(HandshakeError::Certificate(text))) => {
+                security.refusals.record(&Refusal::Handshake { peer, text });
+                return None;
+            }
+            Ok(Err(HandshakeError::Other(error))) => {
+                tracing::debug!(%peer, %error, "no TLS");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "a TLS handshake that did not end in time");
+                return None;
+            }
+        },
+    };
+    let Ok(Ok((version, stream))) = timeout(settings.opening, open(stream)).await else {
+        tracing::debug!(%peer, "a connection that did not say what it wants");
+        return None;
+    };
+    Some((version, stream, certificate))
 }
 
 /// What hardly ever happens to a connection.

@@ -2,6 +2,7 @@
 
 mod connection;
 mod opening;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::error::ServeError;
+use crate::refusals::Refusals;
 use crate::service::HeadendService;
+use crate::tls::ServerTls;
+
+pub(crate) use transport::Io;
 
 /// Room for all agents that come back at once after an outage.
 const BACKLOG: i32 = 4_096;
@@ -37,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) keep_alive_interval: Duration,
     /// HTTP/2: a ping without an answer for so long means that the peer is gone (gRPC A8).
     pub(crate) keep_alive_timeout: Duration,
+    /// Until TLS is spoken.
+    pub(crate) handshake: Duration,
     /// Until it is known which version of HTTP is spoken; the HTTP server has no limit for that.
     pub(crate) opening: Duration,
     /// HTTP/1: until the head of a request is whole, from the end of the one before.
@@ -48,6 +55,7 @@ impl Default for Settings {
         Self {
             keep_alive_interval: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             opening: Duration::from_secs(10),
             head: Duration::from_secs(30),
         }
@@ -75,6 +83,14 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     listener().map_err(|source| ServeError::Bind { address, source })
 }
 
+/// What a connection must get through before it may ask for anything.
+#[derive(Debug, Clone)]
+pub(crate) struct Security {
+    /// `None`: HTTP without TLS.
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) refusals: Arc<Refusals>,
+}
+
 /// Listeners at work. Dropped, it cuts their connections.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -87,6 +103,7 @@ impl Server {
     pub(crate) fn start(
         listeners: Vec<(TcpListener, HeadendService)>,
         settings: Settings,
+        security: Security,
         drain: &CancellationToken,
     ) -> Self {
         let tasks = TaskTracker::new();
@@ -96,6 +113,7 @@ impl Server {
             let acceptor = Acceptor {
                 service,
                 settings: Arc::clone(&settings),
+                security: security.clone(),
                 tasks: tasks.clone(),
                 drain: drain.clone(),
                 cut: cut.clone(),
@@ -143,6 +161,7 @@ impl Listen for TcpListener {
 struct Acceptor {
     service: HeadendService,
     settings: Arc<Settings>,
+    security: Security,
     tasks: TaskTracker,
     drain: CancellationToken,
     cut: CancellationToken,

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::transport::Transport;
 
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -18,7 +19,7 @@ pub(super) enum Version {
 /// A stream that gives what was read to find out about it once more.
 #[derive(Debug)]
 pub(super) struct Opened {
-    stream: TcpStream,
+    stream: Transport,
     bytes: [u8; HTTP2_PREFACE.len()],
     given: u8,
     filled: u8,
@@ -26,7 +27,7 @@ pub(super) struct Opened {
 
 /// Reads until it is clear which version of HTTP is spoken. hyper-util does the same without a
 /// time limit: a connection that stops within the preface would stay for ever.
-pub(super) async fn open(mut stream: TcpStream) -> io::Result<(Version, Opened)> {
+pub(super) async fn open(mut stream: Transport) -> io::Result<(Version, Opened)> {
     let mut bytes = [0; HTTP2_PREFACE.len()];
     let mut filled = 0;
     let version = loop {
@@ -103,7 +104,7 @@ impl AsyncWrite for Opened {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -124,7 +125,7 @@ mod tests {
             let (mut client, server) = pair().await;
             client.write_all(sent).await.unwrap();
             drop(client);
-            let (version, mut opened) = open(server).await.unwrap();
+            let (version, mut opened) = open(Transport::Plain(server)).await.unwrap();
             assert_eq!(matches!(version, Version::Http2), is_http2);
             let (mut first, mut rest) = ([0; 5], Vec::new());
             opened.read_exact(&mut first).await.unwrap();

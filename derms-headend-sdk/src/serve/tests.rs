@@ -7,6 +7,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::Headend;
+use crate::audit::Audit;
+use crate::config::Clock;
 
 /// So short that a test need not wait; what a test is not about gets a minute.
 const SHORT: Duration = Duration::from_millis(200);
@@ -20,6 +22,7 @@ fn long() -> Settings {
     Settings {
         keep_alive_interval: LONG,
         keep_alive_timeout: LONG,
+        handshake: LONG,
         opening: LONG,
         head: LONG,
     }
@@ -206,6 +209,10 @@ async fn accepting_goes_on_after_errors() {
             head: SHORT,
             ..long()
         }),
+        security: Security {
+            tls: None,
+            refusals: Arc::new(Refusals::new(Arc::new(Audit::new(Clock::default())))),
+        },
         tasks: TaskTracker::new(),
         drain: CancellationToken::new(),
         cut: CancellationToken::new(),

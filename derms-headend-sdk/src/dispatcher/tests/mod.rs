@@ -226,6 +226,7 @@ impl Agent {
             epoch,
             peer: None,
             principal: None,
+            credentials: None,
             software: Software::default(),
             capabilities: self.capabilities,
             durable: true,

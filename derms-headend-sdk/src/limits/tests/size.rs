@@ -43,6 +43,7 @@ async fn stop_everything(store: Arc<dyn Store>) -> Duration {
             epoch,
             peer: None,
             principal: None,
+            credentials: None,
             software: Software::default(),
             capabilities: Capabilities::of(&[LIMITS.to_owned()]),
             durable: true,

@@ -1,0 +1,178 @@
+//! From PEM files to what rustls needs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
+
+use super::TlsError;
+
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) crls: Vec<PathBuf>,
+    pub(super) tls12: bool,
+}
+
+/// What was in the files; never shown, for the key is among it.
+pub(super) struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+    crls: Vec<Vec<u8>>,
+}
+
+/// Tells contents apart without keeping them.
+#[derive(PartialEq, Eq)]
+pub(super) struct Fingerprint(Vec<[u8; 32]>);
+
+pub(super) struct Loaded {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Contents {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let all = [&self.certificate, &self.key].into_iter();
+        let all = all.chain(&self.client_ca).chain(&self.crls);
+        Fingerprint(all.map(|bytes| Sha256::digest(bytes).into()).collect())
+    }
+}
+
+impl Files {
+    pub(super) fn read(&self) -> Result<Contents, TlsError> {
+        Ok(Contents {
+            certificate: read(&self.certificate)?,
+            key: read(&self.key)?,
+            client_ca: self.client_ca.as_deref().map(read).transpose()?,
+            crls: self
+                .crls
+                .iter()
+                .map(|path| read(path))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) fn load(&self, contents: &Contents) -> Result<Loaded, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(&self.certificate, &contents.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| TlsError::Content {
+            path: self.key.clone(),
+            problem: "holds no private key; write one as PEM (PKCS#8, SEC1 or PKCS#1)",
+        })?;
+        let verifier = self.verifier(contents, &provider)?;
+        let versions: &[_] = if self.tls12 {
+            &[&TLS13, &TLS12]
+        } else {
+            &[&TLS13]
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(|error| unusable("TLS can't be set up", error))?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+            unusable(
+                "the certificate and the private key of the headend don't go together",
+                error,
+            )
+        })?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A resumed session would not show its certificate again, revoked or not.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Loaded {
+            config: Arc::new(config),
+            verifier,
+        })
+    }
+
+    fn verifier(
+        &self,
+        contents: &Contents,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+        let (Some(path), Some(bytes)) = (&self.client_ca, &contents.client_ca) else {
+            return match self.crls.first() {
+                None => Ok(None),
+                Some(path) => Err(TlsError::Content {
+                    path: path.clone(),
+                    problem: "revokes certificates of a client CA, and there is none; name the CA too",
+                }),
+            };
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(path, bytes)? {
+            roots.add(certificate).map_err(|_| TlsError::Content {
+                path: path.clone(),
+                problem: "holds a certificate that can't be a CA; leave it out",
+            })?;
+        }
+        let mut crls = Vec::new();
+        for (path, bytes) in self.crls.iter().zip(&contents.crls) {
+            let list: Vec<_> = CertificateRevocationListDer::pem_slice_iter(bytes)
+                .collect::<Result<_, _>>()
+                .unwrap_or_default();
+            if list.is_empty() {
+                return Err(TlsError::Content {
+                    path: path.clone(),
+                    problem: "holds no certificate revocation list; write one as PEM (`X509 CRL`)",
+                });
+            }
+            crls.extend(list);
+        }
+        WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
+            .with_crls(crls)
+            // Clients of REST have none; the agent link asks for it on its own.
+            .allow_unauthenticated()
+            .build()
+            .map(Some)
+            .map_err(|error| {
+                unusable(
+                    "the client CA and its revocation lists can't be used",
+                    error,
+                )
+            })
+    }
+}
+
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let list: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<_, _>>()
+        .unwrap_or_default();
+    if list.is_empty() {
+        return Err(TlsError::Content {
+            path: path.to_owned(),
+            problem: "holds no certificate; write one as PEM (`CERTIFICATE`)",
+        });
+    }
+    Ok(list)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn unusable(
+    problem: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> TlsError {
+    TlsError::Unusable {
+        problem,
+        source: Box::new(source),
+    }
+}

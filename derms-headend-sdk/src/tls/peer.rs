@@ -1,0 +1,76 @@
+//! What a client's certificate says.
+
+use derms_proto::{AgentId, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, Error};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::certificate::PeerCertificate;
+use crate::identity::AgentIdentity;
+
+/// Reads a chain that the handshake has found to be good.
+pub(super) fn read(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
+    let own = Certificate::from_der(chain.first()?).ok();
+    Some(PeerCertificate {
+        chain: chain.iter().map(|der| der.to_vec()).collect(),
+        agent: own.as_ref().map_or(Err(UNREADABLE), agent),
+        not_after: own
+            .as_ref()
+            .map_or(Timestamp::from_unix_micros(0), not_after),
+    })
+}
+
+const UNREADABLE: &str = "the certificate can't be read";
+
+/// One agent, or no one: who has two names can't be told apart.
+fn agent(certificate: &Certificate) -> Result<AgentId, &'static str> {
+    let names = certificate
+        .tbs_certificate()
+        .get_extension::<SubjectAltName>()
+        .map_err(|_| UNREADABLE)?;
+    let mut agents = names
+        .iter()
+        .flat_map(|(_, names)| &names.0)
+        .filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => AgentIdentity::from_urn(uri.as_str()),
+            _ => None,
+        });
+    match (agents.next(), agents.next()) {
+        (Some(identity), None) => Ok(identity.agent()),
+        (None, _) => {
+            Err("the certificate names no agent; its URI name must be urn:derms:agent:<uuid>")
+        }
+        (Some(_), Some(_)) => Err("the certificate names several agents; give each its own"),
+    }
+}
+
+fn not_after(certificate: &Certificate) -> Timestamp {
+    let end = certificate.tbs_certificate().validity().not_after;
+    let micros = end.to_unix_duration().as_micros();
+    Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// Why a client's certificate is refused, in words.
+pub(super) fn explain(error: &Error) -> &'static str {
+    use CertificateError as C;
+    let Error::InvalidCertificate(error) = error else {
+        return "the certificate can't be checked";
+    };
+    match error {
+        C::Expired | C::ExpiredContext { .. } => "the certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => "the certificate is not valid yet",
+        C::Revoked => "the certificate is revoked",
+        C::UnknownIssuer => "the certificate is of another CA",
+        C::UnknownRevocationStatus => {
+            "no revocation list of the certificate's CA is there; add one for each CA"
+        }
+        C::BadSignature => "the certificate is not signed by its CA",
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            "the certificate is not for clients (extended key usage clientAuth)"
+        }
+        _ => "the certificate can't be used",
+    }
+}
