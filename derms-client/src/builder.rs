@@ -1,6 +1,7 @@
 //! How a client is set up.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -16,6 +17,7 @@ use crate::{Body, BoxError, Client, Error};
 pub struct ClientBuilder {
     base: Uri,
     service: Option<Transport>,
+    ca: Option<PathBuf>,
     headers: HeaderMap,
     timeout: Duration,
     max_response_bytes: usize,
@@ -31,6 +33,7 @@ impl ClientBuilder {
         Self {
             base,
             service: None,
+            ca: None,
             headers,
             timeout: Duration::from_secs(30),
             max_response_bytes: 32 << 20,
@@ -39,7 +42,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Sends requests into this service. Default: HTTP/1.1 over TCP.
+    /// Sends requests into this service. Default: HTTP/1.1 over TCP, for `https` over TLS (feature
+    /// `tls`).
     ///
     /// For TLS, middleware, or a headend in the same process. The base may then be `https`, or a
     /// path alone (`/`). A cause that is an [`std::io::Error`] or a hyper-util client error tells
@@ -52,6 +56,14 @@ impl ClientBuilder {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         self.service = Some(Transport::service(service));
+        self
+    }
+
+    /// Trusts the CAs in this PEM file, and no other, when the base is `https`; it is read by
+    /// [`build`](Self::build). Default: the CAs that browsers trust.
+    #[cfg(feature = "tls")]
+    pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(path.into());
         self
     }
 
@@ -118,15 +130,20 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`]: the base is no address of a headend, or is `https` without a
-    /// [`service`](Self::service) that speaks TLS; the bearer token can't be sent.
+    /// [`Error::InvalidRequest`]: the base is no address of a headend, or is `https` without
+    /// the feature `tls` or a [`service`](Self::service) that speaks TLS; the CA can't be read; the bearer
+    /// token can't be sent.
     pub fn build(self) -> Result<Client, Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         let (base, transport) = match self.service {
             Some(service) => (Base::of_service(&self.base)?, service),
-            None => (Base::of_tcp(&self.base)?, Transport::tcp()),
+            None => {
+                let base = Base::of_tcp(&self.base)?;
+                let transport = Transport::to(&base, self.ca.as_deref())?;
+                (base, transport)
+            }
         };
         Ok(Client::from_settings(Settings {
             base,

@@ -74,8 +74,8 @@ impl Client {
     /// under, if any), over TCP, with all defaults of [`ClientBuilder`]. Connects on first use.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`]: `base` is no such address, or is `https`; TLS comes with a
-    /// service of your own, see [`with_service`](Self::with_service).
+    /// [`Error::InvalidRequest`]: `base` is no such address, or is `https` without the feature
+    /// `tls`; TLS may also come with a service of your own, see [`with_service`](Self::with_service).
     pub fn new(base: Uri) -> Result<Self, Error> {
         Self::builder(base).build()
     }

@@ -47,7 +47,9 @@
 //! [`Items`].
 //!
 //! # Features
-//! None.
+//! | name | what it adds | default |
+//! |---|---|---|
+//! | `tls` | `https` base addresses, `ClientBuilder::ca` | no |
 
 mod agents;
 mod assets;
@@ -62,6 +64,11 @@ mod query;
 mod retry;
 mod service;
 mod telemetry;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod transport;
 
 pub use derms_proto as proto;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tower::ServiceExt;
 use tower::util::{BoxCloneSyncService, Oneshot};
 use tower_service::Service;
 
-use crate::{BoxError, Error};
+use crate::{BoxError, Error, tls};
 
 /// How long one address may take to accept a connection; below the default time limit of a call,
 /// so that a call to nowhere fails as `Connect` and not as `Timeout`.
@@ -62,14 +63,19 @@ type Inner = BoxCloneSyncService<Request<Body>, Response<AnswerBody>, BoxError>;
 pub(crate) struct Transport(Inner);
 
 impl Transport {
-    pub(crate) fn tcp() -> Self {
+    /// Over TCP, and TLS if the base says so.
+    pub(crate) fn to(base: &Base, ca: Option<&Path>) -> Result<Self, Error> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self::service(client)
+        match (base.is_https(), ca) {
+            (true, ca) => tls::transport(connector, ca),
+            (false, None) => Ok(pooled(connector)),
+            (false, Some(_)) => Err(Error::invalid_request(format!(
+                "`{}` is not for TLS, and a CA was given; write https://",
+                base.as_str()
+            ))),
+        }
     }
 
     pub(crate) fn service<S, B>(service: S) -> Self
@@ -94,6 +100,17 @@ impl Transport {
     pub(crate) fn send(&self, request: Request<Body>) -> Oneshot<Inner, Request<Body>> {
         self.0.clone().oneshot(request)
     }
+}
+
+/// A client that keeps connections.
+pub(crate) fn pooled<C>(connector: C) -> Transport
+where
+    C: legacy::connect::Connect + Clone + Send + Sync + 'static,
+{
+    let client = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build(connector);
+    Transport::service(client)
 }
 
 impl fmt::Debug for Transport {
@@ -126,11 +143,7 @@ impl Base {
     /// Checks a base for the client's own connector.
     pub(crate) fn of_tcp(uri: &Uri) -> Result<Self, Error> {
         match uri.scheme_str() {
-            Some("http") => Self::of_service(uri),
-            Some("https") => Err(Error::invalid_request(format!(
-                "`{uri}` needs TLS, which comes with a service of your own: hand one that speaks \
-                 TLS to `Client::with_service`, or use an http address",
-            ))),
+            Some("http" | "https") => Self::of_service(uri),
             _ => Err(Error::invalid_request(format!(
                 "`{uri}` is no base address of a headend; write it like http://127.0.0.1:3001",
             ))),
@@ -156,6 +169,10 @@ impl Base {
             return Ok(Self(origin + uri.path().trim_end_matches('/')));
         };
         Err(Error::invalid_request(format!("`{uri}` {fault}")))
+    }
+
+    fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -203,10 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn https_over_the_own_connector_is_refused_and_told_where_tls_comes_from() {
-        let error = tcp("https://h:3001").unwrap_err();
+    fn a_ca_without_tls_is_refused() {
+        let base = Base::of_tcp(&Uri::from_static("http://h:3001")).unwrap();
+        let error = Transport::to(&base, Some(Path::new("ca.pem"))).unwrap_err();
+        assert!(error.to_string().contains("write https://"), "{error}");
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn https_without_the_feature_is_refused_and_told_where_tls_comes_from() {
+        let base = Base::of_tcp(&Uri::from_static("https://h:3001")).unwrap();
+        let error = Transport::to(&base, None).unwrap_err().to_string();
         assert!(
-            error.contains("TLS") && error.contains("Client::with_service"),
+            error.contains("feature `tls`") && error.contains("Client::with_service"),
             "{error}"
         );
     }

@@ -1,14 +1,19 @@
 //! One `edge_agent` process per asset, or per site.
 
+use derms_client::proto::AgentId;
 use derms_program::Failure;
 use tokio::process::Command;
 
 use crate::children::{Children, Role, spawn};
 use crate::config::Config;
+use crate::pki::Pki;
 use crate::siblings::Siblings;
 
 /// What would make an agent serve something else than it is told to here.
-const NOT_PASSED_ON: [&str; 16] = [
+const NOT_PASSED_ON: [&str; 19] = [
+    "AGENT_CERT",
+    "AGENT_KEY",
+    "AGENT_TOKEN_FILE",
     "AGENT_ID",
     "ASSET_ID",
     "ASSET_NAME",
@@ -28,17 +33,18 @@ const NOT_PASSED_ON: [&str; 16] = [
 ];
 
 /// An agent that is to be started: its name for people, and what it serves.
-type Agent = (String, [String; 2]);
+type Agent = (String, [String; 2], AgentId);
 
 /// Starts them all; those that were started are in `children` even when one fails.
 pub(crate) fn start(
     config: &Config,
     siblings: &Siblings,
     headend: &str,
+    pki: Option<&Pki>,
     children: &mut Children,
 ) -> Result<usize, Failure> {
     let agents = plan(config);
-    for (name, serves) in &agents {
+    for (name, serves, agent) in &agents {
         let mut command = Command::new(siblings.path("edge_agent"));
         command
             .arg("--assets")
@@ -53,6 +59,9 @@ pub(crate) fn start(
         if let (Some(dir), [_, id]) = (&config.state_dir, serves) {
             command.arg("--state-dir").arg(dir.join(id));
         }
+        if let Some(pki) = pki {
+            command.args(pki.of_agent(*agent));
+        }
         for variable in NOT_PASSED_ON {
             command.env_remove(variable);
         }
@@ -61,6 +70,11 @@ pub(crate) fn start(
         children.add(Role::Agent, name.clone(), child);
     }
     Ok(agents.len())
+}
+
+/// Who the agents are.
+pub(crate) fn ids(config: &Config) -> Vec<AgentId> {
+    plan(config).into_iter().map(|(.., agent)| agent).collect()
 }
 
 fn plan(config: &Config) -> Vec<Agent> {
@@ -74,6 +88,7 @@ fn plan(config: &Config) -> Vec<Agent> {
                 (
                     site.name.clone(),
                     ["--site-id".to_owned(), site.id.to_string()],
+                    site.id.into(),
                 )
             })
             .collect()
@@ -85,6 +100,7 @@ fn plan(config: &Config) -> Vec<Agent> {
                 (
                     asset.name.clone(),
                     ["--asset-id".to_owned(), asset.id.to_string()],
+                    asset.agent_id.unwrap_or_else(|| asset.id.into()),
                 )
             })
             .collect()
@@ -103,7 +119,7 @@ mod tests {
             .into_iter()
             .chain(args.iter().copied());
         let config = Config::parse(args.map(OsString::from)).unwrap();
-        plan(&config).into_iter().map(|(name, _)| name).collect()
+        plan(&config).into_iter().map(|(name, ..)| name).collect()
     }
 
     #[test]

@@ -50,6 +50,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) with_headend: bool,
 
+    /// Encrypt everything: make certificates for development in the data folder (pki), and start the
+    /// headend and its agents with them
+    #[arg(long, requires = "with_headend")]
+    pub(crate) tls: bool,
+
     /// Where the headend serves REST. Default: 127.0.0.1:3001, without --with-headend on the host
     /// of --headend
     #[arg(long, env = "HEADEND_HTTP_ADDR", value_name = "HOST:PORT")]
@@ -94,6 +99,7 @@ pub(crate) enum HeadendConfig {
         http_addr: Option<SocketAddr>,
         grpc_addr: Option<SocketAddr>,
         data_dir: Option<PathBuf>,
+        tls: bool,
     },
     /// One that runs already.
     Running { grpc: Uri, rest: Uri },
@@ -123,6 +129,7 @@ impl Config {
                 http_addr: listened("--http-addr (HEADEND_HTTP_ADDR)", args.http_addr)?,
                 grpc_addr: listened("--grpc-addr (HEADEND_GRPC_ADDR)", args.grpc_addr)?,
                 data_dir: args.data_dir,
+                tls: args.tls,
             },
             (false, grpc) => running(grpc, args.http_addr.as_deref())?,
         };
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 7] = [
+            (&["--assets", FILE, "--tls"], "--with-headend"),
             (&["--assets", "nowhere.yaml"], "nowhere.yaml"),
             (
                 &["--assets", FILE, "--with-headend", "--headend", "a:1"],

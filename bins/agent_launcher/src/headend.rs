@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::pki::Pki;
 use crate::siblings::Siblings;
 
 /// How long it may take; a database may have to be opened.
@@ -40,6 +41,7 @@ pub(crate) async fn start(
     http_addr: Option<SocketAddr>,
     grpc_addr: Option<SocketAddr>,
     data_dir: Option<&Path>,
+    pki: Option<&Pki>,
 ) -> Result<Headend, Failure> {
     let mut command = Command::new(siblings.path("der_headend"));
     command.arg("--assets").arg(&config.assets);
@@ -50,6 +52,9 @@ pub(crate) async fn start(
     }
     if let Some(folder) = data_dir {
         command.arg("--data-dir").arg(folder);
+    }
+    if let Some(pki) = pki {
+        command.args(pki.of_headend());
     }
     command.args([
         "--log-format",
@@ -74,10 +79,11 @@ pub(crate) async fn start(
             "der_headend said {line:?} instead of its addresses: {error}"
         ))
     })?;
+    let scheme = if pki.is_some() { "https" } else { "http" };
     Ok(Headend {
         child,
-        rest: url(&addresses.http_addr),
-        grpc: url(&addresses.grpc_addr),
+        rest: url(scheme, &addresses.http_addr),
+        grpc: url(scheme, &addresses.grpc_addr),
     })
 }
 
@@ -104,13 +110,13 @@ async fn ended(child: &mut Child) -> Failure {
 }
 
 /// An address that takes connections from everywhere can't be dialled as it is.
-fn url(address: &str) -> String {
+fn url(scheme: &str, address: &str) -> String {
     let address = match address.rsplit_once(':') {
         Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
         Some(("[::]", port)) => format!("[::1]:{port}"),
         _ => address.to_owned(),
     };
-    format!("http://{address}")
+    format!("{scheme}://{address}")
 }
 
 #[cfg(test)]
@@ -119,9 +125,9 @@ mod tests {
 
     #[test]
     fn an_address_for_everybody_is_dialled_on_this_machine() {
-        assert_eq!(url("127.0.0.1:3001"), "http://127.0.0.1:3001");
-        assert_eq!(url("0.0.0.0:3001"), "http://127.0.0.1:3001");
-        assert_eq!(url("[::]:3001"), "http://[::1]:3001");
+        assert_eq!(url("http", "127.0.0.1:3001"), "http://127.0.0.1:3001");
+        assert_eq!(url("http", "0.0.0.0:3001"), "http://127.0.0.1:3001");
+        assert_eq!(url("https", "[::]:3001"), "https://[::1]:3001");
     }
 
     #[test]

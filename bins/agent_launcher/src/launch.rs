@@ -1,5 +1,6 @@
 //! The life of a fleet: start, watch, stop.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use derms_client::Client;
@@ -7,6 +8,7 @@ use derms_program::{Failure, Signals, say};
 
 use crate::children::{Children, Exit, Role};
 use crate::config::{Config, HeadendConfig};
+use crate::pki::Pki;
 use crate::siblings::Siblings;
 use crate::{agents, connected, headend, report};
 
@@ -14,12 +16,12 @@ use crate::{agents, connected, headend, report};
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let mut children = Children::default();
-    let (rest, grpc) = tokio::select! {
+    let started = tokio::select! {
         started = start(config, &mut children) => started?,
         // What was started is killed when it is dropped.
         () = signals.next() => return Ok(()),
     };
-    let result = serve(config, &mut children, &mut signals, &rest, &grpc).await;
+    let result = serve(config, &mut children, &mut signals, &started).await;
     if !children.is_empty() {
         say("stopping; Ctrl-C again kills what is left\n");
         children.stop(signals.next()).await;
@@ -28,22 +30,38 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     result
 }
 
+/// What runs now.
+struct Started {
+    /// Where REST is.
+    rest: String,
+    /// Where agents go.
+    grpc: String,
+    /// The CA of REST, if it is over TLS with certificates of our own.
+    ca: Option<PathBuf>,
+}
+
 /// Makes the programs, starts the headend if there is to be one, then the agents.
-/// Gives where REST is and where agents go.
-async fn start(config: &Config, children: &mut Children) -> Result<(String, String), Failure> {
+async fn start(config: &Config, children: &mut Children) -> Result<Started, Failure> {
+    let mut pki = None;
     let (siblings, rest, grpc) = match &config.headend {
         HeadendConfig::Start {
             http_addr,
             grpc_addr,
             data_dir,
+            tls,
         } => {
             let siblings = Siblings::prepare(&["der_headend", "edge_agent"]).await?;
+            if *tls {
+                let ids = agents::ids(config);
+                pki = Some(Pki::prepare(&siblings, data_dir.as_deref(), &ids).await?);
+            }
             let headend = headend::start(
                 config,
                 &siblings,
                 *http_addr,
                 *grpc_addr,
                 data_dir.as_deref(),
+                pki.as_ref(),
             )
             .await?;
             children.add(Role::Headend, "der_headend".to_owned(), headend.child);
@@ -54,12 +72,13 @@ async fn start(config: &Config, children: &mut Children) -> Result<(String, Stri
             (siblings, rest.to_string(), grpc.to_string())
         }
     };
-    let started = agents::start(config, &siblings, &grpc, children)?;
-    say(&report::text(&config.fleet, &rest, &grpc));
+    let started = agents::start(config, &siblings, &grpc, pki.as_ref(), children)?;
+    let ca = pki.as_ref().map(Pki::ca);
+    say(&report::text(&config.fleet, &rest, &grpc, ca.as_deref()));
     say(&format!(
         "{started} agents started; Ctrl-C stops everything\n"
     ));
-    Ok((rest, grpc))
+    Ok(Started { rest, grpc, ca })
 }
 
 /// Until a signal comes, or everything has ended.
@@ -67,17 +86,18 @@ async fn serve(
     config: &Config,
     children: &mut Children,
     signals: &mut Signals,
-    rest: &str,
-    grpc: &str,
+    started: &Started,
 ) -> Result<(), Failure> {
+    let Started { rest, grpc, ca } = started;
     let client = rest
         .parse()
         .ok()
         .and_then(|base| {
-            Client::builder(base)
-                .timeout(Duration::from_secs(5))
-                .build()
-                .ok()
+            let mut builder = Client::builder(base).timeout(Duration::from_secs(5));
+            if let Some(ca) = ca {
+                builder = builder.ca(ca);
+            }
+            builder.build().ok()
         })
         .ok_or_else(|| Failure::start(format!("{rest} is no address of a REST service")))?;
     let assets = config.fleet.assets();

@@ -6,6 +6,7 @@ mod config;
 mod connected;
 mod headend;
 mod launch;
+mod pki;
 mod report;
 mod siblings;
 

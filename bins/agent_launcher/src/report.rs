@@ -1,11 +1,12 @@
 //! What the user reads: where everything is, the fleet, and commands to try.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use derms_client::proto::{Asset, AssetKind, Fleet, Power};
 
 /// The whole text.
-pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str) -> String {
+pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str, ca: Option<&Path>) -> String {
     let rest = rest.trim_end_matches('/');
     let grpc = grpc.trim_end_matches('/');
     let mut text = format!(
@@ -13,7 +14,7 @@ pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str) -> String {
         table(fleet)
     );
     if let Some(asset) = fleet.assets().first() {
-        text.push_str(&commands(asset, rest));
+        text.push_str(&commands(asset, rest, ca));
     }
     text
 }
@@ -57,15 +58,19 @@ fn kind(kind: AssetKind) -> String {
     }
 }
 
-fn commands(asset: &Asset, rest: &str) -> String {
+fn commands(asset: &Asset, rest: &str, ca: Option<&Path>) -> String {
+    let curl = match ca {
+        None => "curl -s".to_owned(),
+        Some(ca) => format!("curl -s --cacert {}", ca.display()),
+    };
     let id = asset.id;
     let mw = order(asset).mw();
     format!(
         "
 Try, in another terminal:
-  curl -s {rest}/agents
-  curl -s {rest}/telemetry/{id}
-  curl -s -X POST '{rest}/dispatch?wait_s=5' -H 'content-type: application/json' \
+  {curl} {rest}/agents
+  {curl} {rest}/telemetry/{id}
+  {curl} -X POST '{rest}/dispatch?wait_s=5' -H 'content-type: application/json' \
 -d '{{\"asset_id\":\"{id}\",\"mw\":{mw},\"duration_s\":20}}'
 
 "
@@ -98,6 +103,7 @@ mod tests {
             &fleet(),
             "http://127.0.0.1:3001/",
             "http://127.0.0.1:50051/",
+            None,
         );
         for words in [
             "REST   http://127.0.0.1:3001\n",
@@ -113,6 +119,14 @@ mod tests {
             assert!(text.contains(words), "`{words}` is not in:\n{text}");
         }
         assert_eq!(text.matches("curl").count(), 3);
+    }
+
+    #[test]
+    fn over_tls_the_commands_name_the_ca() {
+        let ca = Some(Path::new("data/pki/ca.pem"));
+        let text = text(&fleet(), "https://127.0.0.1:3001", "https://127.0.0.1:1", ca);
+        let wanted = "curl -s --cacert data/pki/ca.pem";
+        assert_eq!(text.matches("curl").count(), text.matches(wanted).count());
     }
 
     #[test]

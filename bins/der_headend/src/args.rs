@@ -11,7 +11,10 @@ use derms_program::{Failure, LogArgs, LogFormat, Stop, socket_address};
 
 use crate::database::{Database, DatabaseArgs};
 use crate::db;
+use crate::link::{Link, LinkArgs};
+use crate::pki;
 use crate::retention::RetentionArgs;
+use crate::safe_start::{Guards, missing, refusal};
 
 /// A DERMS headend: agents dial in over gRPC, operators use REST.
 ///
@@ -54,6 +57,9 @@ pub(crate) struct Args {
     retention: RetentionArgs,
 
     #[command(flatten)]
+    link: LinkArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 
     /// Stop when stdin is closed: a launcher that dies takes its headend with it
@@ -72,6 +78,9 @@ enum Command {
         #[command(subcommand)]
         task: db::Task,
     },
+    /// Make certificates for development instead of running a headend
+    #[command(arg_required_else_help = false)]
+    Pki(pki::PkiArgs),
 }
 
 /// What to do.
@@ -79,6 +88,11 @@ enum Command {
 pub(crate) enum Job {
     /// Run a headend.
     Serve(Box<Config>),
+    /// Make certificates.
+    Pki {
+        args: pki::PkiArgs,
+        log_format: LogFormat,
+    },
     /// Look after the database.
     Db {
         task: db::Task,
@@ -92,10 +106,13 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) database: Database,
+    pub(crate) link: Link,
     pub(crate) retention: Retention,
     pub(crate) fleet: Fleet,
     pub(crate) http_addr: SocketAddr,
     pub(crate) grpc_addr: SocketAddr,
+    /// What keeps no stranger out; empty unless that was asked for.
+    pub(crate) unsafe_because: Vec<String>,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -111,16 +128,32 @@ impl Job {
         let database = Database::check(&args.database)?;
         let retention = args.retention.retention();
         let log_format = args.log.log_format;
-        if let Some(Command::Db { task }) = args.command {
-            return Ok(Self::Db {
-                task,
-                database,
-                retention,
-                log_format,
-            });
+        match args.command {
+            Some(Command::Db { task }) => {
+                return Ok(Self::Db {
+                    task,
+                    database,
+                    retention,
+                    log_format,
+                });
+            }
+            Some(Command::Pki(args)) => return Ok(Self::Pki { args, log_format }),
+            None => {}
+        }
+        let link = Link::check(&args.link)?;
+        let guards = Guards {
+            tls: link.tls.is_some(),
+            link_auth: link.asks_agents(),
+            rest_auth: false,
+        };
+        let unsafe_because = missing(args.http_addr, args.grpc_addr, guards);
+        if !unsafe_because.is_empty() && !link.insecure {
+            return Err(refusal(&unsafe_because));
         }
         Ok(Self::Serve(Box::new(Config {
             database,
+            link,
+            unsafe_because,
             retention,
             fleet: Fleet::load(&args.assets).map_err(|error| error.to_string())?,
             http_addr: args.http_addr,
@@ -195,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unsafe_starts_only_if_that_is_said_and_is_remembered() {
+        assert!(served(&[]).unsafe_because.is_empty());
+        let config = served(&["--grpc-addr", "0.0.0.0:50051", "--insecure"]);
+        assert_eq!(config.unsafe_because.len(), 2, "{:?}", config.unsafe_because);
+    }
+
+    #[test]
     fn a_task_of_the_database_needs_no_fleet_and_takes_its_flags_before_or_after() {
         for args in [
             ["--data-dir", "d", "db", "status"],
@@ -214,12 +254,22 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 14] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
             (&["--database-ur", "memory"], "'--database-url'"),
             (&["--telemetry-days", "0"], "(RETENTION_TELEMETRY_DAYS)"),
+            (&["--http-addr", "0.0.0.0:3001"], "refusing to start"),
+            (&["--tls-cert", "a.pem"], "--tls-key"),
+            (&["--tls-cert", "nowhere.pem", "--tls-key", "k"], "nowhere.pem"),
+            (&["--client-ca", "a.pem"], "--tls-cert"),
+            (&["--agent-tokens", "nowhere"], "(HEADEND_AGENT_TOKENS)"),
+            (&["--trusted-proxy", "10.0.0.1"], "--proxy-identity-header"),
+            (
+                &["--trusted-proxy", "proxy", "--proxy-identity-header", "x"],
+                "like 10.0.0.5",
+            ),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),
         ];

@@ -3,10 +3,12 @@
 mod args;
 mod database;
 mod db;
+mod link;
 mod listen;
+mod pki;
 mod retention;
+mod safe_start;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use derms_headend_sdk::Headend;
@@ -23,7 +25,7 @@ fn start() -> Result<(), Stop> {
     let job = Job::parse(std::env::args_os())?;
     derms_program::start_log(match &job {
         Job::Serve(config) => config.log_format,
-        Job::Db { log_format, .. } => *log_format,
+        Job::Db { log_format, .. } | Job::Pki { log_format, .. } => *log_format,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -38,6 +40,7 @@ fn start() -> Result<(), Stop> {
                 retention,
                 ..
             } => db::run(&task, database, &retention).await,
+            Job::Pki { args, .. } => pki::run(&args),
         }
     })?)
 }
@@ -47,7 +50,12 @@ async fn run(config: Config) -> Result<(), Failure> {
     let one_port = config.one_port();
     let (sites, assets) = (config.fleet.sites().len(), config.fleet.assets().len());
     let store = config.database.name();
+    for reason in &config.unsafe_because {
+        tracing::warn!("INSECURE: {reason}");
+    }
+    let tls = config.link.tls.is_some();
     let builder = Headend::builder(config.fleet).retention(config.retention);
+    let builder = config.link.give_to(builder);
     let headend = config
         .database
         .give_to(builder)
@@ -64,9 +72,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         let rest = (http, headend.rest_service());
         (vec![rest, (grpc, headend.grpc_service())], grpc_addr)
     };
-    tracing::info!(%http_addr, %grpc_addr, sites, assets, store, "headend listens");
-    warn_if_open("REST", http_addr);
-    warn_if_open("the agent link", grpc_addr);
+    tracing::info!(%http_addr, %grpc_addr, sites, assets, store, tls, "headend listens");
     let addresses = serde_json::json!({ "http_addr": http_addr, "grpc_addr": grpc_addr });
     derms_program::say(&format!("{addresses}\n"));
 
@@ -81,15 +87,4 @@ async fn run(config: Config) -> Result<(), Failure> {
     headend.serve(listeners, shutdown).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// This version asks nobody who they are, so only this machine should reach it.
-fn warn_if_open(what: &str, address: SocketAddr) {
-    if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            %address,
-            "{what} can be reached from other machines, and this version asks nobody who they are: \
-             let a firewall or a gateway with authentication stand in front, or listen on 127.0.0.1"
-        );
-    }
 }

@@ -30,7 +30,8 @@ use http::Uri;
     max_term_width = 100
 )]
 pub(crate) struct Args {
-    /// Where the headend takes agents; `host:port` is accepted too
+    /// Where the headend takes agents, over TLS if it begins with https://; `host:port` is accepted
+    /// too
     #[arg(long, env = "HEADEND_GRPC", value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = headend_uri)]
     pub(crate) headend: Uri,
 
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     #[arg(long, env = "DERMS_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) security: SecurityArgs,
+
     /// Chooses the values of the simulation, together with the asset's id
     #[arg(long, env = "SIM_SEED", value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
@@ -73,6 +77,32 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) asset: AssetArgs,
+}
+
+/// What the agent shows the headend, and whom it trusts.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "TLS and identity")]
+pub(crate) struct SecurityArgs {
+    /// The CAs that the headend's certificate may be of (PEM). Default: those that browsers trust
+    #[arg(long, env = "HEADEND_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// The certificate of this agent (PEM), which names it: urn:derms:agent:<its id>. Default: none
+    #[arg(long, env = "AGENT_CERT", value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The private key of --cert (PEM)
+    #[arg(long, env = "AGENT_KEY", value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// The name that the headend's certificate must have. Default: the host of --headend
+    #[arg(long, env = "HEADEND_SERVER_NAME", value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+
+    /// A file with the token by which the headend knows this agent, if it has no certificate.
+    /// Default: none
+    #[arg(long, env = "AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// What the fleet file would say of the asset; the same words, units and defaults.

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use derms_agent_sdk::ClientTls;
 use derms_agent_sdk::proto::{
     AgentId, Asset, AssetId, AssetKind, Failsafe, Fleet, Power, Site, SiteId,
 };
 use derms_program::{Failure, LogFormat, Stop};
 use http::Uri;
 
-use crate::args::{Args, AssetArgs, KindArg};
+use crate::args::{Args, AssetArgs, KindArg, SecurityArgs};
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub(crate) struct Config {
     pub(crate) assets: Vec<Asset>,
     /// `None`: all is kept in memory.
     pub(crate) state_dir: Option<PathBuf>,
+    /// `None`: no TLS.
+    pub(crate) tls: Option<ClientTls>,
+    /// `None`: it shows no token.
+    pub(crate) token_file: Option<PathBuf>,
     pub(crate) seed: u64,
     /// `None`: devices never fail.
     pub(crate) faults_dir: Option<PathBuf>,
@@ -42,7 +47,10 @@ impl Config {
             assets,
             agent_id,
         } = served(&args)?;
+        let tls = tls(&args.headend, &args.security);
         Ok(Self {
+            tls,
+            token_file: args.security.token_file,
             headend: args.headend,
             agent_id: args.agent_id.unwrap_or(agent_id),
             name,
@@ -54,6 +62,22 @@ impl Config {
             exit_with_parent: args.exit_with_parent,
         })
     }
+}
+
+/// Whatever is given for TLS asks for it: the agent is not built for `http` then.
+fn tls(headend: &Uri, args: &SecurityArgs) -> Option<ClientTls> {
+    let given = args.ca.is_some() || args.cert.is_some() || args.server_name.is_some();
+    let mut tls = (given || headend.scheme_str() == Some("https")).then(ClientTls::new)?;
+    if let Some(ca) = &args.ca {
+        tls = tls.ca(ca);
+    }
+    if let (Some(certificate), Some(key)) = (&args.cert, &args.key) {
+        tls = tls.certificate(certificate, key);
+    }
+    if let Some(name) = &args.server_name {
+        tls = tls.server_name(name);
+    }
+    Some(tls)
 }
 
 struct Served {

@@ -37,6 +37,12 @@ async fn run(config: Config) -> Result<(), Failure> {
     if let Some(dir) = config.state_dir {
         builder = builder.state_dir(dir);
     }
+    if let Some(tls) = config.tls {
+        builder = builder.tls(tls);
+    }
+    if let Some(path) = config.token_file {
+        builder = builder.bearer_token(path);
+    }
     for asset in config.assets {
         let device = sim::for_asset(&asset, config.seed);
         builder = match &config.faults_dir {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use derms_client::proto::{AssetId, Cursor, DispatchId, DispatchStatus, SiteId, Timestamp};
-use derms_client::{Client, DispatchHistoryQuery, Error, HistoryQuery, TelemetryHistoryQuery};
-use http::{HeaderName, HeaderValue, Uri};
+use derms_client::{DispatchHistoryQuery, HistoryQuery, TelemetryHistoryQuery};
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::fake::{ASSET, DISPATCH, Fake, SITE, dispatch, ok, reply};
@@ -164,11 +164,4 @@ async fn every_request_carries_the_token_the_headers_and_what_is_accepted() {
     );
     assert_eq!(seen.header("content-type"), None);
     assert_eq!(seen.header("idempotency-key"), None);
-}
-
-#[test]
-fn https_without_a_service_that_speaks_tls_is_refused_before_any_call() {
-    let error = Client::new(Uri::from_static("https://h:3001")).unwrap_err();
-    assert!(matches!(error, Error::InvalidRequest { .. }));
-    assert!(error.to_string().contains("TLS"));
 }
