@@ -93,7 +93,7 @@ pub use dispatcher::DispatchError;
 pub use error::{BuildError, ServeError};
 pub use headend::Headend;
 pub use limits::{LimitError, StopError};
-pub use peer::PeerAddr;
+pub use peer::{Encrypted, PeerAddr};
 pub use service::{HeadendService, ResponseFuture};
 
 #[cfg(doctest)]

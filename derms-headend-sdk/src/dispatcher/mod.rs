@@ -4,6 +4,7 @@ mod cancel;
 mod check;
 mod delivery;
 mod follow;
+mod guard;
 mod known;
 mod preview;
 mod resync;
@@ -28,6 +29,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
+pub(crate) use guard::PowerBounds;
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -37,6 +39,7 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
+use guard::Guard;
 use known::Known;
 use timers::{Timer, Timers};
 
@@ -58,6 +61,7 @@ pub(crate) struct Dispatcher {
     /// failed, and which were not written. Forgotten with the session.
     unsure: Mutex<HashMap<DispatchId, (AgentId, u64)>>,
     known: Mutex<Known>,
+    guard: Guard,
 }
 
 /// The answer to an order.
@@ -80,6 +84,7 @@ impl Dispatcher {
         limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
         let (timers, queue) = timers::channel();
+        let guard = Guard::new(config.power);
         let dispatcher = Arc::new(Self {
             fleet,
             store,
@@ -92,6 +97,7 @@ impl Dispatcher {
             timers,
             unsure: Mutex::default(),
             known: Mutex::default(),
+            guard,
         });
         (dispatcher, queue)
     }
@@ -154,6 +160,10 @@ impl Dispatcher {
             // What is refused now may have been taken before: a repetition is no new order.
             Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
         };
+        let reserved = match self.guard.reserve(principal, new.mw) {
+            Ok(reserved) => reserved,
+            Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
+        };
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
         let order = NewOrder {
@@ -172,6 +182,9 @@ impl Dispatcher {
                 return Err(error.into());
             }
         };
+        if let Some(reserved) = reserved {
+            reserved.keep();
+        }
         for old in superseded {
             self.moved(unsent(old)).await;
         }
