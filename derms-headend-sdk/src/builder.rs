@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::Rates;
 use crate::audit::{self, Audit};
 use crate::auth::Authenticate;
 use crate::config::{Clock, Config};
@@ -147,6 +148,43 @@ impl HeadendBuilder {
     /// token. They tell nothing of the fleet. Default: they need a principal when others do.
     pub fn public_docs(mut self, public: bool) -> Self {
         self.config.public_docs = public;
+        self
+    }
+
+    /// Most power of one order, for an asset or a site, in either direction. Above 0. Default: none.
+    pub fn max_mw_per_dispatch(mut self, most: Power) -> Self {
+        self.config.power.per_dispatch = Some(most);
+        self
+    }
+
+    /// Most power that one principal may order in a minute: the powers of its orders added up without
+    /// their sign. Callers without a principal count as one. Cancels, limits and stops are not
+    /// bounded. Above 0. Default: none.
+    pub fn max_mw_per_minute(mut self, most: Power) -> Self {
+        self.config.power.per_minute = Some(most);
+        self
+    }
+
+    /// Most calls of REST by one principal: in a second for a while, and at once after a pause; both at
+    /// least 1. More are answered 429. `POST /stop` and `DELETE /dispatch/{id}` are always taken.
+    /// Without a principal nobody is counted. Default 100 and 200.
+    pub fn rate_limit(mut self, per_second: u32, burst: u32) -> Self {
+        self.config.rates.per_second = per_second;
+        self.config.rates.burst = burst;
+        self
+    }
+
+    /// Most calls of REST that are in hand at one time, of all callers; more are answered 429. Stops,
+    /// cancels and probes are always taken. At least 1, default 1,024.
+    pub fn max_requests(mut self, requests: usize) -> Self {
+        self.config.rates.in_hand = requests;
+        self
+    }
+
+    /// Lets pages from these origins (`https://control.example`) call REST from a browser. Default:
+    /// none, and no header of CORS is sent.
+    pub fn cors_origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
+        self.config.cors_origins = origins.into_iter().map(Into::into).collect();
         self
     }
 
@@ -299,6 +337,7 @@ impl HeadendBuilder {
                 stop.clone(),
             ));
         }
+        let rates = config.rates;
         Ok(Headend::new(Core {
             fleet,
             config,
@@ -314,6 +353,7 @@ impl HeadendBuilder {
             ingest,
             following,
             audit,
+            rates: Rates::new(rates),
             heartbeats,
             streams,
             background,
@@ -389,6 +429,35 @@ fn check(config: &Config) -> Result<(), BuildError> {
             remedy: "give at least 1 MiB",
         });
     }
+    for (setting, most) in [
+        ("max_mw_per_dispatch", config.power.per_dispatch),
+        ("max_mw_per_minute", config.power.per_minute),
+    ] {
+        if most.is_some_and(|most| !(most.mw() > 0.0 && most.is_finite())) {
+            return Err(BuildError::OutOfRange {
+                setting,
+                remedy: "give a power above 0",
+            });
+        }
+    }
+    if config.rates.per_second == 0 || config.rates.burst == 0 {
+        return Err(BuildError::OutOfRange {
+            setting: "rate_limit",
+            remedy: "give at least 1 and 1",
+        });
+    }
+    if !(1..=tokio::sync::Semaphore::MAX_PERMITS).contains(&config.rates.in_hand) {
+        return Err(BuildError::OutOfRange {
+            setting: "max_requests",
+            remedy: "give at least 1",
+        });
+    }
+    if !config.cors_origins.iter().all(|origin| is_origin(origin)) {
+        return Err(BuildError::OutOfRange {
+            setting: "cors_origins",
+            remedy: "give each as a browser sends it, like https://control.example",
+        });
+    }
     if config.max_sessions == 0 {
         return Err(BuildError::OutOfRange {
             setting: "max_sessions",
@@ -396,6 +465,16 @@ fn check(config: &Config) -> Result<(), BuildError> {
         });
     }
     Ok(())
+}
+
+/// Scheme and authority and nothing else, as in the header `Origin`: no path, and no `*`.
+fn is_origin(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let good =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+    rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(good))
 }
 
 #[cfg(test)]
@@ -439,6 +518,23 @@ mod tests {
                 "following_tolerance",
             ),
             (builder().max_sessions(0), "max_sessions"),
+            (
+                builder().max_mw_per_dispatch(Power::ZERO),
+                "max_mw_per_dispatch",
+            ),
+            (
+                builder().max_mw_per_minute(Power::from_mw(f64::NAN)),
+                "max_mw_per_minute",
+            ),
+            (builder().rate_limit(0, 1), "rate_limit"),
+            (builder().rate_limit(1, 0), "rate_limit"),
+            (builder().max_requests(0), "max_requests"),
+            (builder().cors_origins(["*"]), "cors_origins"),
+            (
+                builder().cors_origins(["https://a.example/"]),
+                "cors_origins",
+            ),
+            (builder().cors_origins(["null"]), "cors_origins"),
             (builder().store_backlog(0), "store_backlog"),
             (builder().max_assets_per_agent(0), "max_assets_per_agent"),
             (

@@ -8,6 +8,7 @@ use derms_proto::Timestamp;
 use derms_proto::link::Limits;
 
 use crate::auth::Authentication;
+use crate::dispatcher::PowerBounds;
 use crate::following::Rules;
 use crate::ingest::Bounds;
 use crate::store::Retention;
@@ -69,6 +70,21 @@ pub(crate) struct Config {
     pub(crate) authentication: Authentication,
     /// Everyone may read the API's own description.
     pub(crate) public_docs: bool,
+    pub(crate) power: PowerBounds,
+    pub(crate) rates: Rates,
+    /// Origins of pages that may call REST from a browser.
+    pub(crate) cors_origins: Vec<String>,
+}
+
+/// How many calls of REST are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
+    /// Of one principal, in a second, for a while.
+    pub(crate) per_second: u32,
+    /// At once, after a pause.
+    pub(crate) burst: u32,
+    /// In hand at one time, of all callers.
+    pub(crate) in_hand: usize,
 }
 
 impl Default for Config {
@@ -98,6 +114,13 @@ impl Default for Config {
             following: Rules::default(),
             authentication: Authentication::default(),
             public_docs: false,
+            power: PowerBounds::default(),
+            rates: Rates {
+                per_second: 100,
+                burst: 200,
+                in_hand: 1_024,
+            },
+            cors_origins: Vec::new(),
         }
     }
 }

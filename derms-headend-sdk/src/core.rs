@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::Rates;
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     pub(crate) ingest: Ingest,
     pub(crate) following: Arc<Following>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) rates: Rates,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.

@@ -108,7 +108,7 @@ pub use headend::Headend;
 pub use identity::AgentIdentity;
 pub use limits::{LimitError, StopError};
 pub use link_auth::{AgentTokens, InvalidProxy, TokensError, TrustedProxies};
-pub use peer::PeerAddr;
+pub use peer::{Encrypted, PeerAddr};
 pub use policy::AgentPolicy;
 pub use refusals::LinkRefusals;
 pub use service::{HeadendService, ResponseFuture};

@@ -11,6 +11,13 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// The request came over TLS.
+///
+/// A host with a listener of its own may insert it as a request extension, so that browsers are told
+/// to come over TLS alone (`Strict-Transport-Security`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encrypted;
+
 /// Cuts a connection whose peer has stopped reading: there is no other way to end its streams.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionHandle(CancellationToken);

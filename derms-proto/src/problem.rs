@@ -98,8 +98,12 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// 422: outside the limits of the asset; `limits` tells them.
     OutOfRange,
+    /// 422: more power than one order may ask for here.
+    PowerGuard,
     /// 429: slow down.
     TooManyRequests,
+    /// 429: more power than may be ordered in a minute here.
+    PowerRate,
     /// 503: the store can't be reached; try again, an order with the same `Idempotency-Key`.
     StoreUnavailable,
     /// 503: the headend is shutting down.
@@ -168,7 +172,9 @@ impl ProblemCode {
             Self::BodyTooLarge => (413, "body too large"),
             Self::UnsupportedMediaType => (415, "unsupported media type"),
             Self::OutOfRange => (422, "out of range"),
+            Self::PowerGuard => (422, "more power than one order may ask for"),
             Self::TooManyRequests => (429, "too many requests"),
+            Self::PowerRate => (429, "more power than may be ordered in a minute"),
             Self::StoreUnavailable => (503, "store unavailable"),
             Self::Draining => (503, "draining"),
             Self::Internal | Self::Unknown => (500, "internal error"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use derms_proto::{AuditRecord, Problem, ProblemCode};
 use http::{Extensions, HeaderMap, HeaderValue, header};
+use tokio::time::timeout;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -18,6 +20,10 @@ use super::record::{Note, Pending, is_miss};
 use crate::auth::{Principal, Role, Unproved};
 use crate::core::Core;
 use crate::peer::PeerAddr;
+
+/// A call is answered within this: the longest that a caller may ask to wait, and a store that tries
+/// again for some time.
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,10 +150,7 @@ async fn gate(route: Route, mut request: Request, next: Next) -> Response {
     let mut pending = Pending::new(&core.audit, record, note.clone());
     let principal = match identify(&core, request.extensions(), request.headers()).await {
         Ok(principal) => principal,
-        Err(refusal) => {
-            pending.answered(&refusal);
-            return refusal;
-        }
+        Err(refusal) => return failed_login(&core, &request, pending, refusal),
     };
     let mut is_limited = false;
     if let Some(principal) = principal {
@@ -158,10 +161,24 @@ async fn gate(route: Route, mut request: Request, next: Next) -> Response {
             pending.answered(&refusal);
             return refusal;
         }
+        if access != Access::Halt
+            && let Err(failure) = core.rates.call(&principal)
+        {
+            pending.forget();
+            return failure.into_response();
+        }
         request.extensions_mut().insert(principal);
     }
+    let _in_hand = match core.rates.take_in_hand() {
+        Ok(permit) => Some(permit),
+        Err(_) if access == Access::Halt => None,
+        Err(failure) => {
+            pending.forget();
+            return failure.into_response();
+        }
+    };
     if !access.changes() {
-        let response = next.run(request).await;
+        let response = answer(request, next).await;
         if is_limited && is_miss(&response) {
             pending.answered(&response);
         } else {
@@ -170,9 +187,33 @@ async fn gate(route: Route, mut request: Request, next: Next) -> Response {
         return response;
     }
     request.extensions_mut().insert(note);
-    let response = next.run(request).await;
+    let response = answer(request, next).await;
     pending.answered(&response);
     response
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    let answered = timeout(LONGEST, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let text = "the store did not answer in time; what was asked for may have been done";
+        Failure::from(Problem::new(ProblemCode::StoreUnavailable, text)).into_response()
+    })
+}
+
+/// The answer to who is not known. When too many failed from one address, they are told so, and are
+/// not worth a record each.
+fn failed_login(core: &Core, request: &Request, pending: Pending, refusal: Response) -> Response {
+    let peer: Option<&PeerAddr> = request.extensions().get();
+    match core.rates.failed_login(peer.map(|peer| peer.0.ip())) {
+        Ok(()) => {
+            pending.answered(&refusal);
+            refusal
+        }
+        Err(failure) => {
+            pending.forget();
+            failure.into_response()
+        }
+    }
 }
 
 fn begin(core: &Core, action: &str, request: &Request) -> AuditRecord {
@@ -195,8 +236,8 @@ pub(super) async fn known_caller(request: Request, next: Next) -> Response {
         Ok(_) => next.run(request).await,
         Err(refusal) => {
             let record = begin(&core, "no_such_path", &request);
-            Pending::new(&core.audit, record, Note::default()).answered(&refusal);
-            refusal
+            let pending = Pending::new(&core.audit, record, Note::default());
+            failed_login(&core, &request, pending, refusal)
         }
     }
 }

@@ -66,7 +66,8 @@ struct SubmitHeaders {
     (status = 409, description = "`site_offline`, `stopped`, `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`out_of_range`, with the limits", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`out_of_range`, with the limits; `power_guard`", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`power_rate`, `too_many_requests`; `Retry-After` tells when to try again", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: not in force, but ask again with the same key to be sure; `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn submit(

@@ -17,7 +17,9 @@ mod limits;
 mod listing;
 mod preview;
 mod problem;
+mod rates;
 mod record;
+mod secure;
 mod stop;
 mod telemetry;
 
@@ -25,14 +27,16 @@ use std::sync::Arc;
 
 use axum::extract::OriginalUri;
 use axum::handler::Handler as _;
-use axum::middleware::{from_fn, map_response};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
 use axum::{Extension, Router};
 use derms_proto::{Problem, ProblemCode};
-use http::{HeaderValue, Method, Uri, header};
+use http::{Method, Uri};
 use utoipa_axum::routes;
 
 use crate::core::Core;
+pub(crate) use rates::Rates;
+
 use access::{Access, Routes, known_caller};
 use problem::Failure;
 
@@ -79,12 +83,18 @@ fn routes() -> Routes {
 /// The REST service.
 pub(crate) fn router(core: Arc<Core>) -> Router {
     let (router, _) = routes().split();
-    router
+    let cors = secure::cors(&core.config.cors_origins);
+    let router = router
         .fallback(not_found.layer(from_fn(known_caller)))
         .method_not_allowed_fallback(method_not_allowed.layer(from_fn(known_caller)))
-        .layer(map_response(not_stored))
-        .layer(Extension(Arc::clone(&core)))
-        .with_state(core)
+        .layer(from_fn(secure::headers))
+        .layer(Extension(Arc::clone(&core)));
+    // Outermost: a browser asks without a token whether it may ask.
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+    .with_state(core)
 }
 
 /// The OpenAPI 3.1 document of the REST interface, as JSON with a final line break.
@@ -130,14 +140,4 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Fa
 
 fn shown(uri: &Uri) -> String {
     uri.path().chars().take(200).collect()
-}
-
-/// What is true now may not be in a second: caches on the way must not keep it.
-async fn not_stored(mut response: Response) -> Response {
-    let no_store = HeaderValue::from_static("no-store");
-    response
-        .headers_mut()
-        .entry(header::CACHE_CONTROL)
-        .or_insert(no_store);
-    response
 }

@@ -25,7 +25,7 @@ use crate::core::Core;
     (status = 409, description = "`site_offline`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`out_of_range`, with the limits", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`out_of_range`, with the limits; `power_guard`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn preview(

@@ -82,6 +82,11 @@ impl From<DispatchError> for Failure {
                     .with_limits(limits)
                     .into();
             }
+            DispatchError::OverGuard { .. } => ProblemCode::PowerGuard,
+            DispatchError::OverRate { retry_after, .. } => {
+                let problem = Problem::new(ProblemCode::PowerRate, text);
+                return Failure::from(problem).retry_after(retry_after);
+            }
             DispatchError::Store(error) => return error.into(),
         };
         Problem::new(code, text).into()

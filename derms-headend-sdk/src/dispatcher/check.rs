@@ -32,6 +32,24 @@ pub enum DispatchError {
         /// What is allowed.
         limits: ProblemLimits,
     },
+    /// More than one order may ask for, see
+    /// [`max_mw_per_dispatch`](crate::HeadendBuilder::max_mw_per_dispatch).
+    #[error("{mw} is more than one order may ask for here: {most} in either direction")]
+    OverGuard {
+        /// What was asked.
+        mw: Power,
+        /// What is allowed, in either direction.
+        most: Power,
+    },
+    /// More than a principal may order in a minute, see
+    /// [`max_mw_per_minute`](crate::HeadendBuilder::max_mw_per_minute).
+    #[error("with this order you would have ordered more than {most} in a minute")]
+    OverRate {
+        /// What is allowed in a minute, the powers of all orders added up without their sign.
+        most: Power,
+        /// When the same order may be taken.
+        retry_after: Duration,
+    },
     /// No asset of the site is online and available.
     #[error(
         "no controllable asset of site {0} is online and available; order its assets one by one to \
@@ -63,6 +81,7 @@ impl Dispatcher {
         if !new.mw.is_finite() {
             return Err(invalid("mw must be a finite number"));
         }
+        self.guard.check_order(new.mw)?;
         seconds("duration_s", new.duration_s)?;
         schedule::check(new, now)?;
         let ttl = seconds("ttl_s", new.ttl_s)?.unwrap_or(DEFAULT_TTL);

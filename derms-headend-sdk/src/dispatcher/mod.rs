@@ -4,6 +4,7 @@ mod cancel;
 mod check;
 mod delivery;
 mod follow;
+mod guard;
 mod known;
 mod preview;
 mod rebalance;
@@ -29,6 +30,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
+pub(crate) use guard::PowerBounds;
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -38,6 +40,7 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
+use guard::Guard;
 use known::Known;
 use timers::{Timer, Timers};
 
@@ -60,6 +63,7 @@ pub(crate) struct Dispatcher {
     unsure: Mutex<HashMap<DispatchId, (AgentId, u64)>>,
     known: Mutex<Known>,
     out_since: Mutex<rebalance::OutSince>,
+    guard: Guard,
 }
 
 /// The answer to an order.
@@ -82,6 +86,7 @@ impl Dispatcher {
         limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
         let (timers, queue) = timers::channel();
+        let guard = Guard::new(config.power);
         let dispatcher = Arc::new(Self {
             fleet,
             store,
@@ -95,6 +100,7 @@ impl Dispatcher {
             unsure: Mutex::default(),
             known: Mutex::default(),
             out_since: Mutex::default(),
+            guard,
         });
         (dispatcher, queue)
     }
@@ -158,6 +164,10 @@ impl Dispatcher {
             // What is refused now may have been taken before: a repetition is no new order.
             Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
         };
+        let reserved = match self.guard.reserve(principal, new.mw) {
+            Ok(reserved) => reserved,
+            Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
+        };
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
         let order = NewOrder {
@@ -176,6 +186,9 @@ impl Dispatcher {
                 return Err(error.into());
             }
         };
+        if let Some(reserved) = reserved {
+            reserved.keep();
+        }
         if dispatch.asset_id.is_none() {
             self.known.lock().site(&dispatch);
             self.look_after(&dispatch).await;

@@ -27,7 +27,7 @@ use super::transport::Transport;
 use super::{Acceptor, Security, Settings};
 use crate::bell::Bell;
 use crate::certificate::PeerCertificate;
-use crate::peer::{ConnectionHandle, PeerAddr};
+use crate::peer::{ConnectionHandle, Encrypted, PeerAddr};
 use crate::refusals::Refusal;
 use crate::tls::HandshakeError;
 
@@ -69,6 +69,7 @@ impl Acceptor {
         let Some((version, stream, certificate)) = begun else {
             return;
         };
+        let encrypted = security.tls.is_some();
         drop(security);
 
         let handle = ConnectionHandle::default();
@@ -76,6 +77,9 @@ impl Acceptor {
         let service = service.map_request(move |mut request: http::Request<_>| {
             request.extensions_mut().insert(PeerAddr(peer));
             request.extensions_mut().insert(inserted.clone());
+            if encrypted {
+                request.extensions_mut().insert(Encrypted);
+            }
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(Arc::clone(certificate));
             }
