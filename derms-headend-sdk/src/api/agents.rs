@@ -32,7 +32,7 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Params(params): Params<ListParams>,
 ) -> Json<Vec<AgentStatus>> {
-    let mut agents = core.registry.agents(core.clock.now());
+    let mut agents = core.registry.agents();
     if params.all == Some(true) {
         let served: HashSet<AssetId> = agents
             .iter()

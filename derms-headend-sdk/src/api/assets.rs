@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use derms_proto::{
-    Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus, Timestamp,
+    Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus,
 };
 
 use super::extract::{Id, NoParams, Params};
@@ -21,12 +21,11 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     _: Params<NoParams>,
 ) -> Json<Vec<AssetStatus>> {
-    let now = core.clock.now();
     Json(
         core.fleet
             .assets()
             .iter()
-            .map(|asset| status(&core, asset, now))
+            .map(|asset| status(&core, asset))
             .collect(),
     )
 }
@@ -45,7 +44,7 @@ pub(super) async fn get(
     _: Params<NoParams>,
 ) -> Result<Json<AssetStatus>, Failure> {
     let asset = find(&core, id)?;
-    Ok(Json(status(&core, asset, core.clock.now())))
+    Ok(Json(status(&core, asset)))
 }
 
 /// All sites with their assets and summed power
@@ -69,10 +68,7 @@ pub(super) async fn sites(
             .collect();
         SiteStatus {
             site: site.clone(),
-            assets: assets
-                .iter()
-                .map(|asset| status(&core, asset, now))
-                .collect(),
+            assets: assets.iter().map(|asset| status(&core, asset)).collect(),
             mw: (!fresh.is_empty()).then(|| fresh.iter().copied().sum()),
             mw_assets: fresh.len(),
         }
@@ -88,10 +84,10 @@ pub(super) fn find(core: &Core, id: AssetId) -> Result<&Asset, Failure> {
     })
 }
 
-fn status(core: &Core, asset: &Asset, now: Timestamp) -> AssetStatus {
+fn status(core: &Core, asset: &Asset) -> AssetStatus {
     let site = core.fleet.site(asset.site_id);
     let (limits, stopped) = core.limits.of(asset.id);
-    let session = core.registry.serving(asset.id, now);
+    let session = core.registry.serving(asset.id);
     let availability = session
         .as_ref()
         .and_then(|session| session.availability(&core.heartbeats.read(), asset.id));

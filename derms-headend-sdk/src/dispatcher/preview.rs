@@ -35,7 +35,7 @@ impl Dispatcher {
             Some(PreviewShare {
                 asset_id,
                 mw: leaf.mw,
-                online: self.registry.serving(asset_id, now).is_some(),
+                online: self.registry.serving(asset_id).is_some(),
                 supersedes: superseded.collect(),
             })
         };

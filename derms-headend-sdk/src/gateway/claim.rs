@@ -47,7 +47,6 @@ pub(super) async fn claim(
     claimant: Claimant,
 ) -> Result<Claimed, Close> {
     let agent = register.agent_id;
-    let now = core.clock.now();
     if !core.registry.knows(agent) {
         return Err(Close::new(
             CloseReason::Forbidden,
@@ -78,7 +77,7 @@ pub(super) async fn claim(
             OVERLOAD_RETRY,
         ));
     }
-    if let Some(incumbent) = core.registry.suspect(agent, register.instance_id, now)
+    if let Some(incumbent) = core.registry.suspect(agent, register.instance_id)
         && answers(&incumbent, core.config.ping_timeout).await
     {
         tracing::error!(%agent, incumbent = %incumbent.instance_id, newcomer = %register.instance_id,

@@ -111,12 +111,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(3), "partitions")
+        (Some(4), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
