@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use derms_proto::link::{Close, Grant, GrantStatus, LIMITS, SCHEDULE, Software};
@@ -12,6 +12,7 @@ use derms_proto::{
 };
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::auth::Principal;
 use crate::link_auth::Credentials;
@@ -56,7 +57,12 @@ pub(crate) struct Session {
     pub(crate) connected_at: Timestamp,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) outbound: mpsc::Sender<Outbound>,
+    /// On the wall clock, to be shown.
     last_seen: AtomicI64,
+    /// When it began, and how much later it was heard last, microseconds: on the clock by which its
+    /// stream is given up, so that a wall clock that jumps makes nobody seem offline.
+    began: Instant,
+    heard_after: AtomicU64,
     /// In order; most sessions have one.
     assets: RwLock<Vec<AssetId>>,
 }
@@ -84,6 +90,8 @@ impl Session {
     pub(crate) fn new(new: NewSession) -> Self {
         Self {
             last_seen: AtomicI64::new(new.connected_at.unix_micros()),
+            began: Instant::now(),
+            heard_after: AtomicU64::new(0),
             assets: RwLock::default(),
             agent_id: new.agent_id,
             instance_id: new.instance_id,
@@ -103,6 +111,14 @@ impl Session {
 
     pub(crate) fn seen(&self, now: Timestamp) {
         self.last_seen.store(now.unix_micros(), Ordering::Relaxed);
+        let after = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.heard_after.store(after, Ordering::Relaxed);
+    }
+
+    /// How long it has said nothing.
+    fn silence(&self) -> Duration {
+        let heard = Duration::from_micros(self.heard_after.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(heard)
     }
 
     pub(crate) fn last_seen(&self) -> Timestamp {
@@ -177,7 +193,7 @@ struct Tables {
     assets: HashMap<AssetId, Arc<Session>>,
     /// When an asset was last heard, kept when its session has ended.
     last_seen: HashMap<AssetId, Timestamp>,
-    takeovers: HashMap<AgentId, VecDeque<Timestamp>>,
+    takeovers: HashMap<AgentId, VecDeque<Instant>>,
 }
 
 /// Three takeovers between different processes within this time: two of them are alive.
@@ -208,16 +224,11 @@ impl Registry {
 
     /// The live session that a claim would take over, if it is the third such claim of another
     /// process within a minute: then the incumbent must be asked first.
-    pub(crate) fn suspect(
-        &self,
-        agent: AgentId,
-        instance: InstanceId,
-        now: Timestamp,
-    ) -> Option<Arc<Session>> {
+    pub(crate) fn suspect(&self, agent: AgentId, instance: InstanceId) -> Option<Arc<Session>> {
         let tables = self.tables.read();
         let incumbent = tables.agents.get(&agent)?;
         let recent = tables.takeovers.get(&agent).map_or(0, |times| {
-            let recent = |at: &&Timestamp| now.saturating_since(**at) < TAKEOVER_WINDOW;
+            let recent = |at: &&Instant| at.elapsed() < TAKEOVER_WINDOW;
             times.iter().filter(recent).count()
         });
         let suspect = incumbent.instance_id != instance && recent + 1 >= TAKEOVERS_SUSPECT;
@@ -246,7 +257,7 @@ impl Registry {
         if let Some(incumbent) = tables.agents.get(&session.agent_id).cloned() {
             if incumbent.instance_id != session.instance_id {
                 let times = tables.takeovers.entry(session.agent_id).or_default();
-                times.push_back(session.connected_at);
+                times.push_back(Instant::now());
                 if times.len() > TAKEOVERS_SUSPECT {
                     times.pop_front();
                 }
@@ -346,10 +357,10 @@ impl Registry {
     }
 
     /// The session that serves an asset and has been heard within the liveness limit.
-    pub(crate) fn serving(&self, asset: AssetId, now: Timestamp) -> Option<Arc<Session>> {
+    pub(crate) fn serving(&self, asset: AssetId) -> Option<Arc<Session>> {
         let tables = self.tables.read();
         let session = tables.assets.get(&asset)?;
-        let live = now.saturating_since(session.last_seen()) < self.liveness;
+        let live = session.silence() < self.liveness;
         live.then(|| Arc::clone(session))
     }
 
@@ -371,9 +382,9 @@ impl Registry {
     }
 
     /// Live agents, by id.
-    pub(crate) fn agents(&self, now: Timestamp) -> Vec<AgentStatus> {
+    pub(crate) fn agents(&self) -> Vec<AgentStatus> {
         let mut sessions = self.sessions();
-        sessions.retain(|s| now.saturating_since(s.last_seen()) < self.liveness);
+        sessions.retain(|session| session.silence() < self.liveness);
         sessions.sort_by_key(|session| session.agent_id);
         sessions
             .iter()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AssetId, DispatchId, DispatchStatus, Power, SiteId, SplitSummary};
+use crate::{AssetId, DispatchId, DispatchStatus, Power, SiteId, SplitSummary, Timestamp};
 
 /// What an order would do if it were given now, the answer of `POST /dispatch/preview`. Nothing was
 /// stored or sent.
@@ -36,8 +36,9 @@ pub struct PreviewShare {
     pub mw: Power,
     /// It would be sent at once; else it would wait for the asset's agent.
     pub online: bool,
-    /// The orders of the asset that have not ended, newest first: it would take their place, of
-    /// what waits at once, of what was sent when it starts.
+    /// The open orders of the asset that it would take the place of, newest first: those that wait,
+    /// are in force or are for later, and would be in force at the same time. None of them takes its
+    /// place: the newest wins.
     pub supersedes: Vec<PreviewOrder>,
 }
 
@@ -51,4 +52,14 @@ pub struct PreviewOrder {
     pub mw: Power,
     /// Where it stands.
     pub status: DispatchStatus,
+    /// When it begins, or began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Timestamp>,
+    /// When it would end by its lease at the latest; absent: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+    /// When its place would be taken: now if it would not begin any more or the new order begins at
+    /// once, else when that begins. What was sent may go on until the new order starts at its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_at: Option<Timestamp>,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dispatch, Power, Timestamp};
+use crate::{Dispatch, DispatchStatus, Power, Timestamp, Transition};
 
 /// The latest start of an order for later: 31 days ahead.
 pub const MAX_AHEAD: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -44,17 +44,45 @@ impl Dispatch {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         at >= begins && lease.is_none_or(|lease| at < begins.saturating_add(lease))
     }
+
+    /// When it ends by its lease at the latest, if it starts at all; `None`: it has no lease.
+    #[must_use]
+    pub fn ends_by(&self) -> Option<Timestamp> {
+        let lease = Duration::try_from_secs_f64(self.duration_s?).ok()?;
+        let active = |step: &&Transition| step.status == DispatchStatus::Active;
+        let started = self.transitions.iter().rev().find(active);
+        let started = started.map(|step| step.reported_at.unwrap_or(step.at));
+        // One for later starts within seconds of its time, another as late as it may.
+        let latest = self.start_at.map_or(self.expires_at, |_| self.begins());
+        Some(started.unwrap_or(latest).saturating_add(lease))
+    }
+
+    /// When an older open order of the same asset is superseded by this one: at its commit if it would
+    /// not begin any more, at the beginning of this one if it is in force then. `None`: they do not
+    /// meet. Never the other way round: the newest wins.
+    #[must_use]
+    pub fn supersedes_at(&self, older: &Self) -> Option<Timestamp> {
+        let begins = self.begins();
+        if self.takes_the_place_of(older) {
+            return Some(self.created_at);
+        }
+        let before = older.begins().max(self.created_at) < begins;
+        let runs = older.ends_by().is_none_or(|end| end > begins);
+        (before && runs).then_some(begins)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DispatchId, DispatchStatus, SiteId};
+    use crate::{DispatchId, SiteId};
 
-    #[test]
-    fn an_order_takes_the_place_of_what_would_begin_while_it_is_in_force() {
-        let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000);
-        let order = |created: i64, start: Option<i64>, lease: Option<f64>| Dispatch {
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_unix_micros(second * 1_000_000)
+    }
+
+    fn order(created: i64, start: Option<i64>, lease: Option<f64>) -> Dispatch {
+        Dispatch {
             id: DispatchId::generate(),
             parent_id: None,
             asset_id: None,
@@ -82,7 +110,11 @@ mod tests {
             limited_to: None,
             replaced: false,
             children: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_order_takes_the_place_of_what_would_begin_while_it_is_in_force() {
         let newer = |start, lease| order(100, start, lease);
         for (newer, older, wanted) in [
             (newer(None, None), order(0, None, None), true),
@@ -108,6 +140,60 @@ mod tests {
                 "{:?} over {:?}",
                 newer.start_at, older.start_at
             );
+        }
+    }
+
+    #[test]
+    fn an_order_supersedes_at_once_what_would_not_begin_and_at_its_start_what_is_in_force_then() {
+        let active = |lease| {
+            let mut order = order(0, None, lease);
+            order.status = DispatchStatus::Active;
+            order.transitions.push(Transition {
+                status: DispatchStatus::Active,
+                at: at(11),
+                reported_at: Some(at(10)),
+                reason: None,
+                text: None,
+                applied_mw: None,
+                epoch: None,
+            });
+            order
+        };
+        let newer = |start, lease| order(100, start, lease);
+        for (newer, older, wanted) in [
+            (newer(None, None), active(None), Some(100)),
+            (newer(None, None), order(0, Some(500), None), Some(100)),
+            (newer(Some(500), None), order(0, Some(600), None), Some(100)),
+            // In force when the newer one begins.
+            (newer(Some(500), None), active(None), Some(500)),
+            (newer(Some(500), None), active(Some(491.0)), Some(500)),
+            (newer(Some(500), None), active(Some(490.0)), None),
+            (
+                newer(Some(500), None),
+                order(0, Some(450), Some(51.0)),
+                Some(500),
+            ),
+            (
+                newer(Some(500), None),
+                order(0, Some(450), Some(50.0)),
+                None,
+            ),
+            // It may start as late as its time to live allows.
+            (
+                newer(Some(500), None),
+                order(0, None, Some(50.0)),
+                Some(500),
+            ),
+            // After the newer one.
+            (
+                newer(Some(500), Some(50.0)),
+                order(0, Some(550), None),
+                None,
+            ),
+            (newer(None, Some(50.0)), order(0, Some(150), None), None),
+        ] {
+            let found = newer.supersedes_at(&older);
+            assert_eq!(found, wanted.map(at), "{newer:?} over {older:?}");
         }
     }
 }

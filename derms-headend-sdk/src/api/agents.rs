@@ -34,7 +34,7 @@ pub(super) async fn list(
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Json<Vec<AgentStatus>> {
-    let mut agents = core.registry.agents(core.clock.now());
+    let mut agents = core.registry.agents();
     if params.all == Some(true) {
         let served: HashSet<AssetId> = agents
             .iter()

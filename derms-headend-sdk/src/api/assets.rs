@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use derms_proto::{Asset, AssetId, AssetStatus, Power, Problem, Quality, SiteStatus, Timestamp};
+use derms_proto::{Asset, AssetId, AssetStatus, Power, Problem, Quality, SiteStatus};
 
 use super::caller::Caller;
 use super::extract::{Id, NoParams, Params};
@@ -21,11 +21,10 @@ pub(super) async fn list(
     caller: Caller,
     _: Params<NoParams>,
 ) -> Json<Vec<AssetStatus>> {
-    let now = core.clock.now();
     Json(
         caller
             .assets(&core)
-            .map(|asset| status(&core, asset, now))
+            .map(|asset| status(&core, asset))
             .collect(),
     )
 }
@@ -45,7 +44,7 @@ pub(super) async fn get(
     _: Params<NoParams>,
 ) -> Result<Json<AssetStatus>, Failure> {
     let asset = caller.asset(&core, id)?;
-    Ok(Json(status(&core, asset, core.clock.now())))
+    Ok(Json(status(&core, asset)))
 }
 
 /// All sites with their assets and summed power
@@ -70,10 +69,7 @@ pub(super) async fn sites(
             .collect();
         SiteStatus {
             site: site.clone(),
-            assets: assets
-                .iter()
-                .map(|asset| status(&core, asset, now))
-                .collect(),
+            assets: assets.iter().map(|asset| status(&core, asset)).collect(),
             mw: (!fresh.is_empty()).then(|| fresh.iter().copied().sum()),
             mw_assets: fresh.len(),
         }
@@ -82,10 +78,10 @@ pub(super) async fn sites(
     Json(sites.filter(|it| caller.sees(it.id)).map(site).collect())
 }
 
-fn status(core: &Core, asset: &Asset, now: Timestamp) -> AssetStatus {
+fn status(core: &Core, asset: &Asset) -> AssetStatus {
     let site = core.fleet.site(asset.site_id);
     let (limits, stopped) = core.limits.of(asset.id);
-    let session = core.registry.serving(asset.id, now);
+    let session = core.registry.serving(asset.id);
     let availability = session
         .as_ref()
         .and_then(|session| session.availability(&core.heartbeats.read(), asset.id));

@@ -155,7 +155,7 @@ pub(super) fn snapshot(core: &Core, id: AssetId, now: Timestamp) -> Option<Telem
     let telemetry = core.latest.get(id)?;
     // By an agent's clock that is ahead, a value would stay fresh until its time has come.
     let age = now.saturating_since(time_of(&telemetry));
-    let connected = core.registry.serving(id, now).is_some();
+    let connected = core.registry.serving(id).is_some();
     Some(TelemetrySnapshot {
         telemetry,
         age_s: age.as_secs_f64(),

@@ -107,7 +107,7 @@ impl Dispatcher {
 
     /// Gives the session that serves an asset now the releases that are due.
     async fn release_of(&self, asset: AssetId) {
-        if let Some(session) = self.registry.serving(asset, self.clock.now()) {
+        if let Some(session) = self.registry.serving(asset) {
             self.release(&session, &[asset]).await;
         }
     }
@@ -171,7 +171,7 @@ impl Dispatcher {
     /// sees to the releases that waited for that.
     pub(super) fn look_at_releases(&self, asset: Option<AssetId>) {
         let Some(asset) = asset else { return };
-        let Some(session) = self.registry.serving(asset, self.clock.now()) else {
+        let Some(session) = self.registry.serving(asset) else {
             return;
         };
         let wanting = self.known.lock().without_release(&session, &[asset]);

@@ -110,10 +110,9 @@ impl Dispatcher {
                 let Some(dispatch) = self.store.dispatch(id).await? else {
                     return Ok(());
                 };
-                let now = self.clock.now();
                 let session = dispatch
                     .asset_id
-                    .and_then(|asset| self.registry.serving(asset, now));
+                    .and_then(|asset| self.registry.serving(asset));
                 let released =
                     dispatch.cancel_requested_at.is_some() && !dispatch.status.is_terminal();
                 if let Some(session) = session

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
-    SiteId, Timestamp,
+    SiteId,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -194,7 +194,7 @@ impl Dispatcher {
             self.look_after(&dispatch).await;
         }
         let leaves: Vec<Dispatch> = leaves(&dispatch).cloned().collect();
-        self.committed(&leaves, superseded, now).await;
+        self.committed(&leaves, superseded).await;
         let stored = self.store.dispatch(dispatch.id).await.ok().flatten();
         Ok(Submitted {
             dispatch: stored.unwrap_or(dispatch),
@@ -203,7 +203,7 @@ impl Dispatcher {
     }
 
     /// Orders for assets are stored: all learn of them, and those whose assets are served go out.
-    async fn committed(&self, leaves: &[Dispatch], superseded: Vec<Dispatch>, now: Timestamp) {
+    async fn committed(&self, leaves: &[Dispatch], superseded: Vec<Dispatch>) {
         for old in superseded {
             self.moved(unsent(old)).await;
         }
@@ -216,10 +216,7 @@ impl Dispatcher {
             self.watch(leaf).await;
             self.note(&unsent(leaf.clone()));
             self.tell(leaf.clone());
-            if let Some(session) = leaf
-                .asset_id
-                .and_then(|asset| self.registry.serving(asset, now))
-            {
+            if let Some(session) = leaf.asset_id.and_then(|asset| self.registry.serving(asset)) {
                 served.push((unsent(leaf.clone()), session));
             }
         }

@@ -1,6 +1,6 @@
 //! What an order would do, by the code that would do it.
 
-use derms_proto::{AssetId, DispatchPreview, NewDispatch, PreviewOrder, PreviewShare};
+use derms_proto::{AssetId, Dispatch, DispatchPreview, NewDispatch, PreviewOrder, PreviewShare};
 
 use super::{DispatchError, Dispatcher, leaves};
 
@@ -15,21 +15,31 @@ impl Dispatcher {
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         // Newest first.
         let open = self.store.open_orders(Some(&assets)).await?;
-        let share = |asset_id: AssetId, mw| PreviewShare {
-            asset_id,
-            mw,
-            online: self.registry.serving(asset_id, now).is_some(),
-            supersedes: open
+        let share = |leaf: &Dispatch| {
+            let asset_id = leaf.asset_id?;
+            let older = open
                 .iter()
-                .filter(|order| order.dispatch.asset_id == Some(asset_id))
-                .map(|order| PreviewOrder {
-                    id: order.dispatch.id,
-                    mw: order.dispatch.mw,
-                    status: order.dispatch.status,
+                .filter(|order| order.dispatch.asset_id == Some(asset_id));
+            let superseded = older.filter_map(|older| {
+                let older = &older.dispatch;
+                let superseded_at = leaf.supersedes_at(older)?;
+                Some(PreviewOrder {
+                    id: older.id,
+                    mw: older.mw,
+                    status: older.status,
+                    begins: Some(older.begins()),
+                    ends: older.ends_by(),
+                    superseded_at: Some(superseded_at),
                 })
-                .collect(),
+            });
+            Some(PreviewShare {
+                asset_id,
+                mw: leaf.mw,
+                online: self.registry.serving(asset_id).is_some(),
+                supersedes: superseded.collect(),
+            })
         };
-        let assets = leaves(&dispatch).filter_map(|leaf| Some(share(leaf.asset_id?, leaf.mw)));
+        let assets = leaves(&dispatch).filter_map(share);
         Ok(DispatchPreview {
             assets: assets.collect(),
             asset_id: dispatch.asset_id,

@@ -103,7 +103,7 @@ impl Dispatcher {
         }
         let session = dispatch
             .asset_id
-            .and_then(|asset| self.registry.serving(asset, now));
+            .and_then(|asset| self.registry.serving(asset));
         let (Some(session), Some(asset)) = (session, dispatch.asset_id) else {
             return Ok(());
         };

@@ -38,7 +38,7 @@ impl Dispatcher {
         }
         let (mut members, mut excluded) = (Vec::new(), Vec::new());
         for asset in self.fleet.assets_of(site_id) {
-            match self.left_out(asset, now) {
+            match self.left_out(asset) {
                 None => members.push(self.member(asset, now)),
                 Some(reason) => excluded.push(LeftOut {
                     asset_id: asset.id,
@@ -59,11 +59,11 @@ impl Dispatcher {
         Ok((split.shares, summary))
     }
 
-    fn left_out(&self, asset: &Asset, now: Timestamp) -> Option<LeftOutReason> {
+    fn left_out(&self, asset: &Asset) -> Option<LeftOutReason> {
         if asset.kind == AssetKind::Meter {
             return Some(LeftOutReason::Meter);
         }
-        let Some(session) = self.registry.serving(asset.id, now) else {
+        let Some(session) = self.registry.serving(asset.id) else {
             return Some(LeftOutReason::Offline);
         };
         if self.limits.is_stopped(asset.id) {

@@ -50,7 +50,6 @@ pub(super) async fn claim(
     claimant: Claimant,
 ) -> Result<Claimed, Close> {
     let agent = register.agent_id;
-    let now = core.clock.now();
     if let Some(text) = forbidden(&core, agent, claimant.credentials.as_ref()) {
         core.refusals.record(&Refusal::Identity {
             peer: claimant.peer.as_deref(),
@@ -80,7 +79,7 @@ pub(super) async fn claim(
             OVERLOAD_RETRY,
         ));
     }
-    if let Some(incumbent) = core.registry.suspect(agent, register.instance_id, now)
+    if let Some(incumbent) = core.registry.suspect(agent, register.instance_id)
         && answers(&incumbent, core.config.ping_timeout).await
     {
         tracing::error!(%agent, incumbent = %incumbent.instance_id, newcomer = %register.instance_id,

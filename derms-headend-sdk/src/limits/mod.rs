@@ -277,7 +277,7 @@ impl Limits {
     /// Says what a limit that is pending waits for.
     fn shown(&self, mut limit: PowerLimit) -> PowerLimit {
         if limit.status == LimitStatus::Pending && limit.text.is_none() {
-            let text = match self.registry.serving(limit.asset_id, self.clock.now()) {
+            let text = match self.registry.serving(limit.asset_id) {
                 None => "its agent is not connected; it is told as soon as it is",
                 Some(session) if !session.capabilities.limits => "its agent can't keep limits",
                 Some(_) => "its agent has not answered yet",
@@ -306,7 +306,7 @@ impl Limits {
     /// What an asset is doing, as the session that serves it said last.
     pub(crate) fn control(&self, asset: AssetId) -> Option<ControlStatus> {
         let now = self.clock.now();
-        let session = self.registry.serving(asset, now)?;
+        let session = self.registry.serving(asset)?;
         let word = self.book.lock().word(asset)?;
         (word.by == tell::speaker(&session)).then(|| ControlStatus {
             source: word.control.source,

@@ -204,10 +204,9 @@ impl Limits {
             let holding = book.stop(id)?;
             (holding.stop.clone(), holding.unreached())
         };
-        let now = self.clock.now();
         (stop.offline, stop.unsupported) = (0, 0);
         for asset in unreached {
-            match self.registry.serving(asset, now) {
+            match self.registry.serving(asset) {
                 None => stop.offline += 1,
                 Some(session) if !session.capabilities.limits => stop.unsupported += 1,
                 Some(_) => {}

@@ -21,10 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Limits {
     /// Tells the agents that serve these assets what holds for them, as far as they were not told.
     pub(super) fn tell(&self, assets: &[AssetId]) {
-        let now = self.clock.now();
         // A handful is looked up; for a fleet each session is asked what it serves.
         if let [asset] = assets {
-            if let Some(session) = self.registry.serving(*asset, now) {
+            if let Some(session) = self.registry.serving(*asset) {
                 self.tell_session(&session, &[*asset]);
             }
             return;

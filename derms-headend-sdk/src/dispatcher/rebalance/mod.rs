@@ -67,7 +67,7 @@ impl Dispatcher {
             let Some(asset) = share.asset_id.and_then(|id| self.fleet.asset(id)) else {
                 continue;
             };
-            let session = self.registry.serving(asset.id, now);
+            let session = self.registry.serving(asset.id);
             let said = session.as_ref().and_then(|session| {
                 session.availability(&self.present.heartbeats.read(), asset.id)
             });
@@ -164,7 +164,7 @@ impl Dispatcher {
         self.known
             .lock()
             .add_shares(order.id, &new.split, &added.shares);
-        self.committed(&added.shares, added.superseded, now).await;
+        self.committed(&added.shares, added.superseded).await;
         Ok(())
     }
 

@@ -54,8 +54,11 @@ struct Case {
     online: Vec<AssetId>,
     unavailable: Option<AssetId>,
     measured: Vec<(AssetId, f64, Option<f64>)>,
-    before: Vec<(AssetId, f64)>,
+    /// Orders: power, seconds until the start, lease.
+    before: Vec<(AssetId, f64, Option<u64>, Option<f64>)>,
     new: NewDispatch,
+    /// Seconds until it starts.
+    ahead: Option<u64>,
 }
 
 const ALL: [AssetId; 5] = [BIG, LEFT, RIGHT, METER, FAR];
@@ -94,22 +97,27 @@ fn new_dispatch() -> impl Strategy<Value = NewDispatch> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
+    let ahead = || prop::option::of(1..100_u64);
+    let lease = prop::option::of(1.0..100.0_f64);
     let asset = || prop::sample::select(ALL.to_vec());
     let measured = (asset(), -60.0..60.0_f64, prop::option::of(0.0..100.0_f64));
     (
         prop::sample::subsequence(ALL.to_vec(), 0..=ALL.len()),
         prop::option::of(asset()),
         prop::collection::vec(measured, 0..5),
-        prop::collection::vec((asset(), -10.0..10.0_f64), 0..4),
-        new_dispatch(),
+        prop::collection::vec((asset(), -10.0..10.0_f64, ahead(), lease), 0..4),
+        (new_dispatch(), ahead()),
     )
-        .prop_map(|(online, unavailable, measured, before, new)| Case {
-            online,
-            unavailable,
-            measured,
-            before,
-            new,
-        })
+        .prop_map(
+            |(online, unavailable, measured, before, (new, ahead))| Case {
+                ahead,
+                online,
+                unavailable,
+                measured,
+                before,
+                new,
+            },
+        )
 }
 
 /// What both tell, in one form.
@@ -150,24 +158,34 @@ async fn agrees(case: Case) {
         bench.pass(seconds(1)).await;
         bench.measures(*asset, *mw, *soc);
     }
-    for (asset, mw) in &case.before {
-        let _ = bench
-            .submit(&NewDispatch::asset(*asset, Power::from_mw(*mw)))
-            .await;
+    let start = |ahead: u64| bench.clock.now().saturating_add(seconds(ahead));
+    for (asset, mw, ahead, lease) in &case.before {
+        let mut new = NewDispatch::asset(*asset, Power::from_mw(*mw));
+        (new.start_at, new.duration_s) = (ahead.map(start), *lease);
+        let _ = bench.submit(&new).await;
     }
+    let mut new = case.new;
+    new.start_at = case.ahead.map(start);
     let open = bench.store.open_orders(None).await.unwrap();
-    let preview = bench.dispatcher.preview(&case.new).await;
+    let preview = bench.dispatcher.preview(&new).await;
     assert_eq!(bench.store.open_orders(None).await.unwrap(), open);
-    match (preview, bench.submit(&case.new).await) {
+    match (preview, bench.submit(&new).await) {
         (Ok(preview), Ok(order)) => {
             assert_eq!(of_preview(&preview), of_order(&order));
-            for share in &preview.assets {
-                let ids: Vec<_> = share.supersedes.iter().map(|old| old.id).collect();
-                let mut wanted = open.clone();
-                wanted.retain(|old| old.dispatch.asset_id == Some(share.asset_id));
-                let wanted: Vec<_> = wanted.iter().map(|old| old.dispatch.id).collect();
-                assert_eq!(ids, wanted);
+            let now = bench.clock.now();
+            let told = preview.assets.iter().flat_map(|share| &share.supersedes);
+            let at_once = told.filter(|old| old.superseded_at == Some(now));
+            let waiting = at_once.filter(|old| old.status == DispatchStatus::Pending);
+            let mut told: Vec<_> = waiting.map(|old| old.id).collect();
+            let mut stepped_back = Vec::new();
+            for old in open {
+                if bench.status(old.dispatch.id).await == DispatchStatus::Superseded {
+                    stepped_back.push(old.dispatch.id);
+                }
             }
+            told.sort();
+            stepped_back.sort();
+            assert_eq!(told, stepped_back);
         }
         (Err(preview), Err(order)) => assert_eq!(preview.to_string(), order.to_string()),
         (preview, order) => panic!("a preview said {preview:?}, the order {order:?}"),

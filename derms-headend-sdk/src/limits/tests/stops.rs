@@ -203,6 +203,7 @@ async fn without_the_store_a_stop_is_sent_all_the_same_and_stored_when_it_is_bac
         matches!(resumed, Err(StopError::Store(_))),
         "it goes on holding"
     );
+    assert_eq!(agent.told(), [], "nothing moves that nobody can vouch for");
     bench.store.set(Fault::None);
     bench.pass(seconds(3)).await;
     assert!(
