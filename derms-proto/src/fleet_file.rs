@@ -102,6 +102,9 @@ fn options(strict: bool) -> serde_saphyr::Options {
         max_events: 20_000_000,
         max_nodes: 10_000_000,
         max_documents: 1,
+        // What is anchored is kept in memory, and again for each anchor around it.
+        max_recorded_anchor_events: 50_000,
+        max_recorded_anchor_bytes: 4 << 20,
     };
     serde_saphyr::options! {
         budget: budget,

@@ -13,6 +13,7 @@ mod checks;
 mod ci;
 mod codegen;
 mod deny;
+mod fuzz;
 mod headend;
 mod layering;
 mod msrv;
@@ -80,6 +81,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Feed mutated inputs to the decoders of what strangers send.
+    Fuzz(fuzz::Args),
     /// Measure the headend beside a bare gRPC server, and judge it by docs/performance.md.
     Bench {
         /// For the benchmark; `cargo xtask bench -- --help` tells which.
@@ -116,6 +119,7 @@ fn run(args: Args) -> Result<()> {
         Task::Api { check: true, .. } => api::check(&workspace)?,
         Task::Api { release: true, .. } => api::release(&workspace)?,
         Task::Api { .. } => api::write(&workspace)?,
+        Task::Fuzz(args) => fuzz::run(&workspace, &args)?,
         Task::Bench { args } => bench::run(&workspace, &args)?,
         Task::Openapi { check: true } => openapi::check(&openapi::generate()?)?,
         Task::Openapi { check: false } => openapi::write(&openapi::generate()?)?,

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
-    advisories, api, bench, checks, codegen, deny, layering, msrv, openapi, package, python,
+    advisories, api, bench, checks, codegen, deny, fuzz, layering, msrv, openapi, package, python,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Deny,
     /// No dependency has a known vulnerability.
     Advisories,
+    /// Mutated inputs break no decoder; each is fed for some seconds.
+    Fuzz,
     /// An agent in another language, made from the .proto alone, serves an asset.
     Python,
     /// The benchmark works, with a few agents; no figure is judged.
@@ -78,6 +80,10 @@ impl Step {
                 deny::check(workspace)
             }
             Self::Advisories => advisories::check(workspace),
+            Self::Fuzz => {
+                checks::build()?;
+                fuzz::check(workspace)
+            }
             Self::Python => {
                 checks::build()?;
                 python::check(workspace)

@@ -116,7 +116,7 @@ fn parse(bytes: &[u8], header: bool) -> Copy {
         ..Copy::default()
     };
     for (number, payload) in scan.frames.into_iter().enumerate() {
-        let Ok(step) = Step::decode(payload) else {
+        let Some(step) = Step::read(payload) else {
             copy.clean = false;
             continue;
         };
@@ -205,10 +205,11 @@ impl Known {
     }
 
     fn drop_reports(&mut self, unacked: u64) {
-        while self.first_report < unacked {
-            self.first_report += 1;
-            self.reports.pop_front();
-        }
+        let gone = unacked.saturating_sub(self.first_report);
+        let held = self.reports.len();
+        self.reports
+            .drain(..usize::try_from(gone).map_or(held, |gone| gone.min(held)));
+        self.first_report += gone;
     }
 
     fn apply(&mut self, commit: &Commit) {

@@ -1,9 +1,9 @@
 //! What stands in a frame, as protobuf: the messages of the agent link where there are any.
 
 use derms_proto::link::{
-    AgentMessage, AssetLimits, Event, Gap, GapReason, HeadendMessage, Refusal, ReleaseOrder,
-    Report, ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport, Severity,
-    TelemetryBatch,
+    AgentMessage, AssetLimits, Event, Gap, GapReason, HeadendMessage, MAX_SEQ, Refusal,
+    ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport,
+    Severity, TelemetryBatch,
 };
 use derms_proto::{AssetId, LogId, Power, Timestamp, pb};
 use prost::Message;
@@ -55,6 +55,23 @@ pub(super) struct Step {
     pub(super) unacked_report: u64,
     #[prost(uint64, tag = "6")]
     pub(super) last_epoch: u64,
+}
+
+impl Step {
+    /// What stands in a frame; `None` if it is no step, or has numbers that no agent comes to. Such
+    /// a frame is damaged, whatever its checksum says.
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        let step = Self::decode(frame).ok()?;
+        let identity = step.identity.iter();
+        let mut numbers = identity.flat_map(|identity| [identity.telemetry_base, identity.starts]);
+        let sound = numbers.all(is_number)
+            && [step.index, step.unacked_report, step.last_epoch]
+                .into_iter()
+                .all(is_number)
+            && step.assets.iter().all(|asset| is_number(asset.revision))
+            && step.reports.iter().all(|batch| is_number(batch.first_seq));
+        sound.then_some(step)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -115,6 +132,31 @@ pub(super) struct Chunk {
     pub(super) samples: Vec<u8>,
     #[prost(string, tag = "9")]
     pub(super) boot: String,
+}
+
+impl Chunk {
+    /// What stands in a frame; `None` as with [`Step::read`].
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        let chunk = Self::decode(frame).ok()?;
+        let in_order = |first, last| first <= last && is_number(last);
+        let sound = [chunk.floor, chunk.mark, chunk.first, chunk.count]
+            .into_iter()
+            .all(is_number)
+            && chunk
+                .gaps
+                .iter()
+                .all(|gap| in_order(gap.first_seq, gap.last_seq))
+            && chunk
+                .mends
+                .iter()
+                .all(|mend| in_order(mend.first, mend.last));
+        sound.then_some(chunk)
+    }
+}
+
+/// Sums of a few of them don't overflow.
+fn is_number(number: u64) -> bool {
+    number <= MAX_SEQ
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -196,7 +238,10 @@ impl AssetState {
         };
         let started = self.started.then(|| Started {
             ends_at: self.ends_at.map(mono),
-            applied: self.applied_mw.map(Power::from_mw),
+            applied: self
+                .applied_mw
+                .filter(|mw| mw.is_finite())
+                .map(Power::from_mw),
         });
         let outcomes = self
             .outcome_revisions

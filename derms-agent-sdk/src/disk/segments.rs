@@ -135,11 +135,7 @@ impl Segments {
             last: 0,
             newest: MonoTime::default(),
         };
-        for chunk in scan
-            .frames
-            .into_iter()
-            .filter_map(|f| Chunk::decode(f).ok())
-        {
+        for chunk in scan.frames.into_iter().filter_map(Chunk::read) {
             found.floor = found.floor.max(chunk.floor);
             // The newest word: a clean stop takes back what was not used of it.
             found.mark = chunk.mark;
@@ -344,7 +340,7 @@ impl Segments {
             let headless = frame::check_header(&bytes, Kind::Telemetry).is_err();
             let skip = if headless { 0 } else { frame::HEADER };
             for frame in frame::scan(bytes.get(skip..).unwrap_or_default()).frames {
-                let Ok(chunk) = Chunk::decode(frame) else {
+                let Some(chunk) = Chunk::read(frame) else {
                     continue;
                 };
                 if chunk.count == 0 || chunk.first + chunk.count <= at {

@@ -1,5 +1,8 @@
+use derms_proto::link::MAX_SEQ;
 use proptest::prelude::*;
+use prost::Message as _;
 
+use super::record::{Chunk, Step};
 use super::*;
 
 const STEPS: u64 = 4;
@@ -181,4 +184,48 @@ fn a_damaged_file_found_only_when_it_is_read_back_gives_what_is_whole() {
     let numbers: Vec<_> = fetched.samples.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]);
     assert_eq!(fetched.until, 16);
+}
+
+/// Appends a frame with the right checksum to the ledgers and to a telemetry file.
+fn append(dir: &Path, step: &Step, chunk: &Chunk) {
+    for path in files(dir).keys() {
+        let mut bytes = fs::read(path).unwrap();
+        if path.extension().is_some() {
+            frame::put(&mut bytes, &chunk.encode_to_vec());
+        } else {
+            frame::put(&mut bytes, &step.encode_to_vec());
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn numbers_that_no_agent_comes_to_are_damage_and_neither_hang_nor_overflow() {
+    for far in [u64::MAX, u64::MAX - 1, MAX_SEQ + 1] {
+        let (folder, before) = ledger();
+        let (mut dir, _) = open(folder.path());
+        dir.shelve(shelved(1, 3, 1, 3)).unwrap();
+        drop(dir);
+        let step = Step {
+            index: far,
+            unacked_report: far,
+            last_epoch: far,
+            ..Step::default()
+        };
+        let chunk = Chunk {
+            floor: far,
+            mark: far,
+            first: far,
+            count: far,
+            ..Chunk::default()
+        };
+        append(folder.path(), &step, &chunk);
+        let (_, after) = open(folder.path());
+        assert_ne!(after.report_log, before.report_log, "it can't be trusted");
+        assert_eq!(after.records, [record(STEPS)], "what is whole is kept");
+        assert_eq!(after.telemetry.next, 4);
+        // And what was written of it is sound.
+        let (_, again) = open(folder.path());
+        assert_eq!(again.records, after.records);
+    }
 }
