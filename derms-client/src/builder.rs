@@ -1,6 +1,7 @@
 //! How a client is set up.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -8,6 +9,7 @@ use http::{Request, Response, Uri};
 use tower_service::Service;
 
 use crate::client::Settings;
+use crate::token::{TokenFile, bearer};
 use crate::transport::{Base, Transport};
 use crate::{Body, BoxError, Client, Error};
 
@@ -17,6 +19,7 @@ pub struct ClientBuilder {
     base: Uri,
     service: Option<Transport>,
     headers: HeaderMap,
+    token_file: Option<PathBuf>,
     timeout: Duration,
     max_response_bytes: usize,
     retries: u32,
@@ -32,6 +35,7 @@ impl ClientBuilder {
             base,
             service: None,
             headers,
+            token_file: None,
             timeout: Duration::from_secs(30),
             max_response_bytes: 32 << 20,
             retries: 2,
@@ -69,20 +73,18 @@ impl ClientBuilder {
     ///
     /// Over plain http anyone on the way can read it.
     pub fn bearer_token(mut self, token: impl AsRef<str>) -> Self {
-        let token = token.as_ref();
-        match HeaderValue::from_str(&format!("Bearer {token}")) {
-            Ok(mut value) if !token.is_empty() => {
-                value.set_sensitive(true);
-                self.headers.insert(AUTHORIZATION, value);
-            }
-            _ => {
-                // Not quoted: it is a secret.
-                self.fault.get_or_insert(Error::invalid_request(
-                    "the bearer token is empty or holds characters that a header can't; check it \
-                     for a line break at its end",
-                ));
-            }
+        match bearer(token.as_ref()) {
+            Ok(value) => drop(self.headers.insert(AUTHORIZATION, value)),
+            Err(error) => drop(self.fault.get_or_insert(error)),
         }
+        self
+    }
+
+    /// Sends the bearer token that this file holds, and reads it again when the headend refuses it:
+    /// a token that is replaced before it expires needs no restart. Takes the place of
+    /// [`bearer_token`](Self::bearer_token). Default: none.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(path.into());
         self
     }
 
@@ -119,7 +121,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::InvalidRequest`]: the base is no address of a headend, or is `https` without a
-    /// [`service`](Self::service) that speaks TLS; the bearer token can't be sent.
+    /// [`service`](Self::service) that speaks TLS; the bearer token can't be sent, or its file
+    /// can't be read.
     pub fn build(self) -> Result<Client, Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -132,6 +135,7 @@ impl ClientBuilder {
             base,
             transport,
             headers: self.headers,
+            token: self.token_file.map(TokenFile::open).transpose()?,
             timeout: self.timeout,
             max_response_bytes: self.max_response_bytes,
             retries: self.retries,

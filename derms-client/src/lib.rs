@@ -51,6 +51,7 @@
 
 mod agents;
 mod assets;
+mod audit;
 mod builder;
 mod client;
 mod dispatch;
@@ -62,6 +63,7 @@ mod query;
 mod retry;
 mod service;
 mod telemetry;
+mod token;
 mod transport;
 
 pub use derms_proto as proto;
@@ -71,7 +73,9 @@ pub use client::Client;
 pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
 pub use pages::{Items, PageFuture, PageRequest};
-pub use query::{DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery};
+pub use query::{
+    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery,
+};
 pub use transport::Body;
 
 #[cfg(doctest)]

@@ -9,9 +9,12 @@ use derms_headend_sdk::proto::Fleet;
 use derms_headend_sdk::store::Retention;
 use derms_program::{Failure, LogArgs, LogFormat, Stop, socket_address};
 
+use crate::access::{Access, AccessArgs};
+use crate::bounds::BoundArgs;
 use crate::database::{Database, DatabaseArgs};
 use crate::db;
 use crate::retention::RetentionArgs;
+use crate::token;
 
 /// A DERMS headend: agents dial in over gRPC, operators use REST.
 ///
@@ -54,6 +57,12 @@ pub(crate) struct Args {
     retention: RetentionArgs,
 
     #[command(flatten)]
+    access: AccessArgs,
+
+    #[command(flatten)]
+    bounds: BoundArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 
     /// Stop when stdin is closed: a launcher that dies takes its headend with it
@@ -72,6 +81,12 @@ enum Command {
         #[command(subcommand)]
         task: db::Task,
     },
+    /// Look after the tokens of REST instead of running a headend
+    #[command(arg_required_else_help = false)]
+    Token {
+        #[command(subcommand)]
+        task: token::Task,
+    },
 }
 
 /// What to do.
@@ -86,6 +101,12 @@ pub(crate) enum Job {
         retention: Retention,
         log_format: LogFormat,
     },
+    /// Look after the tokens.
+    Token {
+        task: token::Task,
+        file: PathBuf,
+        log_format: LogFormat,
+    },
 }
 
 /// A checked configuration.
@@ -96,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) fleet: Fleet,
     pub(crate) http_addr: SocketAddr,
     pub(crate) grpc_addr: SocketAddr,
+    pub(crate) access: Access,
+    pub(crate) bounds: BoundArgs,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -111,13 +134,26 @@ impl Job {
         let database = Database::check(&args.database)?;
         let retention = args.retention.retention();
         let log_format = args.log.log_format;
-        if let Some(Command::Db { task }) = args.command {
-            return Ok(Self::Db {
-                task,
-                database,
-                retention,
-                log_format,
-            });
+        match args.command {
+            Some(Command::Db { task }) => {
+                return Ok(Self::Db {
+                    task,
+                    database,
+                    retention,
+                    log_format,
+                });
+            }
+            Some(Command::Token { task }) => {
+                let file = args.access.tokens;
+                let file =
+                    file.ok_or("--tokens (DERMS_TOKENS): say which file the token goes to")?;
+                return Ok(Self::Token {
+                    task,
+                    file,
+                    log_format,
+                });
+            }
+            None => {}
         }
         Ok(Self::Serve(Box::new(Config {
             database,
@@ -125,6 +161,8 @@ impl Job {
             fleet: Fleet::load(&args.assets).map_err(|error| error.to_string())?,
             http_addr: args.http_addr,
             grpc_addr: args.grpc_addr,
+            access: Access::check(args.access)?,
+            bounds: args.bounds,
             log_format,
             exit_with_parent: args.exit_with_parent,
         })))
@@ -214,12 +252,22 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 14] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
             (&["--database-ur", "memory"], "'--database-url'"),
             (&["--telemetry-days", "0"], "(RETENTION_TELEMETRY_DAYS)"),
+            (&["--tokens", "nowhere.yaml"], "token new"),
+            (&["--jwks", "nowhere.json"], "--jwt-issuer"),
+            (&["--jwt-algorithms", "HS256"], "RS256"),
+            (&["--max-mw-per-minute", "-1"], "(MAX_MW_PER_MINUTE)"),
+            (&["--rate-limit", "0"], "(REST_RATE_LIMIT)"),
+            (&["token", "new", "--name", "a", "--role", "root"], "viewer"),
+            (
+                &["token", "new", "--name", "a", "--role", "admin"],
+                "(DERMS_TOKENS)",
+            ),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),
         ];

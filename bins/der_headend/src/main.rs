@@ -1,10 +1,13 @@
 //! A DERMS headend, as it is: `der_headend --help`.
 
+mod access;
 mod args;
+mod bounds;
 mod database;
 mod db;
 mod listen;
 mod retention;
+mod token;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -23,7 +26,7 @@ fn start() -> Result<(), Stop> {
     let job = Job::parse(std::env::args_os())?;
     derms_program::start_log(match &job {
         Job::Serve(config) => config.log_format,
-        Job::Db { log_format, .. } => *log_format,
+        Job::Db { log_format, .. } | Job::Token { log_format, .. } => *log_format,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -38,6 +41,7 @@ fn start() -> Result<(), Stop> {
                 retention,
                 ..
             } => db::run(&task, database, &retention).await,
+            Job::Token { task, file, .. } => token::run(&task, &file),
         }
     })?)
 }
@@ -47,7 +51,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     let one_port = config.one_port();
     let (sites, assets) = (config.fleet.sites().len(), config.fleet.assets().len());
     let store = config.database.name();
+    let is_open = config.access.is_open();
     let builder = Headend::builder(config.fleet).retention(config.retention);
+    let builder = config.bounds.give_to(config.access.give_to(builder));
     let headend = config
         .database
         .give_to(builder)
@@ -65,7 +71,9 @@ async fn run(config: Config) -> Result<(), Failure> {
         (vec![rest, (grpc, headend.grpc_service())], grpc_addr)
     };
     tracing::info!(%http_addr, %grpc_addr, sites, assets, store, "headend listens");
-    warn_if_open("REST", http_addr);
+    if is_open {
+        warn_if_open("REST", http_addr);
+    }
     warn_if_open("the agent link", grpc_addr);
     let addresses = serde_json::json!({ "http_addr": http_addr, "grpc_addr": grpc_addr });
     derms_program::say(&format!("{addresses}\n"));
@@ -83,13 +91,14 @@ async fn run(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This version asks nobody who they are, so only this machine should reach it.
+/// Where nobody is asked who they are only this machine should reach it.
 fn warn_if_open(what: &str, address: SocketAddr) {
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             %address,
-            "{what} can be reached from other machines, and this version asks nobody who they are: \
-             let a firewall or a gateway with authentication stand in front, or listen on 127.0.0.1"
+            "{what} can be reached from other machines and asks nobody who they are: let a firewall \
+             or a gateway with authentication stand in front, listen on 127.0.0.1, or, for REST, set \
+             --tokens"
         );
     }
 }
