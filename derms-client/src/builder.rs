@@ -9,6 +9,7 @@ use http::{Request, Response, Uri};
 use tower_service::Service;
 
 use crate::client::Settings;
+use crate::token::{TokenFile, bearer};
 use crate::transport::{Base, Transport};
 use crate::{Body, BoxError, Client, Error};
 
@@ -19,6 +20,7 @@ pub struct ClientBuilder {
     service: Option<Transport>,
     ca: Option<PathBuf>,
     headers: HeaderMap,
+    token_file: Option<PathBuf>,
     timeout: Duration,
     max_response_bytes: usize,
     retries: u32,
@@ -35,6 +37,7 @@ impl ClientBuilder {
             service: None,
             ca: None,
             headers,
+            token_file: None,
             timeout: Duration::from_secs(30),
             max_response_bytes: 32 << 20,
             retries: 2,
@@ -81,20 +84,18 @@ impl ClientBuilder {
     ///
     /// Over plain http anyone on the way can read it.
     pub fn bearer_token(mut self, token: impl AsRef<str>) -> Self {
-        let token = token.as_ref();
-        match HeaderValue::from_str(&format!("Bearer {token}")) {
-            Ok(mut value) if !token.is_empty() => {
-                value.set_sensitive(true);
-                self.headers.insert(AUTHORIZATION, value);
-            }
-            _ => {
-                // Not quoted: it is a secret.
-                self.fault.get_or_insert(Error::invalid_request(
-                    "the bearer token is empty or holds characters that a header can't; check it \
-                     for a line break at its end",
-                ));
-            }
+        match bearer(token.as_ref()) {
+            Ok(value) => drop(self.headers.insert(AUTHORIZATION, value)),
+            Err(error) => drop(self.fault.get_or_insert(error)),
         }
+        self
+    }
+
+    /// Sends the bearer token that this file holds, and reads it again when the headend refuses it:
+    /// a token that is replaced before it expires needs no restart. Takes the place of
+    /// [`bearer_token`](Self::bearer_token). Default: none.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token_file = Some(path.into());
         self
     }
 
@@ -132,7 +133,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::InvalidRequest`]: the base is no address of a headend, or is `https` without
     /// the feature `tls` or a [`service`](Self::service) that speaks TLS; the CA can't be read; the bearer
-    /// token can't be sent.
+    /// token can't be sent, or its file can't be read.
     pub fn build(self) -> Result<Client, Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -149,6 +150,7 @@ impl ClientBuilder {
             base,
             transport,
             headers: self.headers,
+            token: self.token_file.map(TokenFile::open).transpose()?,
             timeout: self.timeout,
             max_response_bytes: self.max_response_bytes,
             retries: self.retries,

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use derms_proto::Problem;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
 use crate::query::Query;
+use crate::token::TokenFile;
 use crate::transport::{AnswerBody, Base, Transport, is_connect};
 use crate::{Body, BoxError, ClientBuilder, Error, retry};
 
@@ -29,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) base: Base,
     pub(crate) transport: Transport,
     pub(crate) headers: HeaderMap,
+    pub(crate) token: Option<TokenFile>,
     pub(crate) timeout: Duration,
     pub(crate) max_response_bytes: usize,
     pub(crate) retries: u32,
@@ -148,7 +152,20 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<Answer, Error> {
         let limit = self.settings.timeout.saturating_add(call.extra_time);
-        match tokio::time::timeout(limit, self.exchange(call)).await {
+        let token = self.settings.token.as_ref();
+        let sent = token.map(TokenFile::header);
+        let exchange = async {
+            let result = self.exchange(call, sent.clone()).await;
+            // What was refused so was not done.
+            let refused = matches!(&result, Err(Error::Api { status, .. }) if *status == StatusCode::UNAUTHORIZED);
+            match (token, sent) {
+                (Some(token), Some(sent)) if refused && token.renew(&sent) => {
+                    self.exchange(call, Some(token.header())).await
+                }
+                _ => result,
+            }
+        };
+        match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout {
                 limit,
@@ -157,14 +174,19 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Answer, Error> {
+    async fn exchange(&self, call: &Call, token: Option<HeaderValue>) -> Result<Answer, Error> {
         let base = || self.settings.base.as_str().to_owned();
         let broke_off = |source: BoxError| Error::Transport {
             base: base(),
             repeatable: call.repeatable,
             source,
         };
-        let response = match self.settings.transport.send(self.request(call)?).await {
+        let response = match self
+            .settings
+            .transport
+            .send(self.request(call, token)?)
+            .await
+        {
             Ok(response) => response,
             Err(source) if is_connect(source.as_ref()) => {
                 return Err(Error::Connect {
@@ -208,12 +230,15 @@ impl Client {
         })
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Body>, Error> {
+    fn request(&self, call: &Call, token: Option<HeaderValue>) -> Result<Request<Body>, Error> {
         let mut request = Request::new(call.body.clone().map(Body::from).unwrap_or_default());
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = self.settings.base.join(&call.target)?;
         let headers = request.headers_mut();
         headers.clone_from(&self.settings.headers);
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token);
+        }
         let accept = "application/json, application/problem+json";
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if call.body.is_some() {

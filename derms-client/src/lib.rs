@@ -53,6 +53,7 @@
 
 mod agents;
 mod assets;
+mod audit;
 mod builder;
 mod client;
 mod dispatch;
@@ -69,6 +70,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+mod token;
 mod transport;
 
 pub use derms_proto as proto;
@@ -78,7 +80,9 @@ pub use client::Client;
 pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
 pub use pages::{Items, PageFuture, PageRequest};
-pub use query::{DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery};
+pub use query::{
+    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery,
+};
 pub use transport::Body;
 
 #[cfg(doctest)]

@@ -212,6 +212,38 @@ impl LimitHistoryQuery {
     }
 }
 
+/// What is asked of [`audit`](crate::Client::audit).
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct AuditHistoryQuery {
+    window: Window,
+    principal: Option<String>,
+    action: Option<String>,
+}
+
+window!(AuditHistoryQuery);
+
+impl AuditHistoryQuery {
+    /// Only records of this principal. Default: of all.
+    pub fn principal(mut self, name: impl Into<String>) -> Self {
+        self.principal = Some(name.into());
+        self
+    }
+
+    /// Only records of this action, such as `submit_dispatch`. Default: of all.
+    pub fn action(mut self, action: impl Into<String>) -> Self {
+        self.action = Some(action.into());
+        self
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        let query = Query::default()
+            .with("principal", self.principal.as_ref())
+            .with("action", self.action.as_ref());
+        self.window.write(query)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,6 +74,11 @@ pub(crate) struct Args {
     #[arg(long, env = "DERMS_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
 
+    /// The file with the bearer token for the REST service of the headend, if that asks for one.
+    /// Default: none
+    #[arg(long, env = "DERMS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -88,6 +93,7 @@ pub(crate) struct Config {
     pub(crate) fleet: Fleet,
     pub(crate) gateway: bool,
     pub(crate) headend: HeadendConfig,
+    pub(crate) token_file: Option<PathBuf>,
     pub(crate) log_format: LogFormat,
 }
 
@@ -139,6 +145,7 @@ impl Config {
             fleet,
             gateway: args.gateway,
             headend,
+            token_file: args.token_file,
             log_format: args.log.log_format,
         })
     }

@@ -89,17 +89,19 @@ async fn serve(
     started: &Started,
 ) -> Result<(), Failure> {
     let Started { rest, grpc, ca } = started;
-    let client = rest
+    let base = rest
         .parse()
-        .ok()
-        .and_then(|base| {
-            let mut builder = Client::builder(base).timeout(Duration::from_secs(5));
-            if let Some(ca) = ca {
-                builder = builder.ca(ca);
-            }
-            builder.build().ok()
-        })
-        .ok_or_else(|| Failure::start(format!("{rest} is no address of a REST service")))?;
+        .map_err(|_| Failure::start(format!("{rest} is no address of a REST service")))?;
+    let mut builder = Client::builder(base).timeout(Duration::from_secs(5));
+    if let Some(ca) = ca {
+        builder = builder.ca(ca);
+    }
+    if let Some(file) = &config.token_file {
+        builder = builder.token_file(file);
+    }
+    let client = builder
+        .build()
+        .map_err(|error| Failure::start(format!("can't call the REST service: {error}")))?;
     let assets = config.fleet.assets();
     let mut connected = std::pin::pin!(connected::all(&client, assets));
     let mut all_connected = false;

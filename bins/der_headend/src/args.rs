@@ -9,12 +9,15 @@ use derms_headend_sdk::proto::Fleet;
 use derms_headend_sdk::store::Retention;
 use derms_program::{Failure, LogArgs, LogFormat, Stop, socket_address};
 
+use crate::access::{Access, AccessArgs};
+use crate::bounds::BoundArgs;
 use crate::database::{Database, DatabaseArgs};
 use crate::db;
 use crate::link::{Link, LinkArgs};
 use crate::pki;
 use crate::retention::RetentionArgs;
 use crate::safe_start::{Guards, missing, refusal};
+use crate::token;
 
 /// A DERMS headend: agents dial in over gRPC, operators use REST.
 ///
@@ -60,6 +63,12 @@ pub(crate) struct Args {
     link: LinkArgs,
 
     #[command(flatten)]
+    access: AccessArgs,
+
+    #[command(flatten)]
+    bounds: BoundArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 
     /// Stop when stdin is closed: a launcher that dies takes its headend with it
@@ -81,6 +90,12 @@ enum Command {
     /// Make certificates for development instead of running a headend
     #[command(arg_required_else_help = false)]
     Pki(pki::PkiArgs),
+    /// Look after the tokens of REST instead of running a headend
+    #[command(arg_required_else_help = false)]
+    Token {
+        #[command(subcommand)]
+        task: token::Task,
+    },
 }
 
 /// What to do.
@@ -100,6 +115,12 @@ pub(crate) enum Job {
         retention: Retention,
         log_format: LogFormat,
     },
+    /// Look after the tokens.
+    Token {
+        task: token::Task,
+        file: PathBuf,
+        log_format: LogFormat,
+    },
 }
 
 /// A checked configuration.
@@ -113,6 +134,8 @@ pub(crate) struct Config {
     pub(crate) grpc_addr: SocketAddr,
     /// What keeps no stranger out; empty unless that was asked for.
     pub(crate) unsafe_because: Vec<String>,
+    pub(crate) access: Access,
+    pub(crate) bounds: BoundArgs,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -138,13 +161,24 @@ impl Job {
                 });
             }
             Some(Command::Pki(args)) => return Ok(Self::Pki { args, log_format }),
+            Some(Command::Token { task }) => {
+                let file = args.access.tokens;
+                let file =
+                    file.ok_or("--tokens (DERMS_TOKENS): say which file the token goes to")?;
+                return Ok(Self::Token {
+                    task,
+                    file,
+                    log_format,
+                });
+            }
             None => {}
         }
         let link = Link::check(&args.link)?;
+        let access = Access::check(args.access)?;
         let guards = Guards {
             tls: link.tls.is_some(),
             link_auth: link.asks_agents(),
-            rest_auth: false,
+            rest_auth: !access.is_open(),
         };
         let unsafe_because = missing(args.http_addr, args.grpc_addr, guards);
         if !unsafe_because.is_empty() && !link.insecure {
@@ -158,6 +192,8 @@ impl Job {
             fleet: Fleet::load(&args.assets).map_err(|error| error.to_string())?,
             http_addr: args.http_addr,
             grpc_addr: args.grpc_addr,
+            access,
+            bounds: args.bounds,
             log_format,
             exit_with_parent: args.exit_with_parent,
         })))
@@ -259,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 21] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
@@ -277,6 +313,16 @@ mod tests {
             (
                 &["--trusted-proxy", "proxy", "--proxy-identity-header", "x"],
                 "like 10.0.0.5",
+            ),
+            (&["--tokens", "nowhere.yaml"], "token new"),
+            (&["--jwks", "nowhere.json"], "--jwt-issuer"),
+            (&["--jwt-algorithms", "HS256"], "RS256"),
+            (&["--max-mw-per-minute", "-1"], "(MAX_MW_PER_MINUTE)"),
+            (&["--rate-limit", "0"], "(REST_RATE_LIMIT)"),
+            (&["token", "new", "--name", "a", "--role", "root"], "viewer"),
+            (
+                &["token", "new", "--name", "a", "--role", "admin"],
+                "(DERMS_TOKENS)",
             ),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),

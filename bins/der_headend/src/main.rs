@@ -1,6 +1,8 @@
 //! A DERMS headend, as it is: `der_headend --help`.
 
+mod access;
 mod args;
+mod bounds;
 mod database;
 mod db;
 mod link;
@@ -8,6 +10,7 @@ mod listen;
 mod pki;
 mod retention;
 mod safe_start;
+mod token;
 
 use std::process::ExitCode;
 
@@ -25,7 +28,9 @@ fn start() -> Result<(), Stop> {
     let job = Job::parse(std::env::args_os())?;
     derms_program::start_log(match &job {
         Job::Serve(config) => config.log_format,
-        Job::Db { log_format, .. } | Job::Pki { log_format, .. } => *log_format,
+        Job::Db { log_format, .. }
+        | Job::Pki { log_format, .. }
+        | Job::Token { log_format, .. } => *log_format,
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -41,6 +46,7 @@ fn start() -> Result<(), Stop> {
                 ..
             } => db::run(&task, database, &retention).await,
             Job::Pki { args, .. } => pki::run(&args),
+            Job::Token { task, file, .. } => token::run(&task, &file),
         }
     })?)
 }
@@ -56,6 +62,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     let tls = config.link.tls.is_some();
     let builder = Headend::builder(config.fleet).retention(config.retention);
     let builder = config.link.give_to(builder);
+    let builder = config.bounds.give_to(config.access.give_to(builder));
     let headend = config
         .database
         .give_to(builder)

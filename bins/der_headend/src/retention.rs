@@ -86,6 +86,16 @@ pub(crate) struct RetentionArgs {
         global = true
     )]
     limit_days: Days,
+
+    /// Days that records of the audit trail are kept, or `forever`
+    #[arg(
+        long,
+        env = "RETENTION_AUDIT_DAYS",
+        value_name = "DAYS",
+        default_value = "1825",
+        global = true
+    )]
+    audit_days: Days,
 }
 
 impl RetentionArgs {
@@ -97,6 +107,7 @@ impl RetentionArgs {
         retention.reports = kept(self.report_days);
         retention.dispatches = kept(self.dispatch_days);
         retention.limits = kept(self.limit_days);
+        retention.audit = kept(self.audit_days);
         retention
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn missing(rest: SocketAddr, link: SocketAddr, guards: Guards) -> Vec
             "--http-addr",
             rest,
             guards.rest_auth,
-            "operators are not asked who they are, and this version can't ask them",
+            "operators are not asked who they are (give --tokens or --jwks)",
         ),
         (
             "the agent link",

@@ -8,3 +8,4 @@ mod pages;
 mod requests;
 mod retries;
 mod socket;
+mod token;

@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 26] = [
+const FLAGS: [(&str, &str, &str, &str); 39] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -66,6 +66,48 @@ const FLAGS: [(&str, &str, &str, &str); 26] = [
         "RETENTION_LIMIT_DAYS",
         "1825",
     ),
+    (
+        "der_headend",
+        "--audit-days",
+        "RETENTION_AUDIT_DAYS",
+        "1825",
+    ),
+    ("der_headend", "--tokens", "DERMS_TOKENS", ""),
+    ("der_headend", "--jwks", "DERMS_JWKS", ""),
+    ("der_headend", "--jwt-issuer", "DERMS_JWT_ISSUER", ""),
+    ("der_headend", "--jwt-audience", "DERMS_JWT_AUDIENCE", ""),
+    (
+        "der_headend",
+        "--jwt-role-claim",
+        "DERMS_JWT_ROLE_CLAIM",
+        "derms_role",
+    ),
+    (
+        "der_headend",
+        "--jwt-sites-claim",
+        "DERMS_JWT_SITES_CLAIM",
+        "",
+    ),
+    (
+        "der_headend",
+        "--jwt-algorithms",
+        "DERMS_JWT_ALGORITHMS",
+        "RS256,ES256,EdDSA",
+    ),
+    (
+        "der_headend",
+        "--max-mw-per-dispatch",
+        "MAX_MW_PER_DISPATCH",
+        "",
+    ),
+    (
+        "der_headend",
+        "--max-mw-per-minute",
+        "MAX_MW_PER_MINUTE",
+        "",
+    ),
+    ("der_headend", "--rate-limit", "REST_RATE_LIMIT", "100"),
+    ("der_headend", "--cors-origin", "CORS_ORIGINS", ""),
     ("der_headend", "--log-format", "LOG_FORMAT", "text"),
     (
         "edge_agent",
@@ -94,6 +136,7 @@ const FLAGS: [(&str, &str, &str, &str); 26] = [
         "DERMS_DATA_DIR",
         "derms-data",
     ),
+    ("agent_launcher", "--token-file", "DERMS_TOKEN_FILE", ""),
     ("agent_launcher", "--log-format", "LOG_FORMAT", "text"),
 ];
 
