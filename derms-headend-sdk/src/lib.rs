@@ -31,10 +31,13 @@
 //! [`Headend::serve`] have the agents' port. See [`PeerAddr`] for what it should tell.
 //!
 //! # Who may do what
-//! REST asks nobody who they are: put your own layer in front, which lets a request pass and inserts
-//! who made it. See [`Principal`]. Agents prove who they are by a certificate (`ServerTls`), a token
-//! ([`AgentTokens`]), the word of a proxy ([`TrustedProxies`]) or that of the host
-//! ([`AgentIdentity`]); which assets they may serve is in the fleet or said by an [`AgentPolicy`].
+//! Unless told to, the service asks nobody who they are: put your own layer in front, which lets a
+//! request pass and inserts who made it, or let the headend check bearer tokens. Roles, sites, rates
+//! and an audit trail come with either. See [`auth`] and [`Principal`].
+//!
+//! Agents prove who they are by a certificate (`ServerTls`), a token ([`AgentTokens`]), the word of a
+//! proxy ([`TrustedProxies`]) or that of the host ([`AgentIdentity`]); which assets they may serve is
+//! in the fleet or said by an [`AgentPolicy`].
 //!
 //! # REST
 //! Assets, agents, telemetry, dispatches, with OpenAPI 3.1 at `/openapi.json` and a page to try it
@@ -122,6 +125,10 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct EmbeddingGuide;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/auth.md")]
+struct AuthGuide;
 
 #[cfg(all(doctest, feature = "conformance"))]
 #[doc = include_str!("../docs/store-guide.md")]

@@ -317,7 +317,7 @@ mod tests {
             (&["--tokens", "nowhere.yaml"], "token new"),
             (&["--jwks", "nowhere.json"], "--jwt-issuer"),
             (&["--jwt-algorithms", "HS256"], "RS256"),
-            (&["--max-mw-per-minute", "-1"], "(MAX_MW_PER_MINUTE)"),
+            (&["--max-mw-per-minute", "0"], "(MAX_MW_PER_MINUTE)"),
             (&["--rate-limit", "0"], "(REST_RATE_LIMIT)"),
             (&["token", "new", "--name", "a", "--role", "root"], "viewer"),
             (

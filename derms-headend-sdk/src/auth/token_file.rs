@@ -39,7 +39,7 @@ pub struct TokenFile(Watched<Vec<Entry>>);
 #[serde(deny_unknown_fields)]
 struct Line {
     name: String,
-    role: Role,
+    role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sites: Option<Vec<SiteId>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +127,10 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let name = line.name;
         let fault = |what: &str| format!("token of `{name}`: {what}");
         check_name(&name).map_err(|what| fault(what))?;
+        let role: Role = line
+            .role
+            .parse()
+            .map_err(|what| fault(&format!("role `{}`: {what}", line.role)))?;
         let hash: TokenHash = line.sha256.parse().map_err(|what| fault(what))?;
         if hash.is(&TokenHash::of("")) {
             return Err(fault("this is the sha256 of nothing at all"));
@@ -137,7 +141,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
                 "`{other}` has the same sha256; give each its own token"
             )));
         }
-        let mut principal = Principal::new(name.clone()).with_role(line.role);
+        let mut principal = Principal::new(name.clone()).with_role(role);
         if let Some(sites) = line.sites {
             principal = principal.limited_to(sites);
         }
@@ -172,7 +176,7 @@ fn append(
     };
     let line = Line {
         name: principal.name().to_owned(),
-        role: principal.role(),
+        role: principal.role().to_string(),
         sites: principal
             .sites()
             .map(|sites| sites.iter().copied().collect()),

@@ -235,6 +235,28 @@ fn the_document_tells_the_role_that_the_rows_say() {
     }
 }
 
+#[test]
+fn the_guide_tells_the_role_of_every_call() {
+    const GUIDE: &str = include_str!("../../docs/auth.md");
+    let told: Vec<(&str, &str)> = GUIDE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(call, _)| call.contains(" /"))
+        .map(|(call, role)| (call, role.trim_end_matches(" |")))
+        .collect();
+    let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
+    let role = |(method, path, _): &(&'static str, &'static str, _)| {
+        let role = document["paths"][path][method]["x-role"].as_str();
+        (format!("{} {path}", method.to_uppercase()), role.unwrap().to_owned())
+    };
+    let decided: Vec<(String, String)> = CALLS.iter().map(role).collect();
+    let mut told: Vec<_> = told.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    told.sort();
+    let mut sorted = decided;
+    sorted.sort();
+    assert_eq!(told, sorted);
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_not_told_to_nobody() {
     let (headend, _agent, _) = asking().await;

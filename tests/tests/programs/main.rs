@@ -1,6 +1,7 @@
 //! The programs as processes: what they say, how they end, what they survive.
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
+mod access;
 mod configuration;
 mod control;
 mod db;
