@@ -261,9 +261,9 @@ impl AgentBuilder {
             }
             (Some("http"), Some(_)) => None,
             (Some("https"), Some(_)) if tls.is_some() => None,
-            (Some("https"), Some(_)) => {
-                Some("needs TLS: say whom to trust with `tls(…)` (feature `tls` of derms-agent-sdk)")
-            }
+            (Some("https"), Some(_)) => Some(
+                "needs TLS: say whom to trust with `tls(…)` (feature `tls` of derms-agent-sdk)",
+            ),
             _ => Some("is none; write it like https://headend.example:50051"),
         };
         if let Some(problem) = problem {
@@ -308,11 +308,12 @@ impl AgentBuilder {
     }
 }
 
-
 /// Whether nothing that is sent there leaves this machine.
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    address.map_or(host.eq_ignore_ascii_case("localhost"), |ip| ip.to_canonical().is_loopback())
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |ip| {
+        ip.to_canonical().is_loopback()
+    })
 }
 
 impl fmt::Debug for AgentBuilder {

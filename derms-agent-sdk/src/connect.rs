@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tower::Service;
 
@@ -59,6 +59,8 @@ impl Dial for Tcp {
     async fn dial(&self, uri: &Uri) -> io::Result<Box<dyn Io>> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        // TLS comes on top.
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         // Else the kernel repeats unacknowledged bytes to a dead peer for a quarter of an hour.
         #[cfg(target_os = "linux")]
@@ -94,11 +96,7 @@ pub(crate) struct Link {
 }
 
 /// Dials once and prepares HTTP/2 on it.
-pub(crate) async fn open(
-    dialer: &dyn Dial,
-    security: &Security,
-    uri: &Uri,
-) -> Result<Link, End> {
+pub(crate) async fn open(dialer: &dyn Dial, security: &Security, uri: &Uri) -> Result<Link, End> {
     let unreachable = |text: String| End::Unreachable { text };
     let token = security.token.clone();
     let authorization = tokio::task::spawn_blocking(move || {
@@ -189,8 +187,8 @@ async fn read(
     outbound: mpsc::Receiver<pb::AgentMessage>,
     inbound: &impl AsyncFn(Inbound),
 ) -> Result<(), End> {
-    let mut client =
-        pb::agent_link_client::AgentLinkClient::new(link.channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = pb::agent_link_client::AgentLinkClient::new(link.channel)
+        .max_decoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(ReceiverStream::new(outbound));
     if let Some(authorization) = link.authorization {
         request

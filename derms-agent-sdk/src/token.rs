@@ -27,9 +27,7 @@ pub(crate) fn authorization(path: &Path) -> Result<AsciiMetadataValue, TokenErro
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(content());
     }
-    let mut value: AsciiMetadataValue = format!("Bearer {token}")
-        .parse()
-        .map_err(|_| content())?;
+    let mut value: AsciiMetadataValue = format!("Bearer {token}").parse().map_err(|_| content())?;
     // Not in logs of the transport, and not in a compression table of HTTP/2.
     value.set_sensitive(true);
     Ok(value)
@@ -49,9 +47,17 @@ mod tests {
         for text in ["", " \n", "s3cret two", "s3cret\nagain", "sécret"] {
             std::fs::write(&path, text).unwrap();
             let error = authorization(&path).unwrap_err().to_string();
-            assert!(error.contains("holds no token") && !error.contains("cret"), "{error}");
+            assert!(
+                error.contains("holds no token") && !error.contains("cret"),
+                "{error}"
+            );
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(authorization(&path).unwrap_err().to_string().contains("can't read"));
+        assert!(
+            authorization(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("can't read")
+        );
     }
 }

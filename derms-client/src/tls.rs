@@ -37,16 +37,23 @@ pub(crate) fn transport(mut tcp: HttpConnector, ca: Option<&Path>) -> Result<Tra
 
 fn roots(path: &Path) -> Result<RootCertStore, Error> {
     let fault = |what: String| {
-        Error::invalid_request(format!("the CA in `{}` can't be used: {what}", path.display()))
+        Error::invalid_request(format!(
+            "the CA in `{}` can't be used: {what}",
+            path.display()
+        ))
     };
     let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| fault(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(fault("it holds no certificate; write one as PEM".to_owned()));
+        return Err(fault(
+            "it holds no certificate; write one as PEM".to_owned(),
+        ));
     }
     Ok(roots)
 }

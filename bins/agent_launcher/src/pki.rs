@@ -26,7 +26,9 @@ impl Pki {
         if !this.ca().exists() {
             this.run(siblings, ["init".into()]).await?;
         }
-        let agents = agents.iter().flat_map(|agent| ["--agent".into(), agent.to_string().into()]);
+        let agents = agents
+            .iter()
+            .flat_map(|agent| ["--agent".into(), agent.to_string().into()]);
         let issue = std::iter::once("issue".into()).chain(agents);
         this.run(siblings, issue).await?;
         Ok(this)

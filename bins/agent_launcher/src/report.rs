@@ -124,7 +124,12 @@ mod tests {
     #[test]
     fn over_tls_the_commands_name_the_ca() {
         let ca = Some(Path::new("data/pki/ca.pem"));
-        let text = text(&fleet(), "https://127.0.0.1:3001", "https://127.0.0.1:1", ca);
+        let text = text(
+            &fleet(),
+            "https://127.0.0.1:3001",
+            "https://127.0.0.1:1",
+            ca,
+        );
         let wanted = "curl -s --cacert data/pki/ca.pem";
         assert_eq!(text.matches("curl").count(), text.matches(wanted).count());
     }

@@ -231,7 +231,12 @@ mod tests {
     fn what_is_unsafe_starts_only_if_that_is_said_and_is_remembered() {
         assert!(served(&[]).unsafe_because.is_empty());
         let config = served(&["--grpc-addr", "0.0.0.0:50051", "--insecure"]);
-        assert_eq!(config.unsafe_because.len(), 2, "{:?}", config.unsafe_because);
+        assert_eq!(
+            config.unsafe_because.len(),
+            2,
+            "{:?}",
+            config.unsafe_because
+        );
     }
 
     #[test]
@@ -262,7 +267,10 @@ mod tests {
             (&["--telemetry-days", "0"], "(RETENTION_TELEMETRY_DAYS)"),
             (&["--http-addr", "0.0.0.0:3001"], "refusing to start"),
             (&["--tls-cert", "a.pem"], "--tls-key"),
-            (&["--tls-cert", "nowhere.pem", "--tls-key", "k"], "nowhere.pem"),
+            (
+                &["--tls-cert", "nowhere.pem", "--tls-key", "k"],
+                "nowhere.pem",
+            ),
             (&["--client-ca", "a.pem"], "--tls-cert"),
             (&["--agent-tokens", "nowhere"], "(HEADEND_AGENT_TOKENS)"),
             (&["--trusted-proxy", "10.0.0.1"], "--proxy-identity-header"),

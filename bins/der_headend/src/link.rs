@@ -14,24 +14,50 @@ use derms_program::chain;
 pub(crate) struct LinkArgs {
     /// The certificate of this headend, followed by those of the CAs between it and the root (PEM);
     /// with it REST and agents are served over TLS alone
-    #[arg(long, env = "HEADEND_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(
+        long,
+        env = "HEADEND_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
     tls_cert: Option<PathBuf>,
 
     /// The private key of --tls-cert (PEM)
-    #[arg(long, env = "HEADEND_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "HEADEND_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     tls_key: Option<PathBuf>,
 
     /// The CAs of agents' certificates (PEM): an agent must show one that names it,
     /// urn:derms:agent:<its id>
-    #[arg(long, env = "HEADEND_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "HEADEND_CLIENT_CA",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     client_ca: Option<PathBuf>,
 
     /// Revocation lists of --client-ca (PEM), one for each CA; commas between files
-    #[arg(long, env = "HEADEND_CRL", value_name = "FILE", value_delimiter = ',', requires = "client_ca")]
+    #[arg(
+        long,
+        env = "HEADEND_CRL",
+        value_name = "FILE",
+        value_delimiter = ',',
+        requires = "client_ca"
+    )]
     crl: Vec<PathBuf>,
 
     /// The oldest version of TLS that is spoken
-    #[arg(long, env = "HEADEND_TLS_MIN_VERSION", value_name = "VERSION", default_value = "1.3")]
+    #[arg(
+        long,
+        env = "HEADEND_TLS_MIN_VERSION",
+        value_name = "VERSION",
+        default_value = "1.3"
+    )]
     tls_min_version: TlsVersion,
 
     /// A file with agents' ids and the SHA-256 of their tokens: an agent without a certificate must
@@ -40,12 +66,23 @@ pub(crate) struct LinkArgs {
     agent_tokens: Option<PathBuf>,
 
     /// Addresses or networks of proxies whose word on who is calling counts; commas between them
-    #[arg(long, env = "HEADEND_TRUSTED_PROXY", value_name = "ADDR", value_delimiter = ',', requires = "proxy_identity_header")]
+    #[arg(
+        long,
+        env = "HEADEND_TRUSTED_PROXY",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        requires = "proxy_identity_header"
+    )]
     trusted_proxy: Vec<String>,
 
     /// The header in which --trusted-proxy names the agent: urn:derms:agent:<its id>, or Envoy's
     /// x-forwarded-client-cert
-    #[arg(long, env = "HEADEND_PROXY_IDENTITY_HEADER", value_name = "NAME", requires = "trusted_proxy")]
+    #[arg(
+        long,
+        env = "HEADEND_PROXY_IDENTITY_HEADER",
+        value_name = "NAME",
+        requires = "trusted_proxy"
+    )]
     proxy_identity_header: Option<String>,
 
     /// Seconds between two looks at certificates, revocation lists and tokens: what has changed is
@@ -98,22 +135,23 @@ impl Link {
         let tokens = tokens
             .transpose()
             .map_err(|error| format!("--agent-tokens (HEADEND_AGENT_TOKENS): {}", chain(&error)))?;
-        let proxies = match &args.proxy_identity_header {
-            None => None,
-            Some(header) => {
-                let name = header.parse().map_err(|_| {
+        let proxies =
+            match &args.proxy_identity_header {
+                None => None,
+                Some(header) => {
+                    let name = header.parse().map_err(|_| {
                     format!(
                         "--proxy-identity-header (HEADEND_PROXY_IDENTITY_HEADER) `{header}` is no \
                          name of a header; write it like x-forwarded-client-cert"
                     )
                 })?;
-                let addresses = args.trusted_proxy.iter().map(String::as_str);
-                let proxies = TrustedProxies::new(addresses, name);
-                Some(proxies.map_err(|error| {
-                    format!("--trusted-proxy (HEADEND_TRUSTED_PROXY): {error}")
-                })?)
-            }
-        };
+                    let addresses = args.trusted_proxy.iter().map(String::as_str);
+                    let proxies = TrustedProxies::new(addresses, name);
+                    Some(proxies.map_err(|error| {
+                        format!("--trusted-proxy (HEADEND_TRUSTED_PROXY): {error}")
+                    })?)
+                }
+            };
         Ok(Self {
             tls,
             tokens,

@@ -13,8 +13,8 @@ use derms_headend_sdk::proto::{AgentId, InstanceId};
 use derms_program::{Failure, say};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -28,7 +28,13 @@ const CA_DAYS: i64 = 3_650;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PkiArgs {
     /// The folder of the CA and its certificates
-    #[arg(long, env = "DERMS_PKI_DIR", value_name = "FOLDER", default_value = "derms-pki", global = true)]
+    #[arg(
+        long,
+        env = "DERMS_PKI_DIR",
+        value_name = "FOLDER",
+        default_value = "derms-pki",
+        global = true
+    )]
     dir: PathBuf,
 
     #[command(subcommand)]
@@ -49,7 +55,12 @@ enum Task {
 #[derive(Debug, Clone, Args)]
 struct InitArgs {
     /// Names and addresses under which agents and operators reach the headend; commas between them
-    #[arg(long, value_name = "HOST", value_delimiter = ',', default_value = "localhost,127.0.0.1,::1")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        value_delimiter = ',',
+        default_value = "localhost,127.0.0.1,::1"
+    )]
     host: Vec<String>,
 
     #[command(flatten)]
@@ -69,7 +80,12 @@ struct IssueArgs {
 struct AgentArgs {
     /// Ids of agents; commas between them. An agent's id is that of its asset, of its site as a
     /// gateway, or the agent_id of the fleet file
-    #[arg(long = "agent", value_name = "UUID", value_delimiter = ',', required = true)]
+    #[arg(
+        long = "agent",
+        value_name = "UUID",
+        value_delimiter = ',',
+        required = true
+    )]
     agents: Vec<AgentId>,
 }
 
@@ -120,7 +136,11 @@ fn issue(folder: &Folder, agents: &[AgentId], days: u16) -> Result<(), Failure> 
     for agent in agents {
         let serial = InstanceId::generate();
         let uri = AgentIdentity::new(*agent).urn();
-        let mut params = leaf(&agent.to_string(), days, ExtendedKeyUsagePurpose::ClientAuth);
+        let mut params = leaf(
+            &agent.to_string(),
+            days,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
         params.serial_number = Some(serial_number(serial));
         params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(failed)?)];
         let own = KeyPair::generate().map_err(failed)?;
@@ -148,7 +168,10 @@ fn revoke(folder: &Folder, agents: &[AgentId]) -> Result<(), Failure> {
     let ca = Issuer::from_params(&ca, &key);
     let mut entries = folder.entries()?;
     for agent in agents {
-        let mut of_agent = entries.iter_mut().filter(|entry| entry.agent == *agent).peekable();
+        let mut of_agent = entries
+            .iter_mut()
+            .filter(|entry| entry.agent == *agent)
+            .peekable();
         if of_agent.peek().is_none() {
             return Err(Failure::configuration(format!(
                 "--agent {agent}: no certificate was issued to it here"
@@ -158,14 +181,18 @@ fn revoke(folder: &Folder, agents: &[AgentId]) -> Result<(), Failure> {
     }
     folder.replace(&entries)?;
     folder.write("crl.pem", &crl(&entries, &ca)?)?;
-    say("revoked; a headend with this folder's crl.pem ends their sessions when it reads it again\n");
+    say(
+        "revoked; a headend with this folder's crl.pem ends their sessions when it reads it again\n",
+    );
     Ok(())
 }
 
 /// The same each time, so that the key is all that a CA needs to issue.
 fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "DERMS development CA");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "DERMS development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = validity(CA_DAYS);

@@ -75,7 +75,12 @@ mod tests {
     #[test]
     fn loopback_needs_nothing() {
         let none = Guards::default();
-        for address in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        for address in [
+            "127.0.0.1:1",
+            "127.8.8.8:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert_eq!(counted(address, address, none), 0, "{address}");
         }
     }
@@ -87,9 +92,15 @@ mod tests {
             let of = |guards| (counted(open, here, guards), counted(here, open, guards));
             assert_eq!(of(ALL), (0, 0), "{open}");
             assert_eq!(of(Guards { tls: false, ..ALL }), (1, 1), "{open}");
-            let unasked = Guards { rest_auth: false, ..ALL };
+            let unasked = Guards {
+                rest_auth: false,
+                ..ALL
+            };
             assert_eq!(of(unasked), (1, 0), "{open}");
-            let unasked = Guards { link_auth: false, ..ALL };
+            let unasked = Guards {
+                link_auth: false,
+                ..ALL
+            };
             assert_eq!(of(unasked), (0, 1), "{open}");
             assert_eq!(counted(open, open, Guards::default()), 4, "{open}");
         }
@@ -100,7 +111,12 @@ mod tests {
         let open = "0.0.0.0:3001".parse().unwrap();
         let here = "127.0.0.1:1".parse().unwrap();
         let line = refusal(&missing(open, here, Guards::default()));
-        for words in ["--http-addr 0.0.0.0:3001", "--tls-cert", "operators", "--insecure"] {
+        for words in [
+            "--http-addr 0.0.0.0:3001",
+            "--tls-cert",
+            "operators",
+            "--insecure",
+        ] {
             assert!(line.contains(words), "`{words}` is not in: {line}");
         }
         assert!(!line.contains('\n'));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{
-    Close, Grant, GrantStatus, HeadendMessage, InvalidClaim, LogHead, LogKind, PROTOCOL_MINOR, Register,
-    Registered,
+    Close, Grant, GrantStatus, HeadendMessage, InvalidClaim, LogHead, LogKind, PROTOCOL_MINOR,
+    Register, Registered,
 };
 use derms_proto::{AgentId, AssetId, CloseReason, LogId, SessionRecord, pb};
 use tokio::sync::mpsc;
@@ -135,7 +135,12 @@ pub(super) async fn claim(
     }));
     let inserted = core.registry.insert(&session, &claims, |mut grants| {
         fill(&mut grants, &revisions);
-        grants.extend(register.assets.iter().filter_map(|claim| invalid(claim.as_ref().err()?)));
+        grants.extend(
+            register
+                .assets
+                .iter()
+                .filter_map(|claim| invalid(claim.as_ref().err()?)),
+        );
         tell_refused(&core, &session, &grants);
         let answered = grants.clone();
         let registered = HeadendMessage::Registered(Registered {
@@ -152,8 +157,11 @@ pub(super) async fn claim(
             protocol_minor: PROTOCOL_MINOR,
         });
         // The queue is empty: this is the first message.
-        let _ = claimant.outbound.try_send(Box::new(pb::HeadendMessage::from(registered)));
-        core.limits.greet(&session, register.assets.iter().flatten(), &answered);
+        let _ = claimant
+            .outbound
+            .try_send(Box::new(pb::HeadendMessage::from(registered)));
+        core.limits
+            .greet(&session, register.assets.iter().flatten(), &answered);
     });
     if let Err(close) = inserted {
         let end = SessionEnd {

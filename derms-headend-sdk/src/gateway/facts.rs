@@ -75,7 +75,10 @@ impl Facts {
             Some((asset, site, slot)) if asset == sample.asset_id => (site, slot),
             _ => {
                 let asset = core.fleet.asset(sample.asset_id)?;
-                let site = core.policy.may_serve(agent, asset).then_some(asset.site_id)?;
+                let site = core
+                    .policy
+                    .may_serve(agent, asset)
+                    .then_some(asset.site_id)?;
                 let slot = core.latest.slot(asset.id)?;
                 self.last = Some((asset.id, site, slot));
                 (site, slot)

@@ -52,7 +52,9 @@ fn end_untrusted(auth: &LinkAuth, registry: &Registry, refusals: &Refusals, cloc
                 agent: session.agent_id,
                 text,
             });
-            session.mailbox.close(Close::new(CloseReason::Revoked, text));
+            session
+                .mailbox
+                .close(Close::new(CloseReason::Revoked, text));
         }
     }
 }

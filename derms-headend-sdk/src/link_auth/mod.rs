@@ -151,11 +151,17 @@ impl LinkAuth {
     fn reload(&self) {
         let tls = self.tls.as_ref().is_some_and(|tls| {
             let changed = tls.reload();
-            told("certificates", changed.map_err(|error| Box::new(error) as _))
+            told(
+                "certificates",
+                changed.map_err(|error| Box::new(error) as _),
+            )
         });
         let tokens = self.tokens.as_ref().is_some_and(|tokens| {
             let changed = tokens.reload();
-            told("agent tokens", changed.map_err(|error| Box::new(error) as _))
+            told(
+                "agent tokens",
+                changed.map_err(|error| Box::new(error) as _),
+            )
         });
         if tls || tokens {
             self.generation.fetch_add(1, Ordering::Release);

@@ -43,10 +43,15 @@ impl TrustedProxies {
             address
                 .ok()
                 .or_else(|| text.parse().ok())
-                .ok_or_else(|| InvalidProxy { text: text.to_owned() })
+                .ok_or_else(|| InvalidProxy {
+                    text: text.to_owned(),
+                })
         };
         Ok(Self {
-            networks: addresses.into_iter().map(network).collect::<Result<_, _>>()?,
+            networks: addresses
+                .into_iter()
+                .map(network)
+                .collect::<Result<_, _>>()?,
             header,
         })
     }
@@ -64,9 +69,13 @@ impl TrustedProxies {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err("the proxy's header is there twice; let the proxy replace what its client sent");
+            return Err(
+                "the proxy's header is there twice; let the proxy replace what its client sent",
+            );
         }
-        let text = value.to_str().map_err(|_| "the proxy's header is no text")?;
+        let text = value
+            .to_str()
+            .map_err(|_| "the proxy's header is no text")?;
         let urn = if text.contains('=') {
             forwarded_uri(text)?
         } else {
@@ -97,14 +106,18 @@ fn forwarded_uri(text: &str) -> Result<&str, &'static str> {
     for pair in pairs {
         let end = length + pair.len();
         if text.as_bytes().get(end) == Some(&b',') {
-            return Err("the proxy's header has several elements; let the proxy replace what its client sent");
+            return Err(
+                "the proxy's header has several elements; let the proxy replace what its client sent",
+            );
         }
         length = end + 1;
         if let Some((key, value)) = pair.split_once('=')
             && key.trim().eq_ignore_ascii_case("uri")
             && uri.replace(value.trim().trim_matches('"')).is_some()
         {
-            return Err("the proxy's header has several URIs; give each agent a certificate with one");
+            return Err(
+                "the proxy's header has several URIs; give each agent a certificate with one",
+            );
         }
     }
     uri.ok_or("the proxy's header has no URI")
@@ -142,7 +155,10 @@ mod tests {
         }
         let header = HeaderName::from_static("x");
         for text in ["", "proxy", "10.0.0.0/33", "10.0.0.1:80"] {
-            assert!(TrustedProxies::new([text], header.clone()).is_err(), "{text}");
+            assert!(
+                TrustedProxies::new([text], header.clone()).is_err(),
+                "{text}"
+            );
         }
     }
 

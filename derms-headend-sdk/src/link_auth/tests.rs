@@ -103,7 +103,10 @@ fn nothing_is_asked_where_nothing_is_configured_and_what_the_host_says_counts() 
     let mut auth = LinkAuth::default();
     auth.demanded = true;
     assert!(Call::default().identified(&auth).is_err());
-    assert_eq!(Call::default().told(A).identified(&auth), Ok(Some(agent(A))));
+    assert_eq!(
+        Call::default().told(A).identified(&auth),
+        Ok(Some(agent(A)))
+    );
 }
 
 #[test]
@@ -111,10 +114,23 @@ fn a_token_counts_in_its_one_form_and_any_other_is_refused() {
     let file = File::new(&format!("{A} {HASH}"));
     let auth = with_tokens(&file);
     for good in ["Bearer test", "bearer test"] {
-        assert_eq!(Call::default().token(good).identified(&auth), Ok(Some(agent(A))));
+        assert_eq!(
+            Call::default().token(good).identified(&auth),
+            Ok(Some(agent(A)))
+        );
     }
-    for bad in ["", "Bearer", "Bearer tesT", "Basic test", "test", "Bearer test2"] {
-        assert!(Call::default().token(bad).identified(&auth).is_err(), "{bad}");
+    for bad in [
+        "",
+        "Bearer",
+        "Bearer tesT",
+        "Basic test",
+        "test",
+        "Bearer test2",
+    ] {
+        assert!(
+            Call::default().token(bad).identified(&auth).is_err(),
+            "{bad}"
+        );
     }
     let twice = Call::default().token("Bearer test").token("Bearer test");
     assert!(twice.identified(&auth).is_err());
@@ -134,7 +150,10 @@ fn a_header_counts_from_a_trusted_proxy_alone() {
     let through = |peer: &str| Call::from(peer).header(HEADER, &urn).identified(&auth);
     assert_eq!(through("10.0.0.1:9"), Ok(Some(agent(A))));
     assert!(through("10.0.0.2:9").is_err(), "it claims to be a proxy");
-    assert!(Call::from("10.0.0.1:9").identified(&auth).is_err(), "no header");
+    assert!(
+        Call::from("10.0.0.1:9").identified(&auth).is_err(),
+        "no header"
+    );
     let unknown = Call::default().header(HEADER, &urn).identified(&auth);
     assert!(unknown.is_err(), "nobody knows where it comes from");
 }
@@ -150,9 +169,17 @@ fn without_the_setting_the_header_says_nothing() {
 fn all_that_an_agent_shows_must_name_the_same() {
     let file = File::new(&format!("{A} {HASH}"));
     let auth = with_tokens(&file);
-    let both = |id: &str| Call::default().told(id).token("Bearer test").identified(&auth);
+    let both = |id: &str| {
+        Call::default()
+            .told(id)
+            .token("Bearer test")
+            .identified(&auth)
+    };
     assert_eq!(both(A), Ok(Some(agent(A))));
-    assert!(both(B).unwrap_err().contains("different agents"), "a stolen token");
+    assert!(
+        both(B).unwrap_err().contains("different agents"),
+        "a stolen token"
+    );
 }
 
 #[test]
@@ -172,7 +199,9 @@ fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
     let auth = with_tokens(&file);
     let of = |token: &str| {
         let call = Call::default().token(token);
-        auth.identify(&call.extensions, &call.headers, now()).unwrap().unwrap()
+        auth.identify(&call.extensions, &call.headers, now())
+            .unwrap()
+            .unwrap()
     };
     let (a, b) = (of("Bearer test"), of("Bearer "));
     std::fs::write(&file.0, format!("{B} {other}")).unwrap();
@@ -182,5 +211,9 @@ fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
     assert_eq!(auth.recheck(&b, now()), Ok(()));
     std::fs::write(&file.0, "nonsense").unwrap();
     auth.reload();
-    assert_eq!(auth.recheck(&b, now()), Ok(()), "what can't be read changes nothing");
+    assert_eq!(
+        auth.recheck(&b, now()),
+        Ok(()),
+        "what can't be read changes nothing"
+    );
 }

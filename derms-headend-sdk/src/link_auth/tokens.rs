@@ -147,14 +147,16 @@ fn parse(text: &str) -> Result<Table, (usize, &'static str)> {
         let agent = agent
             .parse()
             .map_err(|_| fail("the first word is no agent's id; write a UUID"))?;
-        let hash = words
-            .next()
-            .and_then(TokenHash::from_hex)
-            .ok_or_else(|| fail("after the id comes the SHA-256 of the token, 64 hexadecimal digits"))?;
+        let hash = words.next().and_then(TokenHash::from_hex).ok_or_else(|| {
+            fail("after the id comes the SHA-256 of the token, 64 hexadecimal digits")
+        })?;
         if words.next().is_some() {
             return Err(fail("something follows the hash; put a `#` before it"));
         }
-        if table.insert(hash, agent).is_some_and(|other| other != agent) {
+        if table
+            .insert(hash, agent)
+            .is_some_and(|other| other != agent)
+        {
             return Err(fail("two agents have one token; give each its own"));
         }
     }

@@ -54,7 +54,11 @@ impl Files {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
             client_ca: self.client_ca.as_deref().map(read).transpose()?,
-            crls: self.crls.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+            crls: self
+                .crls
+                .iter()
+                .map(|path| read(path))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -66,7 +70,11 @@ impl Files {
             problem: "holds no private key; write one as PEM (PKCS#8, SEC1 or PKCS#1)",
         })?;
         let verifier = self.verifier(contents, &provider)?;
-        let versions: &[_] = if self.tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
+        let versions: &[_] = if self.tls12 {
+            &[&TLS13, &TLS12]
+        } else {
+            &[&TLS13]
+        };
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| unusable("TLS can't be set up", error))?;
@@ -75,7 +83,10 @@ impl Files {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-            unusable("the certificate and the private key of the headend don't go together", error)
+            unusable(
+                "the certificate and the private key of the headend don't go together",
+                error,
+            )
         })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // A resumed session would not show its certificate again, revoked or not.
@@ -127,7 +138,12 @@ impl Files {
             .allow_unauthenticated()
             .build()
             .map(Some)
-            .map_err(|error| unusable("the client CA and its revocation lists can't be used", error))
+            .map_err(|error| {
+                unusable(
+                    "the client CA and its revocation lists can't be used",
+                    error,
+                )
+            })
     }
 }
 

@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::certificate::PeerCertificate;
-use files::{Fingerprint, Files, Loaded};
+use files::{Files, Fingerprint, Loaded};
 
 pub(crate) use handshake::HandshakeError;
 
@@ -90,10 +90,7 @@ pub enum TlsError {
 impl ServerTls {
     /// Begins with the certificate of the headend, followed by those of the CAs between it and the
     /// root, and its private key.
-    pub fn builder(
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> ServerTlsBuilder {
+    pub fn builder(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ServerTlsBuilder {
         ServerTlsBuilder {
             files: Files {
                 certificate: certificate.into(),

@@ -17,7 +17,9 @@ pub(super) fn read(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
     Some(PeerCertificate {
         chain: chain.iter().map(|der| der.to_vec()).collect(),
         agent: own.as_ref().map_or(Err(UNREADABLE), agent),
-        not_after: own.as_ref().map_or(Timestamp::from_unix_micros(0), not_after),
+        not_after: own
+            .as_ref()
+            .map_or(Timestamp::from_unix_micros(0), not_after),
     })
 }
 
@@ -29,13 +31,18 @@ fn agent(certificate: &Certificate) -> Result<AgentId, &'static str> {
         .tbs_certificate()
         .get_extension::<SubjectAltName>()
         .map_err(|_| UNREADABLE)?;
-    let mut agents = names.iter().flat_map(|(_, names)| &names.0).filter_map(|name| match name {
-        GeneralName::UniformResourceIdentifier(uri) => AgentIdentity::from_urn(uri.as_str()),
-        _ => None,
-    });
+    let mut agents = names
+        .iter()
+        .flat_map(|(_, names)| &names.0)
+        .filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => AgentIdentity::from_urn(uri.as_str()),
+            _ => None,
+        });
     match (agents.next(), agents.next()) {
         (Some(identity), None) => Ok(identity.agent()),
-        (None, _) => Err("the certificate names no agent; its URI name must be urn:derms:agent:<uuid>"),
+        (None, _) => {
+            Err("the certificate names no agent; its URI name must be urn:derms:agent:<uuid>")
+        }
         (Some(_), Some(_)) => Err("the certificate names several agents; give each its own"),
     }
 }

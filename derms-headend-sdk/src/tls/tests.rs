@@ -113,7 +113,11 @@ fn a_certificate_names_one_agent_or_none() {
     assert_eq!(agent(&[&urn]), Ok(AGENT.parse().unwrap()));
     assert_eq!(agent(&["spiffe://x", &urn]), Ok(AGENT.parse().unwrap()));
     assert!(agent(&[]).unwrap_err().contains("names no agent"));
-    assert!(agent(&["urn:derms:site:x"]).unwrap_err().contains("names no agent"));
+    assert!(
+        agent(&["urn:derms:site:x"])
+            .unwrap_err()
+            .contains("names no agent")
+    );
     let two = agent(&[&urn, "urn:derms:agent:7ba7b811-9dad-11d1-80b4-00c04fd430c8"]);
     assert!(two.unwrap_err().contains("several agents"));
     let junk = peer::read(&[CertificateDer::from(b"junk".to_vec())]).unwrap();
@@ -127,11 +131,20 @@ fn another_ca_an_end_a_beginning_and_a_revocation_are_refused_by_name() {
     let tls = folder.tls();
     let good = peer(&issued(&ours, 2, &[]).0);
     assert_eq!(tls.check(&good, day(10)), Ok(()));
-    assert_eq!(tls.check(&good, day(40)), Err("the certificate has expired"));
-    assert_eq!(tls.check(&good, day(-1)), Err("the certificate is not valid yet"));
+    assert_eq!(
+        tls.check(&good, day(40)),
+        Err("the certificate has expired")
+    );
+    assert_eq!(
+        tls.check(&good, day(-1)),
+        Err("the certificate is not valid yet")
+    );
     assert!(good.is_over(day(40)) && !good.is_over(day(10)));
     let foreign = peer(&issued(&theirs, 2, &[]).0);
-    assert_eq!(tls.check(&foreign, day(10)), Err("the certificate is of another CA"));
+    assert_eq!(
+        tls.check(&foreign, day(10)),
+        Err("the certificate is of another CA")
+    );
 
     folder.write("crl.pem", &crl(&ours, &[2]));
     assert_eq!(tls.check(&good, day(10)), Ok(()), "nothing was read yet");
@@ -175,7 +188,10 @@ fn every_wrong_file_is_named_with_what_to_change_and_shows_nothing_of_a_key() {
     let said = |builder: ServerTlsBuilder| {
         let error = builder.load().unwrap_err();
         let source = std::error::Error::source(&error);
-        format!("{error} {}", source.map(ToString::to_string).unwrap_or_default())
+        format!(
+            "{error} {}",
+            source.map(ToString::to_string).unwrap_or_default()
+        )
     };
     assert!(said(folder.builder().client_ca(folder.path("none.pem"))).contains("none.pem"));
     assert!(said(folder.builder().crl(folder.path("crl.pem"))).contains("name the CA too"));
@@ -183,12 +199,21 @@ fn every_wrong_file_is_named_with_what_to_change_and_shows_nothing_of_a_key() {
     assert!(text.contains("holds no certificate;"), "{text}");
     let builder = folder.builder().client_ca(folder.path("ca.pem"));
     let text = said(builder.crl(folder.path("ca.pem")));
-    assert!(text.contains("holds no certificate revocation list"), "{text}");
-    folder.write("headend-key.pem", &KeyPair::generate().unwrap().serialize_pem());
+    assert!(
+        text.contains("holds no certificate revocation list"),
+        "{text}"
+    );
+    folder.write(
+        "headend-key.pem",
+        &KeyPair::generate().unwrap().serialize_pem(),
+    );
     assert!(said(folder.builder()).contains("don't go together"));
     folder.write("headend-key.pem", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n");
     let text = said(folder.builder());
-    assert!(text.contains("holds no private key") && !text.contains("c2Vj"), "{text}");
+    assert!(
+        text.contains("holds no private key") && !text.contains("c2Vj"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -199,7 +224,10 @@ fn what_is_shown_for_debugging_holds_no_key() {
     let mut auth = LinkAuth::default();
     auth.tls = Some(folder.tls());
     let shown = format!("{auth:?}");
-    assert!(shown.contains("headend-key.pem") && !shown.contains(secret), "{shown}");
+    assert!(
+        shown.contains("headend-key.pem") && !shown.contains(secret),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -174,7 +174,11 @@ async fn a_headend_says_its_addresses_on_stdout_and_logs_objects_to_stderr() {
         assert_eq!(line("headend listens")[name], addresses[name]);
     }
     // Each thing that is missing is warned of.
-    for words in ["INSECURE: REST can be reached", "is not encrypted", "operators are not asked"] {
+    for words in [
+        "INSECURE: REST can be reached",
+        "is not encrypted",
+        "operators are not asked",
+    ] {
         assert_eq!(line(words)["level"], "WARN");
     }
     let warnings = lines.iter().filter(|line| line["level"] == "WARN").count();

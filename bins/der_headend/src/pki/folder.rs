@@ -47,7 +47,8 @@ impl Folder {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
         let agents = self.path("agents");
-        make.create(&agents).map_err(|error| self.failed("make", &agents, &error))
+        make.create(&agents)
+            .map_err(|error| self.failed("make", &agents, &error))
     }
 
     /// The key that signs.
