@@ -59,6 +59,8 @@ impl Dial for Tcp {
     async fn dial(&self, uri: &Uri) -> io::Result<Box<dyn Io>> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        // TLS comes on top.
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         // Else the kernel repeats unacknowledged bytes to a dead peer for a quarter of an hour.
         #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::async_trait;
@@ -177,6 +177,7 @@ impl Secure for ClientTls {
 
 /// What TLS says in words of ours, if it is the cause of an error.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> Option<String> {
+    const ALERT: &str = "received fatal alert: ";
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error
@@ -186,42 +187,52 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(fault) = inner.or_else(|| error.downcast_ref()) {
             return Some(words(fault));
         }
+        // TLS 1.3 tells a client after the handshake that its certificate is refused, when HTTP/2 is
+        // spoken already, and h2 keeps of an error its text alone.
+        if error.source().is_none()
+            && let Some((_, alert)) = error.to_string().split_once(ALERT)
+        {
+            return Some(alert_words(alert));
+        }
         next = error.source();
     }
     None
 }
 
 fn words(error: &rustls::Error) -> String {
-    use AlertDescription as A;
     use CertificateError as C;
-    let headends = match error {
+    let fault = match error {
         rustls::Error::InvalidCertificate(error) => match error {
             C::Expired | C::ExpiredContext { .. } => "has expired",
             C::NotValidYet | C::NotValidYetContext { .. } => "is not valid yet",
             C::UnknownIssuer => "is of a CA that the agent does not trust",
+            C::BadSignature => "is not signed by the CA of that name that the agent trusts",
             C::NotValidForName | C::NotValidForNameContext { .. } => "is for another name",
             C::Revoked => "is revoked",
             _ => "can't be used",
         },
-        rustls::Error::AlertReceived(alert) => {
-            let agents = match alert {
-                A::CertificateExpired => "it has expired, or is not valid yet",
-                A::CertificateRevoked => "it is revoked",
-                A::UnknownCA => "it is of a CA that the headend does not trust",
-                A::CertificateRequired => "there is none",
-                A::BadCertificate | A::UnsupportedCertificate | A::CertificateUnknown => {
-                    "it can't be used"
-                }
-                A::ProtocolVersion => {
-                    return "the headend speaks no version of TLS that the agent does".to_owned();
-                }
-                _ => return format!("TLS failed: {error}"),
-            };
-            return format!("the headend refuses the agent's certificate: {agents} ({alert:?})");
-        }
+        rustls::Error::AlertReceived(alert) => return alert_words(&format!("{alert:?}")),
         _ => return format!("TLS failed: {error}"),
     };
-    format!("the headend's certificate {headends} ({error})")
+    format!("the headend's certificate {fault} ({error})")
+}
+
+/// What the headend says of TLS, by the name of its alert.
+fn alert_words(alert: &str) -> String {
+    let fault = match alert {
+        "CertificateExpired" => "it has expired, or is not valid yet",
+        "CertificateRevoked" => "it is revoked",
+        "UnknownCA" => "it is of a CA that the headend does not trust",
+        "DecryptError" => "it is not signed by the CA of that name that the headend trusts",
+        "CertificateRequired" => "there is none",
+        "BadCertificate" | "UnsupportedCertificate" | "CertificateUnknown" => "it can't be used",
+        "ProtocolVersion" => {
+            return "the headend speaks no version of TLS that the agent does (ProtocolVersion)"
+                .to_owned();
+        }
+        _ => return format!("the headend ended TLS ({alert})"),
+    };
+    format!("the headend refuses the agent's certificate: {fault} ({alert})")
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -243,4 +254,28 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tls_says_is_found_under_other_errors_and_told_in_words() {
+        use rustls::AlertDescription as A;
+        let words = |fault: rustls::Error| explain(&io::Error::other(fault)).unwrap();
+        let text = words(rustls::Error::InvalidCertificate(CertificateError::Expired));
+        assert!(
+            text.starts_with("the headend's certificate has expired"),
+            "{text}"
+        );
+        let typed = words(rustls::Error::AlertReceived(A::CertificateRevoked));
+        assert!(
+            typed.contains("it is revoked (CertificateRevoked)"),
+            "{typed}"
+        );
+        let alert = rustls::Error::AlertReceived(A::CertificateRevoked).to_string();
+        assert_eq!(explain(&io::Error::other(alert)).unwrap(), typed);
+        assert_eq!(explain(&io::Error::other("refused")), None);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod folder;
 mod headend;
+mod pki;
 mod postgres;
 mod process;
 mod proxy;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use folder::Folder;
 pub use headend::{FREE, HeadendProcess, lasting_address};
+pub use pki::{Pki, Wanted};
 pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};
 pub use proxy::Proxy;
