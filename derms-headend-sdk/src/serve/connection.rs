@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -41,7 +43,7 @@ const MAX_HEAD: u32 = 16 << 10;
 const HTTP1_BUFFER: usize = 64 << 10;
 
 impl Acceptor {
-    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr, turn: Arc<Notify>) {
         let Self {
             service,
             settings,
@@ -57,7 +59,12 @@ impl Acceptor {
             // It has not asked for anything yet.
             () = drain.cancelled() => return,
             () = cut.cancelled() => return,
+            () = turn.notified() => {
+                tracing::debug!(%peer, "too many connections that say nothing; the oldest is closed");
+                return;
+            }
         };
+        drop(turn);
         let Ok(Ok((version, stream))) = opening else {
             tracing::debug!(%peer, "a connection that did not say what it wants");
             return;

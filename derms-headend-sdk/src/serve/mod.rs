@@ -2,6 +2,7 @@
 
 mod connection;
 mod opening;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::waiting::Waiting;
 use crate::error::ServeError;
 use crate::service::HeadendService;
 
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) keep_alive_timeout: Duration,
     /// Until it is known which version of HTTP is spoken; the HTTP server has no limit for that.
     pub(crate) opening: Duration,
+    /// Connections of one listener for which that is not known; with one more the oldest is closed.
+    pub(crate) max_opening: usize,
     /// HTTP/1: until the head of a request is whole, from the end of the one before.
     pub(crate) head: Duration,
 }
@@ -49,6 +53,7 @@ impl Default for Settings {
             keep_alive_interval: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(10),
             opening: Duration::from_secs(10),
+            max_opening: 4_096,
             head: Duration::from_secs(30),
         }
     }
@@ -151,6 +156,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, listener: impl Listen) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut waiting = Waiting::new(self.settings.max_opening);
         let ended = async {
             tokio::select! {
                 () = self.drain.cancelled() => {}
@@ -163,9 +169,9 @@ impl Acceptor {
                 let place = Arc::clone(&places).acquire_owned().await;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let acceptor = self.clone();
+                        let (acceptor, turn) = (self.clone(), waiting.enter());
                         self.tasks.spawn(async move {
-                            acceptor.connection(stream, peer).await;
+                            acceptor.connection(stream, peer, turn).await;
                             drop(place);
                         });
                     }
