@@ -3,6 +3,7 @@
 mod connection;
 mod opening;
 mod transport;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::waiting::Waiting;
 use crate::error::ServeError;
 use crate::refusals::Refusals;
 use crate::service::HeadendService;
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) handshake: Duration,
     /// Until it is known which version of HTTP is spoken; the HTTP server has no limit for that.
     pub(crate) opening: Duration,
+    /// Connections of one listener for which that is not known; with one more the oldest is closed.
+    pub(crate) max_opening: usize,
     /// HTTP/1: until the head of a request is whole, from the end of the one before.
     pub(crate) head: Duration,
 }
@@ -57,6 +61,7 @@ impl Default for Settings {
             keep_alive_timeout: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             opening: Duration::from_secs(10),
+            max_opening: 4_096,
             head: Duration::from_secs(30),
         }
     }
@@ -170,6 +175,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, listener: impl Listen) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut waiting = Waiting::new(self.settings.max_opening);
         let ended = async {
             tokio::select! {
                 () = self.drain.cancelled() => {}
@@ -182,9 +188,9 @@ impl Acceptor {
                 let place = Arc::clone(&places).acquire_owned().await;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let acceptor = self.clone();
+                        let (acceptor, turn) = (self.clone(), waiting.enter());
                         self.tasks.spawn(async move {
-                            acceptor.connection(stream, peer).await;
+                            acceptor.connection(stream, peer, turn).await;
                             drop(place);
                         });
                     }

@@ -24,6 +24,7 @@ fn long() -> Settings {
         keep_alive_timeout: LONG,
         handshake: LONG,
         opening: LONG,
+        max_opening: 100,
         head: LONG,
     }
 }
@@ -65,6 +66,23 @@ async fn a_client_that_says_nothing_is_closed() {
     })
     .await;
     assert!(ended(&mut client).await.is_empty());
+}
+
+#[tokio::test]
+async fn of_too_many_clients_that_say_nothing_the_oldest_is_closed_and_a_new_one_is_served() {
+    let (mut oldest, _serving) = connect(Settings {
+        max_opening: 2,
+        head: SHORT,
+        ..long()
+    })
+    .await;
+    let address = oldest.peer_addr().unwrap();
+    let _second = TcpStream::connect(address).await.unwrap();
+    let mut new = TcpStream::connect(address).await.unwrap();
+    assert!(ended(&mut oldest).await.is_empty());
+    let get = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n";
+    new.write_all(get).await.unwrap();
+    assert!(ended(&mut new).await.starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]
