@@ -223,7 +223,7 @@ impl Headend {
             tls: self.core.auth.tls.clone(),
             refusals: Arc::clone(&self.core.refusals),
         };
-        let server = Server::start(listeners, settings, security, &self.core.drain);
+        let server = Server::start(listeners, settings, &security, &self.core.drain);
         tokio::select! {
             () = shutdown => {}
             () = self.core.drain.cancelled() => {}

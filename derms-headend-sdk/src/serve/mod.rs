@@ -108,7 +108,7 @@ impl Server {
     pub(crate) fn start(
         listeners: Vec<(TcpListener, HeadendService)>,
         settings: Settings,
-        security: Security,
+        security: &Security,
         drain: &CancellationToken,
     ) -> Self {
         let tasks = TaskTracker::new();
