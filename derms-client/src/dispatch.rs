@@ -166,7 +166,7 @@ impl Client {
     /// # Errors
     /// As for [`get_dispatch`](Self::get_dispatch); the order itself is not touched by that.
     pub async fn wait(&self, id: DispatchId) -> Result<Dispatch, Error> {
-        self.wait_for(id, DispatchStatus::is_terminal).await
+        self.wait_for(id, has_ended).await
     }
 
     /// Waits until an order is in force at the device (a site order: at all its assets), or has
@@ -176,8 +176,7 @@ impl Client {
     /// # Errors
     /// As for [`wait`](Self::wait).
     pub async fn wait_until_active(&self, id: DispatchId) -> Result<Dispatch, Error> {
-        let reached =
-            |status: DispatchStatus| status == DispatchStatus::Active || status.is_terminal();
+        let reached = |status| status == DispatchStatus::Active || has_ended(status);
         self.wait_for(id, reached).await
     }
 
@@ -228,4 +227,9 @@ fn body_of(order: &NewDispatch) -> Result<Bytes, Error> {
     serde_json::to_vec(order)
         .map(Bytes::from)
         .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))
+}
+
+/// A status that this client does not know may be an end: nobody waits for another one.
+fn has_ended(status: DispatchStatus) -> bool {
+    status.is_terminal() || status == DispatchStatus::Unknown
 }

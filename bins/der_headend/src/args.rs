@@ -47,6 +47,11 @@ pub(crate) struct Args {
     #[arg(long, env = "HEADEND_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = socket_address)]
     grpc_addr: SocketAddr,
 
+    /// How many assets one agent may serve, 1 to 1024
+    #[arg(long, env = "HEADEND_MAX_ASSETS_PER_AGENT", value_name = "COUNT", default_value = "256",
+        value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    max_assets_per_agent: u32,
+
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -96,6 +101,7 @@ pub(crate) struct Config {
     pub(crate) fleet: Fleet,
     pub(crate) http_addr: SocketAddr,
     pub(crate) grpc_addr: SocketAddr,
+    pub(crate) max_assets_per_agent: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -125,6 +131,7 @@ impl Job {
             fleet: Fleet::load(&args.assets).map_err(|error| error.to_string())?,
             http_addr: args.http_addr,
             grpc_addr: args.grpc_addr,
+            max_assets_per_agent: args.max_assets_per_agent,
             log_format,
             exit_with_parent: args.exit_with_parent,
         })))
@@ -176,6 +183,13 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_may_serve_256_assets_unless_told_otherwise() {
+        let most = |flags: &[&str]| served(flags).max_assets_per_agent;
+        assert_eq!(most(&[]), 256);
+        assert_eq!(most(&["--max-assets-per-agent", "1024"]), 1_024);
+    }
+
+    #[test]
     fn the_database_is_a_file_in_the_data_folder_unless_named() {
         let folder = |config: Config| match config.database {
             Database::Embedded { folder } => folder,
@@ -214,12 +228,17 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 9] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
             (&["--database-ur", "memory"], "'--database-url'"),
             (&["--telemetry-days", "0"], "(RETENTION_TELEMETRY_DAYS)"),
+            (
+                &["--max-assets-per-agent", "0"],
+                "(HEADEND_MAX_ASSETS_PER_AGENT)",
+            ),
+            (&["--max-assets-per-agent", "1025"], "1..=1024"),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),
         ];

@@ -47,7 +47,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     let one_port = config.one_port();
     let (sites, assets) = (config.fleet.sites().len(), config.fleet.assets().len());
     let store = config.database.name();
-    let builder = Headend::builder(config.fleet).retention(config.retention);
+    let builder = Headend::builder(config.fleet)
+        .retention(config.retention)
+        .max_assets_per_agent(config.max_assets_per_agent);
     let headend = config
         .database
         .give_to(builder)

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use derms_proto::{
-    Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus,
-};
+use derms_proto::{Asset, AssetId, AssetStatus, Power, Problem, ProblemCode, Quality, SiteStatus};
 
 use super::extract::{Id, NoParams, Params};
 use super::problem::Failure;

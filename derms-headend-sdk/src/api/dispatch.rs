@@ -211,6 +211,10 @@ pub(super) async fn history(
     Params(params): Params<HistoryParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
+    if params.status == Some(DispatchStatus::Unknown) {
+        let text = "status is none that an order can have; see the document of the API";
+        return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+    }
     let query = DispatchQuery {
         asset: params.asset_id,
         site: params.site_id,
