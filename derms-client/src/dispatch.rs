@@ -74,15 +74,7 @@ impl Client {
     ) -> Result<Dispatch, Error> {
         let body = body_of(order)?;
         let chosen = options.idempotency_key.is_some();
-        let key = options
-            .idempotency_key
-            .unwrap_or_else(|| Uuid::now_v7().to_string());
-        let key = HeaderValue::from_str(&key)
-            .ok()
-            .filter(|key| !key.is_empty())
-            .ok_or_else(|| {
-                Error::invalid_request("an idempotency key is 1 or more printable characters")
-            })?;
+        let key = idempotency_key(options.idempotency_key.as_deref())?;
         let wait_s = options.wait.map(|wait| wait.as_secs_f64());
         self.call(&Call {
             method: Method::POST,
@@ -227,6 +219,17 @@ fn body_of(order: &NewDispatch) -> Result<Bytes, Error> {
     serde_json::to_vec(order)
         .map(Bytes::from)
         .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))
+}
+
+/// The header `Idempotency-Key`: as chosen, or made for one call.
+pub(crate) fn idempotency_key(chosen: Option<&str>) -> Result<HeaderValue, Error> {
+    let key = chosen.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    HeaderValue::from_str(&key)
+        .ok()
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| {
+            Error::invalid_request("an idempotency key is 1 or more printable characters")
+        })
 }
 
 /// A status that this client does not know may be an end: nobody waits for another one.

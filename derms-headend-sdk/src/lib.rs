@@ -71,6 +71,7 @@ mod error;
 pub mod following;
 mod gateway;
 mod headend;
+mod idempotency;
 mod ingest;
 mod latest;
 mod limits;

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use derms_proto::{
     AssetId, Cursor, LimitId, NewLimit, Page, PowerLimit, Problem, ProblemCode, SiteId, Timestamp,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::change::{made, refuse_while_draining};
+use super::dispatch::{SubmitHeaders, idempotency_key};
 use super::extract::{Body, Caller, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -34,6 +35,7 @@ impl From<LimitError> for Failure {
                     .with_limits(limits)
                     .into();
             }
+            LimitError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
             LimitError::Store(error) => return error.into(),
         };
         Problem::new(code, text).into()
@@ -43,16 +45,17 @@ impl From<LimitError> for Failure {
 /// Limit the power of an asset
 ///
 /// A limit holds over every setpoint, follow-up, default and failsafe of the asset, several all at
-/// once. It is a state: repeated, the call sets one more of the same.
+/// once. It is a state: repeated, the call sets one more of the same, unless it has the same key.
 #[utoipa::path(post, path = "/limits", operation_id = "set_limit", tag = "limits",
+    params(SubmitHeaders),
     request_body = NewLimit,
     responses(
-    (status = 201, description = "Stored, and told to the agent if it is connected", body = PowerLimit,
+    (status = 201, description = "Stored, and told to the agent if it is connected; or set before with this key", body = PowerLimit,
         headers(("Location" = String, description = "Path of the limit, the prefix of a mounted headend included"))),
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force; `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`", body = Problem, content_type = "application/problem+json"),
@@ -63,10 +66,12 @@ pub(super) async fn set(
     Caller(principal): Caller,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
+    headers: HeaderMap,
     Body(new): Body<NewLimit>,
 ) -> Result<Response, Failure> {
     refuse_while_draining(&core)?;
-    let limit = core.set_limit(new, principal).await?;
+    let key = idempotency_key(&headers)?;
+    let limit = core.set_limit(new, principal, key).await?;
     Ok(made(StatusCode::CREATED, &uri, limit.id, &limit))
 }
 

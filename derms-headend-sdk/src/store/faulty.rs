@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 mod cancel;
 
 use super::{
-    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
-    Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, Keyed,
+    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
+    TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub(crate) enum Fault {
     EndedHolds,
     FirstWordCounts,
     StopsForgotten,
+    KeysForgotten,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -77,6 +79,7 @@ pub(crate) enum Fault {
     Away,
     AppendFails,
     LimitsFail,
+    LimitsFailAfter,
     AppendNever,
     /// What ends this log at this number can't be stored.
     Poison(LogId, u64),
@@ -615,6 +618,31 @@ impl Store for FaultyStore {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         self.inner.stops(query).await
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        let kept = self.inner.put_keyed(restraint, key).await?;
+        if self.has(Fault::LimitsFailAfter) {
+            return unavailable();
+        }
+        Ok(kept)
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        if self.has(Fault::KeysForgotten) {
+            return Ok(None);
+        }
+        self.inner.keyed(key).await
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

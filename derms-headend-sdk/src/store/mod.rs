@@ -36,7 +36,7 @@ pub use order::{
     StoredReport, status_of, summarise,
 };
 pub use query::{DispatchQuery, HistoryQuery, TelemetryQuery};
-pub use restraint::{LimitQuery, Restraints};
+pub use restraint::{Keyed, LimitQuery, Restraint, Restraints};
 pub use retention::{Pruned, Retention};
 pub use shares::{AddedShares, NewShares};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -267,6 +267,19 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Stops by [`created_at`](Stop::created_at).
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError>;
+
+    /// Keeps a limit or a stop as [`put_limits`](Self::put_limits) and
+    /// [`put_stops`](Self::put_stops) do, and in the same step the client's key under which it was
+    /// set. `Some`: another one was set under this key, and nothing was done. A key is kept at least as
+    /// long as what was set under it.
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError>;
+
+    /// What was set under a key; `None` for one that is free.
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError>;
 
     /// What holds, read once at the start of a headend.
     async fn restraints(&self) -> Result<Restraints, StoreError>;

@@ -10,9 +10,10 @@ use derms_headend_sdk::proto::{
     SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
-    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, Keyed,
+    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -101,6 +102,8 @@ delegate! {
     fn put_stops(stops: &[Stop]) -> ();
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn put_keyed(restraint: &Restraint, key: &Idempotency) -> Option<Keyed>;
+    fn keyed(key: &Idempotency) -> Option<Keyed>;
     fn restraints() -> Restraints;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
-    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, LimitQuery,
-    NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints, Retention,
-    SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency, Keyed,
+    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
@@ -201,6 +201,8 @@ delegate! {
     fn put_stops(stops: &[Stop]) -> ();
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn put_keyed(restraint: &Restraint, key: &Idempotency) -> Option<Keyed>;
+    fn keyed(key: &Idempotency) -> Option<Keyed>;
     fn restraints() -> Restraints;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();
     fn heartbeats(asset: AssetId, query: &HistoryQuery) -> Page<Heartbeat>;
