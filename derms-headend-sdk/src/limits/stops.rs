@@ -17,6 +17,9 @@ const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest reason, characters.
 const MAX_REASON: usize = 1_000;
 
+/// So many assets that can't be held are named.
+const MOST_NAMED: usize = 256;
+
 /// The longest return from a stop.
 const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
 
@@ -273,10 +276,16 @@ impl Limits {
         for asset in unreached {
             match self.registry.serving(asset) {
                 None => stop.offline += 1,
-                Some(session) if !session.capabilities.limits => stop.unsupported += 1,
+                Some(session) if !session.capabilities.limits => {
+                    stop.unsupported += 1;
+                    if stop.cannot_be_held.len() < MOST_NAMED {
+                        stop.cannot_be_held.push(asset);
+                    }
+                }
                 Some(_) => {}
             }
         }
+        stop.cannot_be_held.sort();
         Some(stop)
     }
 }
@@ -302,6 +311,7 @@ fn record(new: &NewStop, scope: StopScope, principal: Option<&Principal>, now: T
         not_obeyed: 0,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: None,
         ended_by: None,

@@ -258,8 +258,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError>;
 
     /// Keeps stops as they are given, each in place of what was known of it by its id, without
-    /// [`offline`](Stop::offline) and [`unsupported`](Stop::unsupported), which are 0 when it is
-    /// read; [`stored`](Stop::stored) is true then.
+    /// [`offline`](Stop::offline), [`unsupported`](Stop::unsupported) and
+    /// [`cannot_be_held`](Stop::cannot_be_held), which are 0 and empty when it is read; [`stored`](Stop::stored) is true then.
     async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError>;
 
     /// One stop.

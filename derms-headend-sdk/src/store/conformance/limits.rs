@@ -107,6 +107,7 @@ fn stop(scope: StopScope, second: u64) -> Stop {
         not_obeyed: 0,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: None,
         ended_by: None,

@@ -56,6 +56,7 @@ impl LimitTables {
             let stored = Stop {
                 offline: 0,
                 unsupported: 0,
+                cannot_be_held: Vec::new(),
                 stored: true,
                 ..stop.clone()
             };

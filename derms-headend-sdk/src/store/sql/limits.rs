@@ -316,6 +316,7 @@ fn read_stop(row: &impl Row) -> Result<Stop, Fault> {
         not_obeyed: row.counter(10)?,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: row.opt_time(11)?,
         ended_by: row.opt_text(12)?,
