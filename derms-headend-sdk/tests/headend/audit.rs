@@ -236,5 +236,5 @@ async fn an_agent_that_may_serve_nothing_is_recorded_as_a_refused_claim() {
     assert!(came.is_err(), "it was registered");
     let trail = trail(&headend, "").await;
     assert_eq!(trail[0]["action"], "refused_claim");
-    assert_eq!(trail[0]["target"], format!("agent {NOBODY}"));
+    assert_eq!(trail[0]["principal"], format!("agent {NOBODY}"));
 }

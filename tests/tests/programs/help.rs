@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 55] = [
+const FLAGS: [(&str, &str, &str, &str); 56] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -16,6 +16,12 @@ const FLAGS: [(&str, &str, &str, &str); 55] = [
         "--grpc-addr",
         "HEADEND_GRPC_ADDR",
         "127.0.0.1:50051",
+    ),
+    (
+        "der_headend",
+        "--max-assets-per-agent",
+        "HEADEND_MAX_ASSETS_PER_AGENT",
+        "256",
     ),
     (
         "der_headend",
