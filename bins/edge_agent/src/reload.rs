@@ -48,7 +48,7 @@ impl Reload {
             match config::assets_of(&self.file, self.site) {
                 Ok(wanted) => self.apply(wanted, handle).await,
                 Err(error) => {
-                    tracing::error!(%error, "the fleet file is not taken; all goes on as it was")
+                    tracing::error!(%error, "the fleet file is not taken; all goes on as it was");
                 }
             }
         }
