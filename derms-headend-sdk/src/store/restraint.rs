@@ -15,6 +15,7 @@ pub enum Restraint {
 
 /// What was set under a key before.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Keyed {
     /// The same, as it was kept last.
     Same(Restraint),

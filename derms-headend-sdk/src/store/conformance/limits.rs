@@ -49,7 +49,11 @@ async fn keys(store: Arc<dyn Store>) -> Checked {
         fingerprint: fingerprint.to_owned(),
     };
     let limits = [1, 2].map(|second| Restraint::Limit(limit(new_asset(), new_site(), second)));
-    let stops = [1, 2].map(|second| Restraint::Stop(stop(StopScope::Site(new_site()), second)));
+    let stops = [1, 2].map(|second| {
+        let mut stop = stop(StopScope::Site(new_site()), second);
+        stop.reason = Some("smoke".to_owned());
+        Restraint::Stop(stop)
+    });
     for [first, second] in [limits, stops] {
         let mine = key("k", "5 MW");
         let other = Idempotency {
