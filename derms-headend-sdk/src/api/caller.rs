@@ -42,6 +42,18 @@ impl Caller {
         self.is_unlimited() || site.is_some_and(|site| self.sees(site))
     }
 
+    /// Whether a list of this asset or site may be looked through for them: where the next page
+    /// would start tells of what is there.
+    pub(super) fn sees_filter(
+        &self,
+        core: &Core,
+        asset: Option<AssetId>,
+        site: Option<SiteId>,
+    ) -> bool {
+        asset.is_none_or(|asset| self.sees_asset(core, asset))
+            && site.is_none_or(|site| self.sees(site))
+    }
+
     /// The asset, or the problem that there is none.
     pub(super) fn asset<'a>(&self, core: &'a Core, id: AssetId) -> Result<&'a Asset, Failure> {
         let asset = core.fleet.asset(id);

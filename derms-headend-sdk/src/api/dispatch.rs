@@ -228,6 +228,9 @@ pub(super) async fn history(
         status: params.status,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
+    if !caller.sees_filter(&core, query.asset, query.site) {
+        return wanted.page(Page::<Dispatch>::default(), COLUMNS);
+    }
     let page = core.dispatcher.dispatches(&query).await?;
     let page = page.filter_map(|mut dispatch| {
         core.limits.annotate(&mut dispatch);

@@ -219,6 +219,9 @@ pub(super) async fn history(
         site: params.site_id,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
+    if !caller.sees_filter(&core, query.asset, query.site) {
+        return wanted.page(Page::<PowerLimit>::default(), COLUMNS);
+    }
     let page = core.limits.history(&query).await?;
     let page = page.filter_map(|limit| caller.sees_limit(&limit).then_some(limit));
     wanted.page(page, COLUMNS)

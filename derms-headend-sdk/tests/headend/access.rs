@@ -247,10 +247,16 @@ fn the_guide_tells_the_role_of_every_call() {
     let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
     let role = |(method, path, _): &(&'static str, &'static str, _)| {
         let role = document["paths"][path][method]["x-role"].as_str();
-        (format!("{} {path}", method.to_uppercase()), role.unwrap().to_owned())
+        (
+            format!("{} {path}", method.to_uppercase()),
+            role.unwrap().to_owned(),
+        )
     };
     let decided: Vec<(String, String)> = CALLS.iter().map(role).collect();
-    let mut told: Vec<_> = told.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+        .collect();
     told.sort();
     let mut sorted = decided;
     sorted.sort();
@@ -313,6 +319,34 @@ async fn lists_leave_out_what_belongs_to_other_sites() {
             "{path}: {}",
             part.text()
         );
+    }
+}
+
+/// The cursor of a page tells time and id of what it left out.
+#[tokio::test]
+async fn a_list_of_what_others_have_is_that_of_what_is_not_there_to_its_cursor() {
+    let (headend, _agent, _) = asking().await;
+    for _ in 0..2 {
+        let asset = BESS_1.parse().unwrap();
+        let order = NewDispatch::asset(asset, Power::from_mw(1.0));
+        headend.dispatch(&order, None).await.unwrap();
+        let limit = NewLimit::at_most(asset, Power::from_mw(5.0));
+        headend.set_limit(&limit, None).await.unwrap();
+    }
+    let some = of_newark(Role::Viewer);
+    for path in ["/dispatch/history", "/limits/history"] {
+        for (theirs, nowhere) in [
+            (format!("site_id={JERSEY}"), format!("site_id={NOBODY}")),
+            (format!("asset_id={BESS_1}"), format!("asset_id={NOBODY}")),
+        ] {
+            let list = async |query: &str| {
+                let path = format!("{path}?limit=1&{query}");
+                call(&headend, Some(&some), "get", &path, "").await.ok()
+            };
+            let empty = serde_json::json!({"items": [], "next_cursor": null});
+            assert_eq!(list(&theirs).await, empty, "{path} {theirs}");
+            assert_eq!(list(&nowhere).await, empty, "{path} {nowhere}");
+        }
     }
 }
 
