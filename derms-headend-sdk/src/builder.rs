@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Rates;
+use crate::api::{Rates, Readiness};
 use crate::audit::{self, Audit};
 use crate::auth::Authenticate;
 use crate::config::{Clock, Config};
@@ -354,6 +354,7 @@ impl HeadendBuilder {
             following,
             audit,
             rates: Rates::new(rates),
+            readiness: Readiness::default(),
             heartbeats,
             streams,
             background,

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Rates;
+use crate::api::{Rates, Readiness};
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
@@ -47,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) following: Arc<Following>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rates: Rates,
+    pub(crate) readiness: Readiness,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.
