@@ -7,10 +7,12 @@ use derms_proto::{SiteId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::watched::Watched;
-use super::{AuthFileError, Authenticate, Principal, Refused, Role, TokenHash};
+use super::{AuthFileError, Authenticate, Principal, Refused, Role, TokenHash, jwt};
 
 /// The longest name, characters.
 const MAX_NAME: usize = 200;
+/// What names of agents begin with.
+const AGENTS: &str = "urn:derms:agent:";
 
 /// Static bearer tokens.
 ///
@@ -30,7 +32,8 @@ const MAX_NAME: usize = 200;
 ///
 /// It is read again within a second when it has changed, so taking a line out withdraws the token.
 /// While it can't be read, what was read before goes on counting, and the log says so. Two lines may
-/// have the same name: two tokens of one principal, to replace one by the other.
+/// have the same name: two tokens of one principal, to replace one by the other. No name begins with
+/// `jwt:` or `urn:derms:agent:`, as those of JWTs and agents do.
 #[derive(Debug)]
 pub struct TokenFile(Watched<Vec<Entry>>);
 
@@ -111,6 +114,7 @@ impl TokenFile {
 #[async_trait]
 impl Authenticate for TokenFile {
     async fn authenticate(&self, token: &str) -> Result<Principal, Refused> {
+        self.0.look().await;
         self.find(token, Timestamp::now())
     }
 }
@@ -158,6 +162,12 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     let good = |c: char| !c.is_control();
     if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(good) {
         return Err("give a name of 1 to 200 characters on one line");
+    }
+    if [jwt::NAMES, AGENTS]
+        .iter()
+        .any(|others| name.starts_with(others))
+    {
+        return Err("give a name that does not begin with `jwt:` or `urn:derms:agent:`");
     }
     Ok(())
 }

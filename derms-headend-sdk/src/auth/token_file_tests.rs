@@ -83,16 +83,46 @@ async fn a_token_whose_line_is_taken_out_is_withdrawn_and_a_slip_withdraws_none(
         .map(|l| format!("{l}\n"))
         .collect();
     std::fs::write(folder.file(), without).unwrap();
+    file.0.look().await;
     assert!(knows("a"), "looked at no oftener than once a second");
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(!knows("a") && knows("b"));
 
     std::fs::write(folder.file(), "tokens: [oops").unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(knows("b"), "what was read before goes on counting");
     std::fs::remove_file(folder.file()).unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(knows("b"));
+}
+
+async fn a_second_later(file: &TokenFile) {
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    file.0.look().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_seen_though_time_and_length_of_the_file_stay_what_they_were() {
+    let folder = Folder::new();
+    let principal = Principal::new("ann");
+    TokenFile::append(folder.file(), &principal, TokenHash::of("a"), None).unwrap();
+    let file = TokenFile::open(folder.file()).unwrap();
+    let (old, new) = (TokenHash::of("a"), TokenHash::of("b"));
+    let written = std::fs::metadata(folder.file())
+        .unwrap()
+        .modified()
+        .unwrap();
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    let text = text.replace(&old.to_string(), &new.to_string());
+    std::fs::write(folder.file(), text).unwrap();
+    let again = std::fs::File::options()
+        .write(true)
+        .open(folder.file())
+        .unwrap();
+    again.set_modified(written).unwrap();
+    a_second_later(&file).await;
+    assert_eq!(file.find("a", noon()), Err(Refused::Unknown));
+    file.find("b", noon()).unwrap();
 }
 
 #[test]
@@ -106,6 +136,14 @@ fn every_fault_of_a_file_is_told_without_the_hash() {
         ("tokens: 5\n".to_owned(), ""),
         (format!("tokens:\n{}", line("a", "root", &hash)), "root"),
         (format!("tokens:\n{}", line("", "viewer", &hash)), "name"),
+        (
+            format!("tokens:\n{}", line("jwt:a", "viewer", &hash)),
+            "begin",
+        ),
+        (
+            format!("tokens:\n{}", line("urn:derms:agent:a", "viewer", &hash)),
+            "begin",
+        ),
         (format!("tokens:\n{}", line("a", "viewer", "secret")), "64"),
         (
             format!(
