@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use derms_headend_sdk::auth::Role;
+use derms_headend_sdk::async_trait;
+use derms_headend_sdk::auth::{Authenticate, Refused, Role};
 use derms_headend_sdk::proto::{Power, ProblemCode as Code};
 use derms_headend_sdk::{Encrypted, Headend, HeadendBuilder, Principal};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 
+use crate::agent::Agent;
 use crate::support::{
-    Answer, BESS_1, BESS_2, JERSEY, fleet, get, json_post, request, send, standing_clock,
+    Answer, BESS_1, BESS_2, JERSEY, NOBODY, Never, fleet, get, json_post, request, send,
+    standing_clock,
 };
 
 fn builder() -> HeadendBuilder {
@@ -68,6 +71,65 @@ async fn who_calls_too_often_is_told_when_to_come_back_and_can_still_stop() {
     // Probes are not counted.
     for _ in 0..10 {
         call("oda", empty("GET", "/healthz")).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn calls_of_paths_that_are_not_there_count_as_well() {
+    let headend = builder().rate_limit(1, 2).build().await.unwrap();
+    let call = async |path| send(headend.service(), of("oda", empty("GET", path))).await;
+    call("/nowhere").await.problem(Code::NotFound);
+    call("/stop/x/y").await.problem(Code::NotFound);
+    call("/nowhere").await.problem(Code::TooManyRequests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_wait_for_an_answer_keep_nobody_from_ordering_and_bodies_that_trickle_only_their_own()
+ {
+    let headend = builder().max_requests(8).build().await.unwrap();
+    let _agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
+    let waiting = || {
+        let body = format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#);
+        let request = of("oda", post("/dispatch?wait_s=60", body));
+        tokio::spawn(send(headend.service(), request))
+    };
+    let waiting = [waiting(), waiting()];
+    settle().await;
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    let trickling = |who: &str| {
+        let mut request = json_post("/dispatch/preview").body(Never).unwrap();
+        let principal = Principal::new(who).with_role(Role::Viewer);
+        request.extensions_mut().insert(principal);
+        tokio::spawn(send(headend.service(), request))
+    };
+    let _vic = trickling("vic");
+    settle().await;
+    let more = trickling("vic").await.unwrap();
+    more.problem(Code::TooManyRequests);
+    let taken = send(headend.service(), of("oda", order(BESS_1, 1.0))).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED);
+}
+
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl Authenticate for Slow {
+    async fn authenticate(&self, _: &str) -> Result<Principal, Refused> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authenticator_that_does_not_answer_lets_nobody_in_and_keeps_nobody_waiting() {
+    let headend = builder().authentication(Slow).build().await.unwrap();
+    for path in ["/assets", "/nowhere"] {
+        let mut request = empty("GET", path);
+        let token = header::HeaderValue::from_static("Bearer x");
+        request.headers_mut().insert(header::AUTHORIZATION, token);
+        let answer = send(headend.service(), request);
+        let answer = tokio::time::timeout(Duration::from_secs(11), answer).await;
+        answer.unwrap().problem(Code::Internal);
     }
 }
 
