@@ -151,7 +151,9 @@ impl HeadendBuilder {
         self
     }
 
-    /// Most power of one order, for an asset or a site, in either direction. Above 0. Default: none.
+    /// Most power of one order, for an asset or a site, in either direction, what it says of the time
+    /// after it included; the same for a limit that forces power (`min_mw` above 0, `max_mw` below
+    /// 0). Above 0. Default: none.
     pub fn max_mw_per_dispatch(mut self, most: Power) -> Self {
         self.config.power.per_dispatch = Some(most);
         self

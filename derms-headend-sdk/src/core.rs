@@ -16,7 +16,7 @@ use crate::api::{Rates, Readiness};
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
-use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
+use crate::dispatcher::{DispatchError, Dispatcher, Reserved, Submitted};
 use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
@@ -95,8 +95,13 @@ impl Core {
         principal: Option<Principal>,
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
-        self.carried_out(async move { core.limits.set(&new, principal.as_ref()).await })
-            .await
+        self.carried_out(async move {
+            let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
+            let limit = core.limits.set(&new, principal.as_ref()).await?;
+            reserved.map(Reserved::keep);
+            Ok(limit)
+        })
+        .await
     }
 
     /// Removes a limit, even if the caller goes.

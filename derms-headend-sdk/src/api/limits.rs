@@ -37,6 +37,11 @@ impl From<LimitError> for Failure {
                     .with_limits(limits)
                     .into();
             }
+            LimitError::OverGuard { .. } => ProblemCode::PowerGuard,
+            LimitError::OverRate { retry_after, .. } => {
+                let problem = Problem::new(ProblemCode::PowerRate, text);
+                return Failure::from(problem).retry_after(retry_after);
+            }
             LimitError::Store(error) => return error.into(),
         };
         Problem::new(code, text).into()
@@ -58,7 +63,8 @@ impl From<LimitError> for Failure {
     (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`; `power_guard`: it forces more power than is allowed", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`power_rate`, `too_many_requests`; `Retry-After` tells when to try again", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`, `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn set(

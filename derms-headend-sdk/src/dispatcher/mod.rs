@@ -30,7 +30,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
-pub(crate) use guard::PowerBounds;
+pub(crate) use guard::{PowerBounds, Reserved};
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -40,7 +40,7 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
-use guard::Guard;
+use guard::{Guard, asked};
 use known::Known;
 use timers::{Timer, Timers};
 
@@ -164,9 +164,9 @@ impl Dispatcher {
             // What is refused now may have been taken before: a repetition is no new order.
             Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
         };
-        let reserved = match self.guard.reserve(principal, new.mw) {
+        let reserved = match self.guard.reserve(principal, asked(new)) {
             Ok(reserved) => reserved,
-            Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
+            Err(over) => return self.repeated(idempotency.as_ref(), over.into()).await,
         };
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
@@ -183,12 +183,14 @@ impl Dispatcher {
             Ok(Commit::Conflict) => return Err(DispatchError::IdempotencyConflict),
             Err(error) => {
                 self.settle(&order).await;
+                // With a key it may be in force by now: its power must not be there twice.
+                if order.idempotency.is_some() {
+                    reserved.map(Reserved::keep);
+                }
                 return Err(error.into());
             }
         };
-        if let Some(reserved) = reserved {
-            reserved.keep();
-        }
+        reserved.map(Reserved::keep);
         if dispatch.asset_id.is_none() {
             self.known.lock().site(&dispatch);
             self.look_after(&dispatch).await;

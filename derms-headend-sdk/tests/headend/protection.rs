@@ -41,6 +41,16 @@ fn order(asset: &str, mw: f64) -> Request<Full<Bytes>> {
     )
 }
 
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn limit(asset: &str, bounds: &str) -> Request<Full<Bytes>> {
+    post("/limits", format!(r#"{{"asset_id":"{asset}",{bounds}}}"#))
+}
+
 #[track_caller]
 fn retry_after(answer: &Answer) -> u64 {
     answer.header(header::RETRY_AFTER).parse().unwrap()
@@ -150,6 +160,57 @@ async fn an_order_for_more_than_the_guard_allows_is_refused_and_shown_by_the_pre
     }
     let taken = call(order(BESS_1, -10.0)).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_follow_up_and_a_limit_get_no_more_past_the_guard_than_an_order() {
+    let most = Power::from_mw(10.0);
+    let headend = builder().max_mw_per_dispatch(most).build().await.unwrap();
+    let call = async |request| send(headend.service(), request).await;
+    let follow_up = |mw: f64| {
+        format!(r#"{{"asset_id":"{BESS_1}","mw":1,"duration_s":1,"follow_up":{{"value":{mw}}}}}"#)
+    };
+    for path in ["/dispatch", "/dispatch/preview"] {
+        let refused = call(post(path, follow_up(-10.5))).await;
+        refused.problem(Code::PowerGuard);
+    }
+    let taken = call(post("/dispatch", follow_up(-10.0))).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED);
+    for bounds in [r#""min_mw":10.5"#, r#""max_mw":-10.5"#] {
+        let refused = call(limit(BESS_1, bounds)).await;
+        assert!(refused.problem(Code::PowerGuard).detail.contains("10.5"));
+    }
+    for bounds in [r#""min_mw":-60,"max_mw":60"#, r#""max_mw":-10"#] {
+        let taken = call(limit(BESS_1, bounds)).await;
+        assert_eq!(taken.status, StatusCode::CREATED, "{bounds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_follow_up_asks_for_and_a_limit_forces_counts_in_the_minute() {
+    let most = Power::from_mw(20.0);
+    let headend = builder().max_mw_per_minute(most).build().await.unwrap();
+    let call = async |request| send(headend.service(), of("oda", request)).await;
+    let order_of = |mw: f64| {
+        let body = format!(
+            r#"{{"asset_id":"{BESS_1}","mw":1,"duration_s":1,"follow_up":{{"value":{mw}}}}}"#
+        );
+        post("/dispatch", body)
+    };
+    assert_eq!(call(order_of(12.0)).await.status, StatusCode::ACCEPTED);
+    call(order_of(9.0)).await.problem(Code::PowerRate);
+    let refused = call(limit(BESS_2, r#""min_mw":9"#)).await;
+    refused.problem(Code::PowerRate);
+    assert_eq!(retry_after(&refused), 60);
+    // What is not set takes nothing, and what only narrows neither.
+    call(limit(NOBODY, r#""min_mw":8"#))
+        .await
+        .problem(Code::UnknownAsset);
+    let narrowed = call(limit(BESS_1, r#""max_mw":0"#)).await;
+    assert_eq!(narrowed.status, StatusCode::CREATED);
+    let taken = call(limit(BESS_2, r#""max_mw":-8"#)).await;
+    assert_eq!(taken.status, StatusCode::CREATED);
+    call(order(BESS_2, 0.1)).await.problem(Code::PowerRate);
 }
 
 #[tokio::test(start_paused = true)]
