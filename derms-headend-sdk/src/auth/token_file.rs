@@ -179,6 +179,10 @@ fn append(
     expires_at: Option<Timestamp>,
 ) -> Result<(), String> {
     check_name(principal.name()).map_err(str::to_owned)?;
+    // A link goes on leading to it.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    #[cfg(unix)]
+    let _alone = lock_folder(path).map_err(|error| error.to_string())?;
     let old = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -211,8 +215,21 @@ fn append(
     replace(path, &text).map_err(|error| error.to_string())
 }
 
-/// Writes a new file beside the old one, for this user alone, and puts it in its place: a headend
-/// that looks meanwhile sees one or the other.
+/// Two that add a line at a time do so one after the other. What is locked is the folder, for the
+/// file itself is replaced.
+#[cfg(unix)]
+fn lock_folder(path: &Path) -> std::io::Result<std::fs::File> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new(".")))?;
+    match folder.lock() {
+        // A file system without locks.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(folder),
+        locked => locked.map(|()| folder),
+    }
+}
+
+/// Writes a new file beside the old one, for this user alone or whoever has the old one, and puts it
+/// in its place: a headend that looks meanwhile sees one or the other.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -223,11 +240,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&beside)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
-    }
-    let written = file
-        .write_all(text.as_bytes())
+    let written = take_after(&file, path)
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
@@ -235,6 +249,22 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&beside);
     }
     written
+}
+
+/// Gives a new file the owner and the mode of the old one, if there is one.
+fn take_after(new: &std::fs::File, old: &Path) -> std::io::Result<()> {
+    let Ok(old) = std::fs::metadata(old) else {
+        return Ok(());
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let has = new.metadata()?;
+        if (has.uid(), has.gid()) != (old.uid(), old.gid()) {
+            fchown(new, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    new.set_permissions(old.permissions())
 }
 
 #[cfg(test)]

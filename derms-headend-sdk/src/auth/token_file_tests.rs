@@ -189,3 +189,42 @@ fn a_line_that_could_not_be_read_is_not_written() {
         "no file is left beside"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn lines_that_are_added_at_one_time_are_all_there() {
+    let folder = Folder::new();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let file = folder.file();
+            scope.spawn(move || {
+                let principal = Principal::new(format!("p{n}"));
+                let hash = TokenHash::of(&n.to_string());
+                TokenFile::append(file, &principal, hash, None).unwrap();
+            });
+        }
+    });
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    assert_eq!(parse(&text).unwrap().len(), 8);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_and_its_owner_stay_when_a_line_is_added() {
+    use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+    let folder = Folder::new();
+    let add = |name: &str, path: &Path| {
+        TokenFile::append(path, &Principal::new(name), TokenHash::of(name), None).unwrap();
+    };
+    add("ann", &folder.file());
+    // Only root may give a file away.
+    let given = chown(folder.file(), Some(4_321), Some(4_322)).is_ok();
+    let link = folder.0.join("link.yaml");
+    symlink("tokens.yaml", &link).unwrap();
+    add("bob", &link);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    assert!(text.contains("ann") && text.contains("bob"));
+    let owner = std::fs::metadata(folder.file()).unwrap();
+    assert!(!given || (owner.uid(), owner.gid()) == (4_321, 4_322));
+}
