@@ -64,8 +64,9 @@ pub(super) async fn cancel(
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
     if !caller.is_unlimited() {
-        let site = core.dispatcher.site_of(id).await?;
-        site.filter(|site| caller.sees(*site))
+        let order = core.dispatcher.newest(id).await?;
+        order
+            .filter(|order| caller.sees_dispatch(&core, order))
             .ok_or_else(|| unknown(id))?;
     }
     let cancelled = core.cancel(id, caller.0).await?;

@@ -156,7 +156,7 @@ pub(super) async fn get(
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
     let dispatch = core.dispatcher.dispatch(id).await?;
-    let mut dispatch = dispatch.filter(|it| caller.sees_dispatch(it));
+    let mut dispatch = dispatch.filter(|it| caller.sees_dispatch(&core, it));
     if let Some(dispatch) = &mut dispatch {
         core.limits.annotate(dispatch);
         core.following.mark(dispatch);
@@ -237,7 +237,7 @@ pub(super) async fn history(
     let page = core.dispatcher.dispatches(&query).await?;
     let page = page.filter_map(|mut dispatch| {
         core.limits.annotate(&mut dispatch);
-        caller.sees_dispatch(&dispatch).then_some(dispatch)
+        caller.sees_dispatch(&core, &dispatch).then_some(dispatch)
     });
     wanted.page(page, COLUMNS)
 }

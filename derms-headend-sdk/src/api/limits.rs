@@ -110,7 +110,7 @@ pub(super) async fn list(
     Params(params): Params<ListParams>,
 ) -> Json<Vec<PowerLimit>> {
     let mut limits = core.limits.in_force(params.asset_id, params.site_id);
-    limits.retain(|limit| caller.sees_limit(limit));
+    limits.retain(|limit| caller.sees_limit(&core, limit));
     Json(limits)
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn get(
 ) -> Result<Json<PowerLimit>, Failure> {
     let limit = core.limits.get(id).await?;
     limit
-        .filter(|limit| caller.sees_limit(limit))
+        .filter(|limit| caller.sees_limit(&core, limit))
         .map(Json)
         .ok_or_else(|| LimitError::Unknown(id).into())
 }
@@ -160,7 +160,7 @@ pub(super) async fn remove(
     if !caller.is_unlimited() {
         let limit = core.limits.get(id).await?;
         limit
-            .filter(|limit| caller.sees_limit(limit))
+            .filter(|limit| caller.sees_limit(&core, limit))
             .ok_or(LimitError::Unknown(id))?;
     }
     let limit = core.remove_limit(id, caller.0).await?;
@@ -229,6 +229,6 @@ pub(super) async fn history(
         return wanted.page(Page::<PowerLimit>::default(), COLUMNS);
     }
     let page = core.limits.history(&query).await?;
-    let page = page.filter_map(|limit| caller.sees_limit(&limit).then_some(limit));
+    let page = page.filter_map(|limit| caller.sees_limit(&core, &limit).then_some(limit));
     wanted.page(page, COLUMNS)
 }

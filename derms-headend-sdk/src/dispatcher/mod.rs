@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
-    SiteId,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -293,13 +292,13 @@ impl Dispatcher {
         self.store.dispatch(id).await
     }
 
-    /// The site of an order, also of an open one while the store is away.
-    pub(crate) async fn site_of(&self, id: DispatchId) -> Result<Option<SiteId>, StoreError> {
+    /// An order, also an open one while the store is away.
+    pub(crate) async fn newest(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError> {
         let known = self.known.lock().whole(id);
-        if let Some(order) = known {
-            return Ok(Some(order.site_id));
+        match known {
+            Some(order) => Ok(Some(order)),
+            None => self.store.dispatch(id).await,
         }
-        Ok(self.store.dispatch(id).await?.map(|order| order.site_id))
     }
 
     pub(crate) async fn dispatches(

@@ -94,17 +94,19 @@ async fn calls_of_paths_that_are_not_there_count_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_that_wait_for_an_answer_keep_nobody_from_ordering_and_bodies_that_trickle_only_their_own()
- {
+async fn an_order_that_waits_has_no_place_and_a_body_that_trickles_takes_its_callers_own() {
     let headend = builder().max_requests(8).build().await.unwrap();
-    let _agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
-    let waiting = || {
-        let body = format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#);
+    let _agents = [
+        Agent::connect(&headend, BESS_1, &[BESS_1]).await,
+        Agent::connect(&headend, BESS_2, &[BESS_2]).await,
+    ];
+    let mut waiting = Vec::new();
+    for asset in [BESS_1, BESS_2] {
+        let body = format!(r#"{{"asset_id":"{asset}","mw":1}}"#);
         let request = of("oda", post("/dispatch?wait_s=60", body));
-        tokio::spawn(send(headend.service(), request))
-    };
-    let waiting = [waiting(), waiting()];
-    settle().await;
+        waiting.push(tokio::spawn(send(headend.service(), request)));
+        settle().await;
+    }
     assert!(waiting.iter().all(|call| !call.is_finished()));
     let trickling = |who: &str| {
         let mut request = json_post("/dispatch/preview").body(Never).unwrap();
