@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Rates;
+use crate::api::{Rates, Readiness};
 use crate::audit::{self, Audit};
 use crate::auth::Authenticate;
 use crate::config::{Clock, Config};
@@ -151,15 +151,17 @@ impl HeadendBuilder {
         self
     }
 
-    /// Most power of one order, for an asset or a site, in either direction. Above 0. Default: none.
+    /// Most power of one order, for an asset or a site, in either direction, what it says of the time
+    /// after it included; the same for a limit that forces power (`min_mw` above 0, `max_mw` below
+    /// 0). Above 0. Default: none.
     pub fn max_mw_per_dispatch(mut self, most: Power) -> Self {
         self.config.power.per_dispatch = Some(most);
         self
     }
 
     /// Most power that one principal may order in a minute: the powers of its orders added up without
-    /// their sign. Callers without a principal count as one. Cancels, limits and stops are not
-    /// bounded. Above 0. Default: none.
+    /// their sign, and those that its limits force. Callers without a principal count as one. Cancels,
+    /// stops and limits that only narrow are not bounded. Above 0. Default: none.
     pub fn max_mw_per_minute(mut self, most: Power) -> Self {
         self.config.power.per_minute = Some(most);
         self
@@ -174,8 +176,10 @@ impl HeadendBuilder {
         self
     }
 
-    /// Most calls of REST that are in hand at one time, of all callers; more are answered 429. Stops,
-    /// cancels and probes are always taken. At least 1, default 1,024.
+    /// Most calls of REST that are in hand at one time, of all callers; more are answered 429. One
+    /// principal may have an eighth of them, and another eighth is kept for calls that change
+    /// something. A call that only waits (`wait_s`) counts no more. Stops, cancels and probes are
+    /// always taken. At least 1, default 1,024.
     pub fn max_requests(mut self, requests: usize) -> Self {
         self.config.rates.in_hand = requests;
         self
@@ -354,6 +358,7 @@ impl HeadendBuilder {
             following,
             audit,
             rates: Rates::new(rates),
+            readiness: Readiness::default(),
             heartbeats,
             streams,
             background,

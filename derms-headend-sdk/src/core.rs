@@ -12,11 +12,11 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::Rates;
+use crate::api::{Rates, Readiness};
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
-use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
+use crate::dispatcher::{DispatchError, Dispatcher, Reserved, Submitted};
 use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
@@ -47,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) following: Arc<Following>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rates: Rates,
+    pub(crate) readiness: Readiness,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.
@@ -96,8 +97,11 @@ impl Core {
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
+            let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
             let limits = &core.limits;
-            limits.set(&new, principal.as_ref(), key.as_deref()).await
+            let limit = limits.set(&new, principal.as_ref(), key.as_deref()).await?;
+            reserved.map(Reserved::keep);
+            Ok(limit)
         })
         .await
     }

@@ -12,6 +12,16 @@ pub struct Page<T> {
     pub next_cursor: Option<Cursor>,
 }
 
+/// The last page of a list, without items.
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next_cursor: None,
+        }
+    }
+}
+
 impl<T> Page<T> {
     /// The same page with each item turned into something else or left out.
     pub fn filter_map<U>(self, f: impl FnMut(T) -> Option<U>) -> Page<U> {

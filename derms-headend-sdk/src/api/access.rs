@@ -16,6 +16,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::problem::Failure;
+use super::rates::Turn;
 use super::record::{Note, Pending, is_miss};
 use crate::auth::{Principal, Role, Unproved};
 use crate::core::Core;
@@ -24,6 +25,9 @@ use crate::peer::PeerAddr;
 /// A call is answered within this: the longest that a caller may ask to wait, and a store that tries
 /// again for some time.
 const LONGEST: Duration = Duration::from_secs(90);
+
+/// An authenticator must tell within this who is calling.
+const LONGEST_PROOF: Duration = Duration::from_secs(10);
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,40 +156,41 @@ async fn gate(route: Route, mut request: Request, next: Next) -> Response {
         Ok(principal) => principal,
         Err(refusal) => return failed_login(&core, &request, pending, refusal),
     };
-    let mut is_limited = false;
-    if let Some(principal) = principal {
-        pending.by(&principal);
-        is_limited = principal.sites().is_some();
-        if let Err(problem) = access.check(&principal) {
+    if let Some(principal) = &principal {
+        pending.by(principal);
+        if let Err(problem) = access.check(principal) {
             let refusal = Failure::from(problem).into_response();
             pending.answered(&refusal);
             return refusal;
         }
         if access != Access::Halt
-            && let Err(failure) = core.rates.call(&principal)
+            && let Err(failure) = core.rates.call(principal)
         {
-            pending.forget();
             return failure.into_response();
         }
-        request.extensions_mut().insert(principal);
     }
-    let _in_hand = match core.rates.take_in_hand() {
-        Ok(permit) => Some(permit),
-        Err(_) if access == Access::Halt => None,
-        Err(failure) => {
-            pending.forget();
-            return failure.into_response();
-        }
+    let taken = core
+        .rates
+        .take_in_hand(principal.as_ref(), access.changes());
+    let turn = match taken {
+        Ok(in_hand) => Turn::new(in_hand),
+        Err(_) if access == Access::Halt => Turn::default(),
+        Err(failure) => return failure.into_response(),
     };
+    let is_limited = principal.as_ref().is_some_and(|it| it.sites().is_some());
+    if let Some(principal) = principal {
+        request.extensions_mut().insert(principal);
+        // Only theirs ends early: those who wait are bounded by their rate, and nobody else has one.
+        request.extensions_mut().insert(turn.clone());
+    }
     if !access.changes() {
         let response = answer(request, next).await;
         if is_limited && is_miss(&response) {
             pending.answered(&response);
-        } else {
-            pending.forget();
         }
         return response;
     }
+    pending.tell_if_left();
     request.extensions_mut().insert(note);
     let response = answer(request, next).await;
     pending.answered(&response);
@@ -209,10 +214,7 @@ fn failed_login(core: &Core, request: &Request, pending: Pending, refusal: Respo
             pending.answered(&refusal);
             refusal
         }
-        Err(failure) => {
-            pending.forget();
-            failure.into_response()
-        }
+        Err(failure) => failure.into_response(),
     }
 }
 
@@ -233,7 +235,10 @@ pub(super) async fn known_caller(request: Request, next: Next) -> Response {
         Err(failure) => return failure.into_response(),
     };
     match identify(&core, request.extensions(), request.headers()).await {
-        Ok(_) => next.run(request).await,
+        Ok(principal) => match principal.map_or(Ok(()), |who| core.rates.call(&who)) {
+            Ok(()) => next.run(request).await,
+            Err(failure) => failure.into_response(),
+        },
         Err(refusal) => {
             let record = begin(&core, "no_such_path", &request);
             let pending = Pending::new(&core.audit, record, Note::default());
@@ -249,7 +254,12 @@ async fn identify(
     headers: &HeaderMap,
 ) -> Result<Option<Principal>, Response> {
     let asked = &core.config.authentication;
-    let identified = asked.identify(extensions.get(), headers).await;
+    let identified = timeout(LONGEST_PROOF, asked.identify(extensions.get(), headers)).await;
+    let identified = identified.map_err(|_| {
+        tracing::warn!("an authenticator did not answer in time; its caller was turned away");
+        let text = "who you are could not be found out in time; try again, the log tells more";
+        Failure::from(Problem::new(ProblemCode::Internal, text)).into_response()
+    })?;
     identified.map_err(challenge)
 }
 

@@ -42,6 +42,18 @@ impl Caller {
         self.is_unlimited() || site.is_some_and(|site| self.sees(site))
     }
 
+    /// Whether a list of this asset or site may be looked through for them: where the next page
+    /// would start tells of what is there.
+    pub(super) fn sees_filter(
+        &self,
+        core: &Core,
+        asset: Option<AssetId>,
+        site: Option<SiteId>,
+    ) -> bool {
+        asset.is_none_or(|asset| self.sees_asset(core, asset))
+            && site.is_none_or(|site| self.sees(site))
+    }
+
     /// The asset, or the problem that there is none.
     pub(super) fn asset<'a>(&self, core: &'a Core, id: AssetId) -> Result<&'a Asset, Failure> {
         let asset = core.fleet.asset(id);
@@ -59,12 +71,21 @@ impl Caller {
         all.filter(|asset| self.sees(asset.site_id))
     }
 
-    pub(super) fn sees_dispatch(&self, dispatch: &Dispatch) -> bool {
-        self.sees(dispatch.site_id)
+    /// An order that has not ended is that of the site to which its asset belongs now.
+    pub(super) fn sees_dispatch(&self, core: &Core, dispatch: &Dispatch) -> bool {
+        match dispatch.asset_id.filter(|_| !dispatch.status.is_terminal()) {
+            Some(asset) => self.sees_asset(core, asset),
+            None => self.sees(dispatch.site_id),
+        }
     }
 
-    pub(super) fn sees_limit(&self, limit: &PowerLimit) -> bool {
-        self.sees(limit.site_id)
+    /// A limit that holds is that of the site to which its asset belongs now.
+    pub(super) fn sees_limit(&self, core: &Core, limit: &PowerLimit) -> bool {
+        if limit.status.has_ended() {
+            self.sees(limit.site_id)
+        } else {
+            self.sees_asset(core, limit.asset_id)
+        }
     }
 
     /// Whether a stop holds something that they see.

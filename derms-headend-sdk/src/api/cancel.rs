@@ -17,6 +17,7 @@ use super::change::refuse_while_draining;
 use super::dispatch::{seconds_to_wait, unknown};
 use super::extract::{Id, Params};
 use super::problem::Failure;
+use super::rates::Turn;
 use super::record::Note;
 use crate::core::Core;
 
@@ -53,6 +54,7 @@ pub(super) async fn cancel(
     State(core): State<Arc<Core>>,
     caller: Caller,
     note: Note,
+    turn: Turn,
     Id(id): Id<DispatchId>,
     Params(params): Params<CancelParams>,
 ) -> Result<Response, Failure> {
@@ -62,13 +64,15 @@ pub(super) async fn cancel(
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
     if !caller.is_unlimited() {
-        let site = core.dispatcher.site_of(id).await?;
-        site.filter(|site| caller.sees(*site))
+        let order = core.dispatcher.newest(id).await?;
+        order
+            .filter(|order| caller.sees_dispatch(&core, order))
             .ok_or_else(|| unknown(id))?;
     }
     let cancelled = core.cancel(id, caller.0).await?;
     let mut dispatch = cancelled.ok_or_else(|| unknown(id))?;
     if wait > Duration::ZERO && !dispatch.status.is_terminal() {
+        turn.end();
         let ended = DispatchStatus::is_terminal;
         let waited = tokio::select! {
             waited = core.dispatcher.wait(id, changes, until, ended) => waited,

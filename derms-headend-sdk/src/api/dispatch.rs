@@ -20,6 +20,7 @@ use super::change::{made, refuse_while_draining};
 use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
+use super::rates::Turn;
 use super::record::Note;
 use crate::core::Core;
 use crate::dispatcher::is_answered;
@@ -74,6 +75,7 @@ pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     caller: Caller,
     note: Note,
+    turn: Turn,
     OriginalUri(uri): OriginalUri,
     Params(params): Params<SubmitParams>,
     headers: HeaderMap,
@@ -90,6 +92,7 @@ pub(super) async fn submit(
     let mut dispatch = core.submit(new, caller.0, key).await?.dispatch;
     note.detail(format!("dispatch {}: {}", dispatch.id, dispatch.mw));
     if wait > Duration::ZERO {
+        turn.end();
         let waited = tokio::select! {
             waited = core.dispatcher.wait(dispatch.id, changes, until, is_answered) => waited,
             () = core.drain.cancelled() => core.dispatcher.dispatch(dispatch.id).await,
@@ -154,7 +157,7 @@ pub(super) async fn get(
     _: Params<NoParams>,
 ) -> Result<Json<Dispatch>, Failure> {
     let dispatch = core.dispatcher.dispatch(id).await?;
-    let mut dispatch = dispatch.filter(|it| caller.sees_dispatch(it));
+    let mut dispatch = dispatch.filter(|it| caller.sees_dispatch(&core, it));
     if let Some(dispatch) = &mut dispatch {
         core.limits.annotate(dispatch);
         core.following.mark(dispatch);
@@ -233,10 +236,13 @@ pub(super) async fn history(
         status: params.status,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
+    if !caller.sees_filter(&core, query.asset, query.site) {
+        return wanted.page(Page::<Dispatch>::default(), COLUMNS);
+    }
     let page = core.dispatcher.dispatches(&query).await?;
     let page = page.filter_map(|mut dispatch| {
         core.limits.annotate(&mut dispatch);
-        caller.sees_dispatch(&dispatch).then_some(dispatch)
+        caller.sees_dispatch(&core, &dispatch).then_some(dispatch)
     });
     wanted.page(page, COLUMNS)
 }

@@ -39,6 +39,11 @@ impl From<LimitError> for Failure {
                     .into();
             }
             LimitError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
+            LimitError::OverGuard { .. } => ProblemCode::PowerGuard,
+            LimitError::OverRate { retry_after, .. } => {
+                let problem = Problem::new(ProblemCode::PowerRate, text);
+                return Failure::from(problem).retry_after(retry_after);
+            }
             LimitError::Store(error) => return error.into(),
         };
         Problem::new(code, text).into()
@@ -61,7 +66,8 @@ impl From<LimitError> for Failure {
     (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force; `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`; `power_guard`: it forces more power than is allowed", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`power_rate`, `too_many_requests`; `Retry-After` tells when to try again", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`, `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn set(
@@ -109,7 +115,7 @@ pub(super) async fn list(
     Params(params): Params<ListParams>,
 ) -> Json<Vec<PowerLimit>> {
     let mut limits = core.limits.in_force(params.asset_id, params.site_id);
-    limits.retain(|limit| caller.sees_limit(limit));
+    limits.retain(|limit| caller.sees_limit(&core, limit));
     Json(limits)
 }
 
@@ -130,7 +136,7 @@ pub(super) async fn get(
 ) -> Result<Json<PowerLimit>, Failure> {
     let limit = core.limits.get(id).await?;
     limit
-        .filter(|limit| caller.sees_limit(limit))
+        .filter(|limit| caller.sees_limit(&core, limit))
         .map(Json)
         .ok_or_else(|| LimitError::Unknown(id).into())
 }
@@ -159,7 +165,7 @@ pub(super) async fn remove(
     if !caller.is_unlimited() {
         let limit = core.limits.get(id).await?;
         limit
-            .filter(|limit| caller.sees_limit(limit))
+            .filter(|limit| caller.sees_limit(&core, limit))
             .ok_or(LimitError::Unknown(id))?;
     }
     let limit = core.remove_limit(id, caller.0).await?;
@@ -224,7 +230,10 @@ pub(super) async fn history(
         site: params.site_id,
         page: page(params.from, params.to, params.limit, params.cursor)?,
     };
+    if !caller.sees_filter(&core, query.asset, query.site) {
+        return wanted.page(Page::<PowerLimit>::default(), COLUMNS);
+    }
     let page = core.limits.history(&query).await?;
-    let page = page.filter_map(|limit| caller.sees_limit(&limit).then_some(limit));
+    let page = page.filter_map(|limit| caller.sees_limit(&core, &limit).then_some(limit));
     wanted.page(page, COLUMNS)
 }

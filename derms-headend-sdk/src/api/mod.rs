@@ -35,6 +35,7 @@ use http::{Method, Uri};
 use utoipa_axum::routes;
 
 use crate::core::Core;
+pub(crate) use health::Readiness;
 pub(crate) use rates::Rates;
 
 use access::{Access, Routes, known_caller};

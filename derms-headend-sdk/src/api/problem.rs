@@ -10,7 +10,7 @@ use crate::dispatcher::DispatchError;
 use crate::store::StoreError;
 
 /// A failure of a handler, on its way out. What a caller must not see has been logged.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     problem: Box<Problem>,
     /// When the same may work, if that is known.

@@ -1,14 +1,18 @@
 //! How many calls are taken, and of whom.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
 use derms_proto::{Problem, ProblemCode};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use http::request::Parts;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Failure;
@@ -22,12 +26,85 @@ const FAILED_LOGINS: u32 = 20;
 const FAILED_LOGIN_EVERY: Duration = Duration::from_secs(3);
 /// Those who called of late; more are looked through for those that can be forgotten.
 const MOST_KEYS: usize = 10_000;
+/// This part of the calls in hand is kept for those that change something; and no principal has a
+/// larger one.
+const SHARE: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Rates {
     calls: Keyed<String>,
     failed_logins: Keyed<IpAddr>,
     in_hand: Arc<Semaphore>,
+    kept_for_changes: Arc<Semaphore>,
+    of_principals: Arc<Counts>,
+    most_of_one: usize,
+}
+
+/// Calls in hand of each principal that has some.
+#[derive(Debug, Default)]
+struct Counts(Mutex<HashMap<String, usize>>);
+
+/// A call is in hand until this is dropped.
+#[derive(Debug)]
+pub(super) struct InHand {
+    _permit: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    counts: Arc<Counts>,
+    who: String,
+}
+
+impl Counts {
+    fn take(self: &Arc<Self>, who: &str, most: usize) -> Option<Counted> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(who.to_owned()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            counts: Arc::clone(self),
+            who: who.to_owned(),
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock();
+        if let Some(count) = counts.get_mut(&self.who) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.who);
+            }
+        }
+    }
+}
+
+/// The place among the calls in hand of the call that is handled. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<Option<InHand>>>);
+
+impl Turn {
+    pub(super) fn new(in_hand: InHand) -> Self {
+        Self(Arc::new(Mutex::new(Some(in_hand))))
+    }
+
+    /// What comes now is only a wait, and holds nobody up.
+    pub(super) fn end(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Turn {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
 }
 
 impl Rates {
@@ -41,7 +118,10 @@ impl Rates {
         Self {
             calls: RateLimiter::hashmap(calls),
             failed_logins: RateLimiter::hashmap(failures),
-            in_hand: Arc::new(Semaphore::new(rates.in_hand)),
+            in_hand: Arc::new(Semaphore::new(rates.in_hand - rates.in_hand / SHARE)),
+            kept_for_changes: Arc::new(Semaphore::new(rates.in_hand / SHARE)),
+            of_principals: Arc::default(),
+            most_of_one: rates.in_hand.div_ceil(SHARE),
         }
     }
 
@@ -65,9 +145,25 @@ impl Rates {
         )
     }
 
-    pub(super) fn take_in_hand(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let permit = Arc::clone(&self.in_hand).try_acquire_owned();
-        permit.map_err(|_| refusal("too many calls are in hand", Duration::from_secs(1)))
+    /// Takes a call in hand, if there is room for it, and room for one more of this principal.
+    pub(super) fn take_in_hand(
+        &self,
+        principal: Option<&Principal>,
+        changes: bool,
+    ) -> Result<InHand, Failure> {
+        let refused = |what| refusal(what, Duration::from_secs(1));
+        let counted = principal.map(|principal| {
+            let counted = self.of_principals.take(principal.name(), self.most_of_one);
+            counted.ok_or_else(|| refused("too many of your calls are in hand"))
+        });
+        let counted = counted.transpose()?;
+        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        let of_changes = || changes.then_some(&self.kept_for_changes).and_then(take);
+        let permit = take(&self.in_hand).or_else(of_changes);
+        Ok(InHand {
+            _permit: permit.ok_or_else(|| refused("too many calls are in hand"))?,
+            _counted: counted,
+        })
     }
 }
 
@@ -105,10 +201,14 @@ mod tests {
     use super::*;
 
     fn rates() -> Rates {
+        of_in_hand(2)
+    }
+
+    fn of_in_hand(in_hand: usize) -> Rates {
         Rates::new(config::Rates {
             per_second: 1,
             burst: 3,
-            in_hand: 2,
+            in_hand,
         })
     }
 
@@ -126,11 +226,37 @@ mod tests {
     #[test]
     fn so_many_are_in_hand_and_no_more() {
         let rates = rates();
-        let first = rates.take_in_hand().unwrap();
-        let _second = rates.take_in_hand().unwrap();
-        rates.take_in_hand().unwrap_err();
+        let first = rates.take_in_hand(None, false).unwrap();
+        let _second = rates.take_in_hand(None, false).unwrap();
+        rates.take_in_hand(None, true).unwrap_err();
         drop(first);
-        assert!(rates.take_in_hand().is_ok());
+        assert!(rates.take_in_hand(None, false).is_ok());
+    }
+
+    #[test]
+    fn one_principal_has_no_more_than_its_share_in_hand() {
+        let rates = of_in_hand(16);
+        let (ann, bob) = (Principal::new("ann"), Principal::new("bob"));
+        let first = rates.take_in_hand(Some(&ann), true).unwrap();
+        let turn = Turn::new(rates.take_in_hand(Some(&ann), false).unwrap());
+        rates.take_in_hand(Some(&ann), true).unwrap_err();
+        rates.take_in_hand(Some(&bob), true).unwrap();
+        turn.clone().end();
+        let _next = rates.take_in_hand(Some(&ann), true).unwrap();
+        drop(first);
+        rates.take_in_hand(Some(&ann), true).unwrap();
+    }
+
+    #[test]
+    fn calls_that_only_read_leave_room_for_those_that_change_something() {
+        let rates = of_in_hand(16);
+        let take = |changes| rates.take_in_hand(None, changes);
+        let reads: Vec<InHand> = (0..14).map(|_| take(false).unwrap()).collect();
+        take(false).unwrap_err();
+        let _changes = [take(true).unwrap(), take(true).unwrap()];
+        take(true).unwrap_err();
+        drop(reads);
+        take(false).unwrap();
     }
 
     #[test]

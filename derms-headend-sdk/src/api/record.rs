@@ -52,12 +52,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Note {
     }
 }
 
-/// A record that waits for its answer. Dropped without one, it says that the caller left: what was
-/// begun is carried out all the same.
+/// A record that waits for its answer. Dropped without one it is forgotten, or says that the caller
+/// left.
 pub(super) struct Pending {
     audit: Arc<Audit>,
     record: Option<AuditRecord>,
     note: Note,
+    told_if_left: bool,
 }
 
 impl Pending {
@@ -66,6 +67,7 @@ impl Pending {
             audit: Arc::clone(audit),
             record: Some(record),
             note,
+            told_if_left: false,
         }
     }
 
@@ -75,9 +77,9 @@ impl Pending {
         }
     }
 
-    /// Nothing was done that anybody need know of.
-    pub(super) fn forget(mut self) {
-        self.record = None;
+    /// Something begins now that is carried out even if the caller leaves.
+    pub(super) const fn tell_if_left(&mut self) {
+        self.told_if_left = true;
     }
 
     pub(super) fn answered(mut self, response: &Response) {
@@ -96,7 +98,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
+        if let Some(mut record) = self.record.take().filter(|_| self.told_if_left) {
             self.note.complete(&mut record);
             let left = "no answer was given: the caller left before it, or the headend failed";
             let detail = record.detail.take();

@@ -14,14 +14,17 @@ use super::jwks::{self, JwtAlgorithm, Keys};
 use super::watched::Watched;
 use super::{AuthFileError, Authenticate, Principal, Refused, Role};
 
-/// The longest name, characters.
+/// The longest `sub`, characters.
 const MAX_NAME: usize = 200;
+/// What names of this kind begin with: whoever has a `sub` of their choice must not become one whom
+/// a file of tokens names.
+pub(super) const NAMES: &str = "jwt:";
 
 /// JWTs (RFC 7519) whose signature is checked with public keys from a JWKS file.
 ///
 /// Checked are: the signature, by a key of the file and an algorithm that is allowed; `iss`; `aud`;
 /// `exp`, which must be there; `nbf`, if it is there; both with a leeway of 60 s for clocks. The
-/// name of the principal is `sub`, its role the highest of [`role_claim`](Self::role_claim).
+/// name of the principal is `jwt:` and `sub`, its role the highest of [`role_claim`](Self::role_claim).
 ///
 /// The file is read again within a second when it has changed, so that an identity provider can
 /// change its keys. Nothing is fetched: put the file there, from the provider's `jwks_uri`.
@@ -204,7 +207,7 @@ impl Jwt {
         let role = roles
             .max()
             .ok_or(Refused::Bad("the token has no role of this headend"))?;
-        let principal = Principal::new(name).with_role(role);
+        let principal = Principal::new(format!("{NAMES}{name}")).with_role(role);
         let Some(claim) = &self.sites_claim else {
             return Ok(principal);
         };
@@ -222,6 +225,7 @@ impl Jwt {
 #[async_trait]
 impl Authenticate for Jwt {
     async fn authenticate(&self, token: &str) -> Result<Principal, Refused> {
+        self.keys.look().await;
         self.find(token, Timestamp::now())
     }
 }

@@ -7,10 +7,12 @@ use derms_proto::{SiteId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::watched::Watched;
-use super::{AuthFileError, Authenticate, Principal, Refused, Role, TokenHash};
+use super::{AuthFileError, Authenticate, Principal, Refused, Role, TokenHash, jwt};
 
 /// The longest name, characters.
 const MAX_NAME: usize = 200;
+/// What names of agents begin with.
+const AGENTS: &str = "urn:derms:agent:";
 
 /// Static bearer tokens.
 ///
@@ -30,7 +32,8 @@ const MAX_NAME: usize = 200;
 ///
 /// It is read again within a second when it has changed, so taking a line out withdraws the token.
 /// While it can't be read, what was read before goes on counting, and the log says so. Two lines may
-/// have the same name: two tokens of one principal, to replace one by the other.
+/// have the same name: two tokens of one principal, to replace one by the other. No name begins with
+/// `jwt:` or `urn:derms:agent:`, as those of JWTs and agents do.
 #[derive(Debug)]
 pub struct TokenFile(Watched<Vec<Entry>>);
 
@@ -111,6 +114,7 @@ impl TokenFile {
 #[async_trait]
 impl Authenticate for TokenFile {
     async fn authenticate(&self, token: &str) -> Result<Principal, Refused> {
+        self.0.look().await;
         self.find(token, Timestamp::now())
     }
 }
@@ -159,6 +163,12 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(good) {
         return Err("give a name of 1 to 200 characters on one line");
     }
+    if [jwt::NAMES, AGENTS]
+        .iter()
+        .any(|others| name.starts_with(others))
+    {
+        return Err("give a name that does not begin with `jwt:` or `urn:derms:agent:`");
+    }
     Ok(())
 }
 
@@ -169,6 +179,10 @@ fn append(
     expires_at: Option<Timestamp>,
 ) -> Result<(), String> {
     check_name(principal.name()).map_err(str::to_owned)?;
+    // A link goes on leading to it.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    #[cfg(unix)]
+    let _alone = lock_folder(path).map_err(|error| error.to_string())?;
     let old = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -201,8 +215,21 @@ fn append(
     replace(path, &text).map_err(|error| error.to_string())
 }
 
-/// Writes a new file beside the old one, for this user alone, and puts it in its place: a headend
-/// that looks meanwhile sees one or the other.
+/// Two that add a line at a time do so one after the other. What is locked is the folder, for the
+/// file itself is replaced.
+#[cfg(unix)]
+fn lock_folder(path: &Path) -> std::io::Result<std::fs::File> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new(".")))?;
+    match folder.lock() {
+        // A file system without locks.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(folder),
+        locked => locked.map(|()| folder),
+    }
+}
+
+/// Writes a new file beside the old one, for this user alone or whoever has the old one, and puts it
+/// in its place: a headend that looks meanwhile sees one or the other.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -213,11 +240,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&beside)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
-    }
-    let written = file
-        .write_all(text.as_bytes())
+    let written = take_after(&file, path)
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
@@ -225,6 +249,22 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&beside);
     }
     written
+}
+
+/// Gives a new file the owner and the mode of the old one, if there is one.
+fn take_after(new: &std::fs::File, old: &Path) -> std::io::Result<()> {
+    let Ok(old) = std::fs::metadata(old) else {
+        return Ok(());
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let has = new.metadata()?;
+        if (has.uid(), has.gid()) != (old.uid(), old.gid()) {
+            fchown(new, Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    new.set_permissions(old.permissions())
 }
 
 #[cfg(test)]

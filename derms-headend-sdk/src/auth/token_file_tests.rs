@@ -83,16 +83,46 @@ async fn a_token_whose_line_is_taken_out_is_withdrawn_and_a_slip_withdraws_none(
         .map(|l| format!("{l}\n"))
         .collect();
     std::fs::write(folder.file(), without).unwrap();
+    file.0.look().await;
     assert!(knows("a"), "looked at no oftener than once a second");
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(!knows("a") && knows("b"));
 
     std::fs::write(folder.file(), "tokens: [oops").unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(knows("b"), "what was read before goes on counting");
     std::fs::remove_file(folder.file()).unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    a_second_later(&file).await;
     assert!(knows("b"));
+}
+
+async fn a_second_later(file: &TokenFile) {
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    file.0.look().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_seen_though_time_and_length_of_the_file_stay_what_they_were() {
+    let folder = Folder::new();
+    let principal = Principal::new("ann");
+    TokenFile::append(folder.file(), &principal, TokenHash::of("a"), None).unwrap();
+    let file = TokenFile::open(folder.file()).unwrap();
+    let (old, new) = (TokenHash::of("a"), TokenHash::of("b"));
+    let written = std::fs::metadata(folder.file())
+        .unwrap()
+        .modified()
+        .unwrap();
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    let text = text.replace(&old.to_string(), &new.to_string());
+    std::fs::write(folder.file(), text).unwrap();
+    let again = std::fs::File::options()
+        .write(true)
+        .open(folder.file())
+        .unwrap();
+    again.set_modified(written).unwrap();
+    a_second_later(&file).await;
+    assert_eq!(file.find("a", noon()), Err(Refused::Unknown));
+    file.find("b", noon()).unwrap();
 }
 
 #[test]
@@ -106,6 +136,14 @@ fn every_fault_of_a_file_is_told_without_the_hash() {
         ("tokens: 5\n".to_owned(), ""),
         (format!("tokens:\n{}", line("a", "root", &hash)), "root"),
         (format!("tokens:\n{}", line("", "viewer", &hash)), "name"),
+        (
+            format!("tokens:\n{}", line("jwt:a", "viewer", &hash)),
+            "begin",
+        ),
+        (
+            format!("tokens:\n{}", line("urn:derms:agent:a", "viewer", &hash)),
+            "begin",
+        ),
         (format!("tokens:\n{}", line("a", "viewer", "secret")), "64"),
         (
             format!(
@@ -150,4 +188,43 @@ fn a_line_that_could_not_be_read_is_not_written() {
         1,
         "no file is left beside"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn lines_that_are_added_at_one_time_are_all_there() {
+    let folder = Folder::new();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let file = folder.file();
+            scope.spawn(move || {
+                let principal = Principal::new(format!("p{n}"));
+                let hash = TokenHash::of(&n.to_string());
+                TokenFile::append(file, &principal, hash, None).unwrap();
+            });
+        }
+    });
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    assert_eq!(parse(&text).unwrap().len(), 8);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_and_its_owner_stay_when_a_line_is_added() {
+    use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+    let folder = Folder::new();
+    let add = |name: &str, path: &Path| {
+        TokenFile::append(path, &Principal::new(name), TokenHash::of(name), None).unwrap();
+    };
+    add("ann", &folder.file());
+    // Only root may give a file away.
+    let given = chown(folder.file(), Some(4_321), Some(4_322)).is_ok();
+    let link = folder.0.join("link.yaml");
+    symlink("tokens.yaml", &link).unwrap();
+    add("bob", &link);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    let text = std::fs::read_to_string(folder.file()).unwrap();
+    assert!(text.contains("ann") && text.contains("bob"));
+    let owner = std::fs::metadata(folder.file()).unwrap();
+    assert!(!given || (owner.uid(), owner.gid()) == (4_321, 4_322));
 }

@@ -1,15 +1,17 @@
 //! A file that is read again when it has changed.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 
-/// The file is looked at no oftener than this.
+/// The file is looked at no oftener than this, and a look is waited for no longer.
 const LOOK: Duration = Duration::from_secs(1);
 /// The largest file, bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -25,62 +27,99 @@ pub struct AuthFileError {
     pub what: String,
 }
 
-/// What tells one state of a file from another.
-type Stamp = (Option<SystemTime>, u64);
+type Parse<T> = fn(&str) -> Result<T, String>;
 
 /// The content of a file as it was at most a second ago.
 ///
 /// While a changed file can't be read, what was read last goes on counting and the log says so
 /// each second that somebody asks: a slip of an editor must lock nobody out who may have to stop a
-/// fleet.
-pub(super) struct Watched<T> {
+/// fleet. The same holds for a disk that does not answer.
+pub(super) struct Watched<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
     path: PathBuf,
-    parse: fn(&str) -> Result<T, String>,
-    state: Mutex<State<T>>,
+    parse: Parse<T>,
+    current: Mutex<Current<T>>,
+    /// The text that was read last. Held while the file is looked at.
+    text: Arc<tokio::sync::Mutex<String>>,
 }
 
-struct State<T> {
+struct Current<T> {
     content: Arc<T>,
-    stamp: Stamp,
     looked_at: Instant,
 }
 
-impl<T> Watched<T> {
-    pub(super) fn open(
-        path: impl Into<PathBuf>,
-        parse: fn(&str) -> Result<T, String>,
-    ) -> Result<Self, AuthFileError> {
+impl<T: Send + Sync + 'static> Watched<T> {
+    pub(super) fn open(path: impl Into<PathBuf>, parse: Parse<T>) -> Result<Self, AuthFileError> {
         let path = path.into();
-        let (content, stamp) = read(&path, parse).map_err(|what| AuthFileError {
+        let read = read(&path).and_then(|text| Ok((parse(&text)?, text)));
+        let (content, text) = read.map_err(|what| AuthFileError {
             path: path.clone(),
             what,
         })?;
-        let state = Mutex::new(State {
-            content: Arc::new(content),
-            stamp,
-            looked_at: Instant::now(),
-        });
-        Ok(Self { path, parse, state })
+        Ok(Self(Arc::new(Inner {
+            path,
+            parse,
+            current: Mutex::new(Current {
+                content: Arc::new(content),
+                looked_at: Instant::now(),
+            }),
+            text: Arc::new(tokio::sync::Mutex::new(text)),
+        })))
     }
 
+    /// What was read last.
     pub(super) fn get(&self) -> Arc<T> {
-        let mut state = self.state.lock();
-        if state.looked_at.elapsed() >= LOOK {
-            state.looked_at = Instant::now();
-            self.look(&mut state);
-        }
-        Arc::clone(&state.content)
+        Arc::clone(&self.0.current.lock().content)
     }
 
-    fn look(&self, state: &mut State<T>) {
-        if stamp(&self.path).is_ok_and(|stamp| stamp == state.stamp) {
+    /// Looks at the file if that is due. All who come while it is looked at wait for that.
+    pub(super) async fn look(&self) {
+        if self.is_fresh() {
             return;
         }
-        match read(&self.path, self.parse) {
-            Ok((content, stamp)) => {
+        let look = async {
+            let text = Arc::clone(&self.0.text).lock_owned().await;
+            if self.is_fresh() {
+                return;
+            }
+            let inner = Arc::clone(&self.0);
+            // It keeps the lock though nobody waits any more: a disk that hangs holds one thread.
+            if spawn_blocking(move || inner.read_again(text))
+                .await
+                .is_err()
+            {
+                tracing::error!("a look at a file of tokens or keys failed");
+            }
+            self.0.current.lock().looked_at = Instant::now();
+        };
+        if timeout(LOOK, look).await.is_err() && !self.is_fresh() {
+            tracing::error!(
+                file = %self.0.path.display(),
+                "can't be read in time; what was read before goes on counting"
+            );
+            self.0.current.lock().looked_at = Instant::now();
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.0.current.lock().looked_at.elapsed() < LOOK
+    }
+}
+
+impl<T> Inner<T> {
+    fn read_again(&self, mut text: tokio::sync::OwnedMutexGuard<String>) {
+        // The whole text: time and length of a file may stay what they were.
+        let parsed = match read(&self.path) {
+            Ok(new) if new == *text => return,
+            Ok(new) => (self.parse)(&new).map(|content| (content, new)),
+            Err(what) => Err(what),
+        };
+        match parsed {
+            Ok((content, new)) => {
                 tracing::info!(file = %self.path.display(), "read again, for it has changed");
-                state.content = Arc::new(content);
-                state.stamp = stamp;
+                self.current.lock().content = Arc::new(content);
+                *text = new;
             }
             Err(what) => {
                 tracing::error!(
@@ -92,23 +131,19 @@ impl<T> Watched<T> {
     }
 }
 
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    let meta = fs::metadata(path)?;
-    Ok((meta.modified().ok(), meta.len()))
-}
-
-fn read<T>(path: &Path, parse: fn(&str) -> Result<T, String>) -> Result<(T, Stamp), String> {
-    // The stamp first: what changes meanwhile is seen at the next look.
-    let stamp = stamp(path).map_err(|error| error.to_string())?;
-    if stamp.1 > MAX_FILE {
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(MAX_FILE + 1).read_to_string(&mut text);
+    read.map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_FILE {
         return Err(format!("is larger than {MAX_FILE} bytes"));
     }
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    Ok((parse(&text)?, stamp))
+    Ok(text)
 }
 
 impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Watched").field(&self.path).finish()
+        f.debug_tuple("Watched").field(&self.0.path).finish()
     }
 }

@@ -7,6 +7,7 @@ use derms_proto::{
     NewDispatch, Power, ProblemLimits, SiteId, SplitPolicy, Timestamp,
 };
 
+use super::guard::asked;
 use super::{Dispatcher, schedule};
 use crate::auth::Principal;
 use crate::store::StoreError;
@@ -81,9 +82,9 @@ impl Dispatcher {
         if !new.mw.is_finite() {
             return Err(invalid("mw must be a finite number"));
         }
-        self.guard.check_order(new.mw)?;
         seconds("duration_s", new.duration_s)?;
         schedule::check(new, now)?;
+        self.guard.check_one(asked(new))?;
         let ttl = seconds("ttl_s", new.ttl_s)?.unwrap_or(DEFAULT_TTL);
         let order = |asset: Option<AssetId>, site: SiteId, mw: Power| Dispatch {
             id: DispatchId::generate(),

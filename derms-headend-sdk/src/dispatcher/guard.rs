@@ -4,21 +4,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use derms_proto::Power;
+use derms_proto::{FollowUp, NewDispatch, NewLimit, Power};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::DispatchError;
+use super::{DispatchError, Dispatcher};
 use crate::auth::Principal;
+use crate::limits::LimitError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is set; `None` = no such bound.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PowerBounds {
-    /// Of one order, for an asset or a site, whatever its sign, MW.
+    /// Of one order, for an asset or a site, or of one limit, whatever its sign, MW.
     pub(crate) per_dispatch: Option<Power>,
-    /// Of all orders of a principal within a minute, whatever their sign, MW.
+    /// Of all orders and limits of a principal within a minute, whatever their sign, MW.
     pub(crate) per_minute: Option<Power>,
 }
 
@@ -33,9 +34,51 @@ pub(super) struct Guard {
     ordered: Mutex<HashMap<Option<String>, Orders>>,
 }
 
+/// Why a power is not taken.
+#[derive(Debug)]
+pub(super) enum Over {
+    /// It is more than one may be.
+    One { mw: Power, most: Power },
+    /// With what was ordered before it is more than a minute's.
+    Minute { most: Power, retry_after: Duration },
+}
+
+impl From<Over> for DispatchError {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::One { mw, most } => Self::OverGuard { mw, most },
+            Over::Minute { most, retry_after } => Self::OverRate { most, retry_after },
+        }
+    }
+}
+
+impl From<Over> for LimitError {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::One { mw, most } => Self::OverGuard { mw, most },
+            Over::Minute { most, retry_after } => Self::OverRate { most, retry_after },
+        }
+    }
+}
+
+/// The larger of the powers that an order asks for: its own, and the one that comes after it.
+pub(super) fn asked(new: &NewDispatch) -> Power {
+    match new.follow_up {
+        Some(FollowUp::Value(after)) if after.mw().abs() > new.mw.mw().abs() => after,
+        _ => new.mw,
+    }
+}
+
+/// The power that a limit makes an asset give or take whatever was ordered; 0 if it only narrows.
+fn forced(new: &NewLimit) -> Power {
+    let export = new.min_mw.filter(|min| min.mw() > 0.0);
+    let import = new.max_mw.filter(|max| max.mw() < 0.0);
+    export.or(import).unwrap_or(Power::from_mw(0.0))
+}
+
 /// A part of a minute's power. It is given back if the order is not taken.
 #[derive(Debug)]
-pub(super) struct Reserved<'a> {
+pub(crate) struct Reserved<'a> {
     guard: &'a Guard,
     who: Option<String>,
     at: Instant,
@@ -50,9 +93,9 @@ impl Guard {
         }
     }
 
-    pub(super) fn check_order(&self, mw: Power) -> Result<(), DispatchError> {
+    pub(super) fn check_one(&self, mw: Power) -> Result<(), Over> {
         match self.bounds.per_dispatch {
-            Some(most) if mw.mw().abs() > most.mw() => Err(DispatchError::OverGuard { mw, most }),
+            Some(most) if mw.mw().abs() > most.mw() => Err(Over::One { mw, most }),
             _ => Ok(()),
         }
     }
@@ -62,7 +105,7 @@ impl Guard {
         &self,
         principal: Option<&Principal>,
         mw: Power,
-    ) -> Result<Option<Reserved<'_>>, DispatchError> {
+    ) -> Result<Option<Reserved<'_>>, Over> {
         let Some(most) = self.bounds.per_minute else {
             return Ok(None);
         };
@@ -77,7 +120,7 @@ impl Guard {
         let orders = all.entry(who.clone()).or_default();
         let sum: f64 = orders.iter().map(|(_, mw)| mw).sum();
         if sum + mw > most.mw() {
-            return Err(DispatchError::OverRate {
+            return Err(Over::Minute {
                 most,
                 retry_after: wait(orders, now, sum + mw - most.mw()),
             });
@@ -90,6 +133,22 @@ impl Guard {
             at: now,
             mw,
         }))
+    }
+}
+
+impl Dispatcher {
+    /// Takes the power that a limit forces out of what is left of the minute; `None`: none is taken.
+    pub(crate) fn reserve_limit(
+        &self,
+        new: &NewLimit,
+        principal: Option<&Principal>,
+    ) -> Result<Option<Reserved<'_>>, LimitError> {
+        let mw = forced(new);
+        self.guard.check_one(mw)?;
+        if mw.mw() == 0.0 {
+            return Ok(None);
+        }
+        Ok(self.guard.reserve(principal, mw)?)
     }
 }
 
@@ -106,7 +165,7 @@ fn wait(orders: &Orders, now: Instant, mut surplus: f64) -> Duration {
 
 impl Reserved<'_> {
     /// The order was taken.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.mw = 0.0;
     }
 }
@@ -143,11 +202,11 @@ mod tests {
     #[test]
     fn one_order_is_bounded_in_both_directions() {
         let guard = guard(1.0);
-        guard.check_order(mw(-10.0)).unwrap();
+        guard.check_one(mw(-10.0)).unwrap();
         for power in [10.1, -10.1] {
-            assert!(guard.check_order(mw(power)).is_err(), "{power}");
+            assert!(guard.check_one(mw(power)).is_err(), "{power}");
         }
-        Guard::default().check_order(mw(1e9)).unwrap();
+        Guard::default().check_one(mw(1e9)).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,8 +221,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         order(Some(&ann), -4.0).unwrap();
         order(Some(&ann), 0.0).unwrap();
-        let retry = |result: Result<(), DispatchError>| match result {
-            Err(DispatchError::OverRate { retry_after, .. }) => retry_after.as_secs(),
+        let retry = |result: Result<(), Over>| match result {
+            Err(Over::Minute { retry_after, .. }) => retry_after.as_secs(),
             other => panic!("{other:?}"),
         };
         assert_eq!(

@@ -23,14 +23,13 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
-    SiteId,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
-pub(crate) use guard::PowerBounds;
+pub(crate) use guard::{PowerBounds, Reserved};
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -41,7 +40,7 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
-use guard::Guard;
+use guard::{Guard, asked};
 use known::Known;
 use timers::{Timer, Timers};
 
@@ -165,9 +164,9 @@ impl Dispatcher {
             // What is refused now may have been taken before: a repetition is no new order.
             Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
         };
-        let reserved = match self.guard.reserve(principal, new.mw) {
+        let reserved = match self.guard.reserve(principal, asked(new)) {
             Ok(reserved) => reserved,
-            Err(refusal) => return self.repeated(idempotency.as_ref(), refusal).await,
+            Err(over) => return self.repeated(idempotency.as_ref(), over.into()).await,
         };
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
@@ -184,12 +183,14 @@ impl Dispatcher {
             Ok(Commit::Conflict) => return Err(DispatchError::IdempotencyConflict),
             Err(error) => {
                 self.settle(&order).await;
+                // With a key it may be in force by now: its power must not be there twice.
+                if order.idempotency.is_some() {
+                    reserved.map(Reserved::keep);
+                }
                 return Err(error.into());
             }
         };
-        if let Some(reserved) = reserved {
-            reserved.keep();
-        }
+        reserved.map(Reserved::keep);
         if dispatch.asset_id.is_none() {
             self.known.lock().site(&dispatch);
             self.look_after(&dispatch).await;
@@ -292,13 +293,13 @@ impl Dispatcher {
         self.store.dispatch(id).await
     }
 
-    /// The site of an order, also of an open one while the store is away.
-    pub(crate) async fn site_of(&self, id: DispatchId) -> Result<Option<SiteId>, StoreError> {
+    /// An order, also an open one while the store is away.
+    pub(crate) async fn newest(&self, id: DispatchId) -> Result<Option<Dispatch>, StoreError> {
         let known = self.known.lock().whole(id);
-        if let Some(order) = known {
-            return Ok(Some(order.site_id));
+        match known {
+            Some(order) => Ok(Some(order)),
+            None => self.store.dispatch(id).await,
         }
-        Ok(self.store.dispatch(id).await?.map(|order| order.site_id))
     }
 
     pub(crate) async fn dispatches(

@@ -1,6 +1,8 @@
 //! Why a limit or a stop was not taken.
 
-use derms_proto::{AssetId, LimitId, PowerRange, ProblemLimits, SiteId, StopId};
+use std::time::Duration;
+
+use derms_proto::{AssetId, LimitId, Power, PowerRange, ProblemLimits, SiteId, StopId};
 
 use crate::store::StoreError;
 
@@ -46,6 +48,26 @@ pub enum LimitError {
     /// The same key came with another limit before.
     #[error("the idempotency key was used with another limit before; use a new key")]
     IdempotencyConflict,
+    /// It forces more power than one limit may, see
+    /// [`max_mw_per_dispatch`](crate::HeadendBuilder::max_mw_per_dispatch).
+    #[error("it forces {mw}, more than one limit may here: {most} in either direction")]
+    OverGuard {
+        /// What it forces.
+        mw: Power,
+        /// What is allowed, in either direction.
+        most: Power,
+    },
+    /// It forces more power than is left to a principal in this minute, see
+    /// [`max_mw_per_minute`](crate::HeadendBuilder::max_mw_per_minute).
+    #[error(
+        "with the power that this limit forces you would have ordered more than {most} in a minute"
+    )]
+    OverRate {
+        /// What is allowed in a minute, orders and limits together.
+        most: Power,
+        /// When the same limit may be taken.
+        retry_after: Duration,
+    },
     /// The store did not take it.
     #[error("the limit can't be stored")]
     Store(#[from] StoreError),

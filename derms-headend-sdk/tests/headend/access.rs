@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use derms_headend_sdk::auth::{AuthLayer, NewToken, Role, TokenFile};
-use derms_headend_sdk::proto::{NewDispatch, NewLimit, NewStop, Power, ProblemCode as Code};
+use derms_headend_sdk::proto::{Fleet, NewDispatch, NewLimit, NewStop, Power, ProblemCode as Code};
 use derms_headend_sdk::{Headend, PeerAddr, Principal};
 use http::{Request, header};
 use http_body_util::Full;
@@ -14,9 +14,10 @@ use serde_json::Value;
 use tower::Layer as _;
 
 use crate::agent::Agent;
+use crate::sick_store::SickStore;
 use crate::support::{
-    Answer, BESS_1, JERSEY, NEWARK, NOBODY, PV_1, TokenFolder, WallClock, fleet, get, json_post,
-    request, send, standing_clock,
+    Answer, BESS_1, BESS_2, JERSEY, NEWARK, NOBODY, PV_1, TokenFolder, WallClock, fleet, get,
+    json_post, request, send, standing_clock,
 };
 
 /// What is called, and what is answered to: nobody, a viewer, an operator, an admin, and an operator
@@ -319,6 +320,73 @@ async fn lists_leave_out_what_belongs_to_other_sites() {
             "{path}: {}",
             part.text()
         );
+    }
+}
+
+/// The fleet with BESS-2 in Newark.
+fn moved() -> Fleet {
+    let fleet = fleet();
+    let mut assets = fleet.assets().to_vec();
+    let asset = assets.iter_mut().find(|it| it.id.to_string() == BESS_2);
+    asset.unwrap().site_id = NEWARK.parse().unwrap();
+    Fleet::new(fleet.sites().to_vec(), assets).unwrap()
+}
+
+#[tokio::test]
+async fn what_holds_for_an_asset_that_has_moved_is_in_the_hands_of_its_new_site() {
+    let store = SickStore::default();
+    let (builder, _) = standing_clock(Headend::builder(fleet()).store(store.clone()));
+    let headend = builder.build().await.unwrap();
+    let asset = BESS_2.parse().unwrap();
+    let order = NewDispatch::asset(asset, Power::from_mw(1.0));
+    let order = headend.dispatch(&order, None).await.unwrap().id;
+    let limit = NewLimit::at_most(asset, Power::from_mw(5.0));
+    let limit = headend.set_limit(&limit, None).await.unwrap().id;
+    drop(headend);
+
+    let (builder, _) = standing_clock(Headend::builder(moved()).store(store));
+    let headend = builder.build().await.unwrap();
+    let jersey = Principal::new("jon")
+        .with_role(Role::Operator)
+        .limited_to([JERSEY.parse().unwrap()]);
+    let newark = of_newark(Role::Operator);
+    for path in [format!("/dispatch/{order}"), format!("/limits/{limit}")] {
+        for method in ["get", "delete"] {
+            let answer = call(&headend, Some(&jersey), method, &path, "").await;
+            assert_eq!(answer.status.as_u16(), 404, "{method} {path}");
+        }
+        let seen = call(&headend, Some(&newark), "get", &path, "").await;
+        assert_eq!(seen.ok()["site_id"], JERSEY, "where it was then");
+        let ended = call(&headend, Some(&newark), "delete", &path, "").await;
+        assert!(ended.status.is_success(), "{path}: {}", ended.text());
+    }
+}
+
+/// The cursor of a page tells time and id of what it left out.
+#[tokio::test]
+async fn a_list_of_what_others_have_is_that_of_what_is_not_there_to_its_cursor() {
+    let (headend, _agent, _) = asking().await;
+    for _ in 0..2 {
+        let asset = BESS_1.parse().unwrap();
+        let order = NewDispatch::asset(asset, Power::from_mw(1.0));
+        headend.dispatch(&order, None).await.unwrap();
+        let limit = NewLimit::at_most(asset, Power::from_mw(5.0));
+        headend.set_limit(&limit, None).await.unwrap();
+    }
+    let some = of_newark(Role::Viewer);
+    for path in ["/dispatch/history", "/limits/history"] {
+        for (theirs, nowhere) in [
+            (format!("site_id={JERSEY}"), format!("site_id={NOBODY}")),
+            (format!("asset_id={BESS_1}"), format!("asset_id={NOBODY}")),
+        ] {
+            let list = async |query: &str| {
+                let path = format!("{path}?limit=1&{query}");
+                call(&headend, Some(&some), "get", &path, "").await.ok()
+            };
+            let empty = serde_json::json!({"items": [], "next_cursor": null});
+            assert_eq!(list(&theirs).await, empty, "{path} {theirs}");
+            assert_eq!(list(&nowhere).await, empty, "{path} {nowhere}");
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::sick_store::{SickStore, Sickness};
 use crate::support::{
-    Answer, BESS_1, JERSEY, NEWARK, NOBODY, fleet, request, send, standing_clock,
+    Answer, BESS_1, JERSEY, NEWARK, NOBODY, Never, fleet, request, send, standing_clock,
 };
 
 async fn asking(store: impl derms_headend_sdk::store::Store) -> Headend {
@@ -237,4 +237,14 @@ async fn an_agent_that_may_serve_nothing_is_recorded_as_a_refused_claim() {
     let trail = trail(&headend, "").await;
     assert_eq!(trail[0]["action"], "refused_claim");
     assert_eq!(trail[0]["principal"], format!("agent {NOBODY}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_before_the_answer_to_a_read_is_not_recorded() {
+    let headend = asking(MemoryStore::new()).await;
+    let request = call(Some(&operator()), "POST", "/dispatch/preview", "").map(|_| Never);
+    let asking = send(headend.service(), request);
+    let left = tokio::time::timeout(std::time::Duration::from_millis(200), asking).await;
+    assert!(left.is_err(), "it was answered: {left:?}");
+    assert_eq!(trail(&headend, "").await, [] as [Value; 0]);
 }

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use derms_headend_sdk::auth::Role;
+use derms_headend_sdk::async_trait;
+use derms_headend_sdk::auth::{Authenticate, Refused, Role};
 use derms_headend_sdk::proto::{Power, ProblemCode as Code};
 use derms_headend_sdk::{Encrypted, Headend, HeadendBuilder, Principal};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
 
+use crate::agent::Agent;
 use crate::support::{
-    Answer, BESS_1, BESS_2, JERSEY, fleet, get, json_post, request, send, standing_clock,
+    Answer, BESS_1, BESS_2, JERSEY, NOBODY, Never, fleet, get, json_post, request, send,
+    standing_clock,
 };
 
 fn builder() -> HeadendBuilder {
@@ -36,6 +39,16 @@ fn order(asset: &str, mw: f64) -> Request<Full<Bytes>> {
         "/dispatch",
         format!(r#"{{"asset_id":"{asset}","mw":{mw}}}"#),
     )
+}
+
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn limit(asset: &str, bounds: &str) -> Request<Full<Bytes>> {
+    post("/limits", format!(r#"{{"asset_id":"{asset}",{bounds}}}"#))
 }
 
 #[track_caller]
@@ -80,6 +93,67 @@ async fn who_calls_too_often_is_told_when_to_come_back_and_can_still_stop() {
 }
 
 #[tokio::test]
+async fn calls_of_paths_that_are_not_there_count_as_well() {
+    let headend = builder().rate_limit(1, 2).build().await.unwrap();
+    let call = async |path| send(headend.service(), of("oda", empty("GET", path))).await;
+    call("/nowhere").await.problem(Code::NotFound);
+    call("/stop/x/y").await.problem(Code::NotFound);
+    call("/nowhere").await.problem(Code::TooManyRequests);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_waits_has_no_place_and_a_body_that_trickles_takes_its_callers_own() {
+    let headend = builder().max_requests(8).build().await.unwrap();
+    let _agents = [
+        Agent::connect(&headend, BESS_1, &[BESS_1]).await,
+        Agent::connect(&headend, BESS_2, &[BESS_2]).await,
+    ];
+    let mut waiting = Vec::new();
+    for asset in [BESS_1, BESS_2] {
+        let body = format!(r#"{{"asset_id":"{asset}","mw":1}}"#);
+        let request = of("oda", post("/dispatch?wait_s=60", body));
+        waiting.push(tokio::spawn(send(headend.service(), request)));
+        settle().await;
+    }
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    let trickling = |who: &str| {
+        let mut request = json_post("/dispatch/preview").body(Never).unwrap();
+        let principal = Principal::new(who).with_role(Role::Viewer);
+        request.extensions_mut().insert(principal);
+        tokio::spawn(send(headend.service(), request))
+    };
+    let _vic = trickling("vic");
+    settle().await;
+    let more = trickling("vic").await.unwrap();
+    more.problem(Code::TooManyRequests);
+    let taken = send(headend.service(), of("oda", order(BESS_1, 1.0))).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED);
+}
+
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl Authenticate for Slow {
+    async fn authenticate(&self, _: &str) -> Result<Principal, Refused> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authenticator_that_does_not_answer_lets_nobody_in_and_keeps_nobody_waiting() {
+    let headend = builder().authentication(Slow).build().await.unwrap();
+    for path in ["/assets", "/nowhere"] {
+        let mut request = empty("GET", path);
+        let token = header::HeaderValue::from_static("Bearer x");
+        request.headers_mut().insert(header::AUTHORIZATION, token);
+        let answer = send(headend.service(), request);
+        let answer = tokio::time::timeout(Duration::from_secs(11), answer).await;
+        answer.unwrap().problem(Code::Internal);
+    }
+}
+
+#[tokio::test]
 async fn an_order_for_more_than_the_guard_allows_is_refused_and_shown_by_the_preview() {
     let most = Power::from_mw(10.0);
     let headend = builder().max_mw_per_dispatch(most).build().await.unwrap();
@@ -96,6 +170,57 @@ async fn an_order_for_more_than_the_guard_allows_is_refused_and_shown_by_the_pre
     }
     let taken = call(order(BESS_1, -10.0)).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_follow_up_and_a_limit_get_no_more_past_the_guard_than_an_order() {
+    let most = Power::from_mw(10.0);
+    let headend = builder().max_mw_per_dispatch(most).build().await.unwrap();
+    let call = async |request| send(headend.service(), request).await;
+    let follow_up = |mw: f64| {
+        format!(r#"{{"asset_id":"{BESS_1}","mw":1,"duration_s":1,"follow_up":{{"value":{mw}}}}}"#)
+    };
+    for path in ["/dispatch", "/dispatch/preview"] {
+        let refused = call(post(path, follow_up(-10.5))).await;
+        refused.problem(Code::PowerGuard);
+    }
+    let taken = call(post("/dispatch", follow_up(-10.0))).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED);
+    for bounds in [r#""min_mw":10.5"#, r#""max_mw":-10.5"#] {
+        let refused = call(limit(BESS_1, bounds)).await;
+        assert!(refused.problem(Code::PowerGuard).detail.contains("10.5"));
+    }
+    for bounds in [r#""min_mw":-60,"max_mw":60"#, r#""max_mw":-10"#] {
+        let taken = call(limit(BESS_1, bounds)).await;
+        assert_eq!(taken.status, StatusCode::CREATED, "{bounds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_follow_up_asks_for_and_a_limit_forces_counts_in_the_minute() {
+    let most = Power::from_mw(20.0);
+    let headend = builder().max_mw_per_minute(most).build().await.unwrap();
+    let call = async |request| send(headend.service(), of("oda", request)).await;
+    let order_of = |mw: f64| {
+        let body = format!(
+            r#"{{"asset_id":"{BESS_1}","mw":1,"duration_s":1,"follow_up":{{"value":{mw}}}}}"#
+        );
+        post("/dispatch", body)
+    };
+    assert_eq!(call(order_of(12.0)).await.status, StatusCode::ACCEPTED);
+    call(order_of(9.0)).await.problem(Code::PowerRate);
+    let refused = call(limit(BESS_2, r#""min_mw":9"#)).await;
+    refused.problem(Code::PowerRate);
+    assert_eq!(retry_after(&refused), 60);
+    // What is not set takes nothing, and what only narrows neither.
+    call(limit(NOBODY, r#""min_mw":8"#))
+        .await
+        .problem(Code::UnknownAsset);
+    let narrowed = call(limit(BESS_1, r#""max_mw":0"#)).await;
+    assert_eq!(narrowed.status, StatusCode::CREATED);
+    let taken = call(limit(BESS_2, r#""max_mw":-8"#)).await;
+    assert_eq!(taken.status, StatusCode::CREATED);
+    call(order(BESS_2, 0.1)).await.problem(Code::PowerRate);
 }
 
 #[tokio::test(start_paused = true)]

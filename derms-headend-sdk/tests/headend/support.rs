@@ -1,8 +1,10 @@
 //! A headend with a clock of its own, and short words for requests.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -157,6 +159,22 @@ impl Answer {
         assert_eq!(problem.kind, "about:blank");
         assert!(!problem.title.is_empty() && !problem.detail.is_empty());
         problem
+    }
+}
+
+/// A body of which nothing comes.
+#[derive(Debug)]
+pub(crate) struct Never;
+
+impl http_body::Body for Never {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        Poll::Pending
     }
 }
 

@@ -1,5 +1,7 @@
 //! A headend whose store fails.
 
+use std::time::Duration;
+
 use derms_headend_sdk::proto::ProblemCode as Code;
 
 use crate::sick_store::{SECRET, SickStore, Sickness};
@@ -29,7 +31,12 @@ fn keeps_its_secret(answer: &Answer, code: Code) {
     assert!(!answer.text().contains(SECRET));
 }
 
-#[tokio::test]
+/// A probe hears what the store said within the last second.
+async fn next_probe() {
+    tokio::time::advance(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_of_the_store_is_told_without_its_inner_text() {
     let store = SickStore::default();
     let (headend, _) = headend_with(store.clone()).await;
@@ -39,6 +46,7 @@ async fn a_failure_of_the_store_is_told_without_its_inner_text() {
         (Sickness::Panic, Code::Internal),
     ] {
         store.set(sickness);
+        next_probe().await;
         for path in NEEDS_STORE {
             keeps_its_secret(&get(&headend, path).await, code);
         }
@@ -51,12 +59,14 @@ async fn a_failure_of_the_store_is_told_without_its_inner_text() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_headend_is_ready_again_when_its_store_is_back() {
     let store = SickStore::default();
     let (headend, _) = headend_with(store.clone()).await;
     assert_eq!(get(&headend, "/readyz").await.ok()["status"], "ready");
     store.set(Sickness::Unavailable);
+    get(&headend, "/readyz").await.ok();
+    next_probe().await;
     get(&headend, "/readyz")
         .await
         .problem(Code::StoreUnavailable);
@@ -64,6 +74,7 @@ async fn a_headend_is_ready_again_when_its_store_is_back() {
         .await
         .problem(Code::StoreUnavailable);
     store.set(Sickness::None);
+    next_probe().await;
     get(&headend, "/readyz").await.ok();
     let history = get(&headend, "/dispatch/history").await.ok();
     assert_eq!(

@@ -303,3 +303,32 @@ async fn a_commit_that_fails_can_be_asked_for_again_with_its_key() {
         DispatchStatus::Expired
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_may_be_in_force_keeps_its_part_of_the_minute_and_a_withdrawn_one_does_not() {
+    let config = Config {
+        power: PowerBounds {
+            per_minute: Some(Power::from_mw(10.0)),
+            ..PowerBounds::default()
+        },
+        ..Config::default()
+    };
+    let clock = Clock::new(|| START);
+    let bench = Bench::on(FaultyStore::new(Fault::CommitFailsAfter), clock, config).await;
+    let submit = async |key| bench.dispatcher.submit(&on(BIG, 10.0), None, key).await;
+    let unsure = [
+        submit(None).await,
+        submit(Some("k")).await,
+        submit(Some("other")).await,
+    ];
+    assert!(matches!(
+        unsure,
+        [
+            Err(DispatchError::Store(_)),
+            Err(DispatchError::Store(_)),
+            Err(DispatchError::OverRate { .. })
+        ]
+    ));
+    bench.store.set(Fault::None);
+    assert!(submit(Some("k")).await.unwrap().repeated);
+}
