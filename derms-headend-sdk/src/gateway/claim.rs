@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::auth::Principal;
 use crate::core::Core;
-use crate::link_auth::Credentials;
+use crate::link_auth::{Credentials, end_if_untrusted};
 use crate::mailbox::Mailbox;
 use crate::refusals::Refusal;
 use crate::registry::{Capabilities, NewSession, Outbound, Session};
@@ -173,6 +173,9 @@ pub(super) async fn claim(
         return Err(close);
     }
     tell_refused(&core, &session, &answered);
+    // Whoever looks after what counts no longer sees the session from now on, but may have been here
+    // while the claim was on its way.
+    end_if_untrusted(&core.auth, &session, &core.refusals, core.clock.now());
     Ok(Claimed {
         session,
         register,

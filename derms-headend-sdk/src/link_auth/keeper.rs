@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::CloseReason;
 use derms_proto::link::Close;
+use derms_proto::{CloseReason, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::LinkAuth;
 use crate::config::Clock;
 use crate::refusals::{Refusal, Refusals};
-use crate::registry::Registry;
+use crate::registry::{Registry, Session};
 
 /// Looks every `period` until `stop`.
 pub(crate) async fn keep(
@@ -31,7 +31,7 @@ pub(crate) async fn keep(
         let (refusals, clock) = (Arc::clone(&refusals), clock.clone());
         // Files are read and signatures are checked: a thousand sessions take a tenth of a second.
         let looked = tokio::task::spawn_blocking(move || {
-            auth.reload();
+            auth.reload(clock.now());
             end_untrusted(&auth, &registry, &refusals, &clock);
         });
         if let Err(error) = looked.await {
@@ -43,18 +43,28 @@ pub(crate) async fn keep(
 fn end_untrusted(auth: &LinkAuth, registry: &Registry, refusals: &Refusals, clock: &Clock) {
     let now = clock.now();
     for session in registry.sessions() {
-        let Some(credentials) = &session.credentials else {
-            continue;
-        };
-        if let Err(text) = auth.recheck(credentials, now) {
-            refusals.record(&Refusal::Revoked {
-                peer: session.peer.as_deref(),
-                agent: session.agent_id,
-                text,
-            });
-            session
-                .mailbox
-                .close(Close::new(CloseReason::Revoked, text));
-        }
+        end_if_untrusted(auth, &session, refusals, now);
+    }
+}
+
+/// Ends a session whose certificate or token counts no longer.
+pub(crate) fn end_if_untrusted(
+    auth: &LinkAuth,
+    session: &Session,
+    refusals: &Refusals,
+    now: Timestamp,
+) {
+    let Some(credentials) = &session.credentials else {
+        return;
+    };
+    if let Err(text) = auth.recheck(credentials, now) {
+        refusals.record(&Refusal::Revoked {
+            peer: session.peer.as_deref(),
+            agent: session.agent_id,
+            text,
+        });
+        session
+            .mailbox
+            .close(Close::new(CloseReason::Revoked, text));
     }
 }
