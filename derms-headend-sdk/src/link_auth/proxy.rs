@@ -60,7 +60,7 @@ impl TrustedProxies {
         })
     }
 
-    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         // An IPv4 peer of an IPv6 listener.
         let peer = peer.to_canonical();
         self.networks.iter().any(|network| network.contains(&peer))
