@@ -6,6 +6,10 @@ use derms_proto::{AgentId, Timestamp};
 #[derive(Debug)]
 pub(crate) struct PeerCertificate {
     /// DER, the caller's own first.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "without TLS there is no certificate")
+    )]
     pub(crate) chain: Vec<Vec<u8>>,
     /// Whom it names.
     pub(crate) agent: Result<AgentId, &'static str>,

@@ -92,10 +92,14 @@ impl Core {
         self: &Arc<Self>,
         new: NewLimit,
         principal: Option<Principal>,
+        key: Option<String>,
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
-        self.carried_out(async move { core.limits.set(&new, principal.as_ref()).await })
-            .await
+        self.carried_out(async move {
+            let limits = &core.limits;
+            limits.set(&new, principal.as_ref(), key.as_deref()).await
+        })
+        .await
     }
 
     /// Removes a limit, even if the caller goes.
@@ -114,10 +118,14 @@ impl Core {
         self: &Arc<Self>,
         new: NewStop,
         principal: Option<Principal>,
+        key: Option<String>,
     ) -> Result<Stop, StopError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
-            let stop = core.limits.stop(&new, principal.as_ref()).await?;
+            let stop = core
+                .limits
+                .stop(&new, principal.as_ref(), key.as_deref())
+                .await?;
             // What is not cancelled by then is tried again until it is.
             let cancelled = tokio::time::timeout(CANCEL_PATIENCE, core.dispatcher.cancel_stopped());
             if !matches!(cancelled.await, Ok(Ok(()))) {

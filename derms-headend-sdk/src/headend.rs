@@ -124,7 +124,9 @@ impl Headend {
         new: &NewLimit,
         principal: Option<&Principal>,
     ) -> Result<PowerLimit, LimitError> {
-        self.core.set_limit(new.clone(), principal.cloned()).await
+        self.core
+            .set_limit(new.clone(), principal.cloned(), None)
+            .await
     }
 
     /// Removes a limit, as `DELETE /limits/{id}` does.
@@ -149,7 +151,9 @@ impl Headend {
         new: &NewStop,
         principal: Option<&Principal>,
     ) -> Result<Stop, StopError> {
-        self.core.stop_assets(new.clone(), principal.cloned()).await
+        self.core
+            .stop_assets(new.clone(), principal.cloned(), None)
+            .await
     }
 
     /// Ends a stop, as `DELETE /stop/{id}` does: each of its assets returns after a random part of
@@ -229,7 +233,7 @@ impl Headend {
                 self.core.auth.proxies.clone(),
             )),
         };
-        let server = Server::start(listeners, settings, security, &self.core.drain);
+        let server = Server::start(listeners, settings, &security, &self.core.drain);
         tokio::select! {
             () = shutdown => {}
             () = self.core.drain.cancelled() => {}

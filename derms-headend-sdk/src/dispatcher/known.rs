@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, SplitSummary};
+use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, Power, SplitSummary};
 
 use crate::registry::Session;
 use crate::store::{Cancel, Order, summarise};
@@ -317,6 +317,18 @@ impl Known {
             asset: open.order.dispatch.asset_id?,
             revision,
         })
+    }
+
+    /// Open orders of these assets that were sent and whose end nobody asked for.
+    pub(super) fn in_hand(&self, assets: &[AssetId]) -> Vec<(DispatchId, AssetId, Power)> {
+        let of_assets = assets.iter().filter_map(|asset| self.assets.get(asset));
+        let open = of_assets.flat_map(|of_asset| &of_asset.open);
+        let orders = open.filter_map(|id| Some(&self.orders.get(id)?.order.dispatch));
+        let sent = orders.filter(|order| {
+            order.status != DispatchStatus::Pending && order.cancel_requested_at.is_none()
+        });
+        sent.filter_map(|order| Some((order.id, order.asset_id?, order.mw)))
+            .collect()
     }
 
     /// A release was written to the session of this epoch.

@@ -35,6 +35,7 @@ pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::idempotency::idempotency;
 use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::store::{
@@ -158,7 +159,7 @@ impl Dispatcher {
         key: Option<&str>,
     ) -> Result<Submitted, DispatchError> {
         let now = self.clock.now();
-        let idempotency = key.map(|key| check::idempotency(new, principal, key));
+        let idempotency = key.map(|key| idempotency("", new, principal, key));
         let dispatch = match self.check(new, principal, now) {
             Ok(dispatch) => dispatch,
             // What is refused now may have been taken before: a repetition is no new order.

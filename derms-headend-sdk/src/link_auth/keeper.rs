@@ -8,10 +8,13 @@ use derms_proto::{CloseReason, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::LinkAuth;
+use super::{Credentials, LinkAuth};
 use crate::config::Clock;
 use crate::refusals::{Refusal, Refusals};
 use crate::registry::{Registry, Session};
+
+/// Agents add a random part of their own.
+const RETURN: Duration = Duration::from_secs(2);
 
 /// Looks every `period` until `stop`.
 pub(crate) async fn keep(
@@ -40,6 +43,20 @@ pub(crate) async fn keep(
     }
 }
 
+/// What has only run out has mostly been exchanged at the agent already: it may come back at once,
+/// where a refusal that people must mend would keep it away for minutes.
+fn close(credentials: &Credentials, text: &str, now: Timestamp) -> Close {
+    if credentials.is_over(now) {
+        Close {
+            reason: CloseReason::Rebalance,
+            text: format!("{text}; come back with a new one"),
+            retry_after: Some(RETURN),
+        }
+    } else {
+        Close::new(CloseReason::Revoked, text)
+    }
+}
+
 fn end_untrusted(auth: &LinkAuth, registry: &Registry, refusals: &Refusals, clock: &Clock) {
     let now = clock.now();
     for session in registry.sessions() {
@@ -63,8 +80,6 @@ pub(crate) fn end_if_untrusted(
             agent: session.agent_id,
             text,
         });
-        session
-            .mailbox
-            .close(Close::new(CloseReason::Revoked, text));
+        session.mailbox.close(close(credentials, text, now));
     }
 }

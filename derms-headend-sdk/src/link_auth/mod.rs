@@ -48,6 +48,14 @@ pub(crate) struct Credentials {
     checked: AtomicU64,
 }
 
+impl Credentials {
+    /// Whether the certificate has run out.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let certificate = self.certificate.as_ref();
+        certificate.is_some_and(|certificate| certificate.is_over(now))
+    }
+}
+
 impl LinkAuth {
     /// Whether an agent must prove who it is.
     pub(crate) fn is_demanded(&self) -> bool {

@@ -83,15 +83,17 @@ impl Call {
 }
 
 fn with_tokens(file: &File) -> LinkAuth {
-    let mut auth = LinkAuth::default();
-    auth.tokens = Some(AgentTokens::load(&file.0).unwrap());
-    auth
+    LinkAuth {
+        tokens: Some(AgentTokens::load(&file.0).unwrap()),
+        ..LinkAuth::default()
+    }
 }
 
 fn with_proxy() -> LinkAuth {
-    let mut auth = LinkAuth::default();
-    auth.proxies = Some(TrustedProxies::new(["10.0.0.1"], HEADER).unwrap());
-    auth
+    LinkAuth {
+        proxies: Some(TrustedProxies::new(["10.0.0.1"], HEADER).unwrap()),
+        ..LinkAuth::default()
+    }
 }
 
 #[test]
@@ -100,8 +102,10 @@ fn nothing_is_asked_where_nothing_is_configured_and_what_the_host_says_counts() 
     let call = Call::from("10.0.0.1:5");
     assert_eq!(call.identified(&auth), Ok(None));
     assert_eq!(call.told(A).identified(&auth), Ok(Some(agent(A))));
-    let mut auth = LinkAuth::default();
-    auth.demanded = true;
+    let auth = LinkAuth {
+        demanded: true,
+        ..LinkAuth::default()
+    };
     assert!(Call::default().identified(&auth).is_err());
     assert_eq!(
         Call::default().told(A).identified(&auth),

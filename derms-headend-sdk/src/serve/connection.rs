@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -47,7 +48,7 @@ const MAX_HEAD: u32 = 16 << 10;
 const HTTP1_BUFFER: usize = 64 << 10;
 
 impl Acceptor {
-    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr, turn: Arc<Notify>) {
         let Self {
             service,
             settings,
@@ -66,7 +67,12 @@ impl Acceptor {
             // It has not asked for anything yet.
             () = drain.cancelled() => return,
             () = cut.cancelled() => return,
+            () = turn.notified() => {
+                tracing::debug!(%peer, "too many connections that say nothing; the oldest is closed");
+                return;
+            }
         };
+        drop(turn);
         let Some((version, stream, certificate)) = begun else {
             return;
         };

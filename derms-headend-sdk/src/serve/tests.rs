@@ -25,6 +25,7 @@ fn long() -> Settings {
         keep_alive_timeout: LONG,
         handshake: LONG,
         opening: LONG,
+        max_opening: 100,
         idle: LONG,
         head: LONG,
     }
@@ -37,7 +38,10 @@ async fn headend() -> Headend {
 
 /// A connection to a headend that serves as long as the set lives.
 async fn connect(settings: Settings) -> (TcpStream, JoinSet<()>) {
-    let headend = headend().await;
+    serving(headend().await, settings).await
+}
+
+async fn serving(headend: Headend, settings: Settings) -> (TcpStream, JoinSet<()>) {
     let listener = Headend::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -67,6 +71,46 @@ async fn a_client_that_says_nothing_is_closed() {
     })
     .await;
     assert!(ended(&mut client).await.is_empty());
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn a_client_that_does_not_get_through_the_tls_handshake_is_closed() {
+    let tls = crate::tls::for_tests();
+    let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+    let headend = Headend::builder(fleet).tls(tls).build().await.unwrap();
+    let settings = Settings {
+        handshake: SHORT,
+        ..long()
+    };
+    // Nothing, the beginning of a handshake, and something else altogether.
+    for said in [
+        &b""[..],
+        b"\x16\x03\x01\x02\x00",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+    ] {
+        let (mut client, _serving) = serving(headend.clone(), settings.clone()).await;
+        client.write_all(said).await.unwrap();
+        let heard = ended(&mut client).await;
+        assert!(!heard.starts_with(b"HTTP"), "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_too_many_clients_that_say_nothing_the_oldest_is_closed_and_a_new_one_is_served() {
+    let (mut oldest, _serving) = connect(Settings {
+        max_opening: 2,
+        head: SHORT,
+        ..long()
+    })
+    .await;
+    let address = oldest.peer_addr().unwrap();
+    let _second = TcpStream::connect(address).await.unwrap();
+    let mut new = TcpStream::connect(address).await.unwrap();
+    assert!(ended(&mut oldest).await.is_empty());
+    let get = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n";
+    new.write_all(get).await.unwrap();
+    assert!(ended(&mut new).await.starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]

@@ -18,8 +18,8 @@ mod cancel;
 
 use super::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
+    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
     TelemetryQuery,
 };
 
@@ -64,6 +64,7 @@ pub(crate) enum Fault {
     FirstWordCounts,
     StopsForgotten,
     AuditChanges,
+    KeysForgotten,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -84,6 +85,7 @@ pub(crate) enum Fault {
     AppendSlow,
     LimitsFail,
     AuditFails,
+    LimitsFailAfter,
     AppendNever,
     /// What ends this log at this number can't be stored.
     Poison(LogId, u64),
@@ -623,6 +625,31 @@ impl Store for FaultyStore {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         self.inner.stops(query).await
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        let kept = self.inner.put_keyed(restraint, key).await?;
+        if self.has(Fault::LimitsFailAfter) {
+            return unavailable();
+        }
+        Ok(kept)
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        if self.has(Fault::KeysForgotten) {
+            return Ok(None);
+        }
+        self.inner.keyed(key).await
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

@@ -23,6 +23,8 @@ use crate::link_auth::settled;
 use files::{Files, Fingerprint, OwnContents, Trust, TrustContents};
 
 pub(crate) use handshake::HandshakeError;
+#[cfg(test)]
+pub(crate) use tests::for_tests;
 
 /// TLS for the listeners of a headend, from PEM files; cheap to clone, all clones are the same.
 ///
@@ -31,8 +33,8 @@ pub(crate) use handshake::HandshakeError;
 /// agents are judged by, each by themselves): new connections get the new certificate, those that are
 /// open stay. With a client CA an agent must show a certificate of that
 /// CA whose URI name is `urn:derms:agent:<its id>`; clients of REST need none. When CA or CRLs
-/// change, and when a certificate expires, sessions that would not be taken any more end with
-/// `Close(REVOKED)`.
+/// change, sessions that would not be taken any more end with `Close(REVOKED)`; when a certificate
+/// expires, its session ends with `Close(REBALANCE)`, and the agent comes back with its new one.
 ///
 /// TLS 1.3 unless [1.2 is allowed too](ServerTlsBuilder::allow_tls12), with ALPN `h2` and
 /// `http/1.1`. Nothing is resumed: a client proves itself with each connection.
@@ -238,8 +240,8 @@ impl ServerTlsBuilder {
     }
 
     /// Certificate revocation lists of the client CA; may be called again. Default: none. Once there
-    /// is one, each CA in the chain of a certificate needs its own (the root's own certificate is
-    /// not looked up): a certificate whose state is not known is refused. A list is used even after
+    /// is one, each CA that has signed a certificate of the chain needs its own, the root too: a
+    /// certificate whose state is not known is refused. A list is used even after
     /// its `nextUpdate`, which the log then warns of.
     pub fn crl(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.crls.push(path.into());

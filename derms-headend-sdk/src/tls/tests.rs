@@ -4,7 +4,6 @@ use rcgen::{
 };
 
 use super::*;
-use crate::link_auth::LinkAuth;
 
 const AGENT: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 /// 2026-01-01 and on, as days.
@@ -103,6 +102,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// TLS of a CA that nobody knows.
+pub(crate) fn for_tests() -> ServerTls {
+    Folder::new(&ca("ours")).builder().load().unwrap()
 }
 
 #[test]
@@ -268,9 +272,7 @@ fn what_is_shown_for_debugging_holds_no_key() {
     let folder = Folder::new(&ca("ours"));
     let key = std::fs::read_to_string(folder.path("headend-key.pem")).unwrap();
     let secret = key.lines().nth(1).unwrap();
-    let mut auth = LinkAuth::default();
-    auth.tls = Some(folder.tls());
-    let shown = format!("{auth:?}");
+    let shown = format!("{:?}", folder.tls());
     assert!(
         shown.contains("headend-key.pem") && !shown.contains(secret),
         "{shown}"

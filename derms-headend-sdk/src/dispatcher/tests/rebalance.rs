@@ -162,7 +162,8 @@ async fn the_lease_of_a_lost_asset_runs_on_and_is_not_doubled() {
     right
         .says(&bench, &order.children[1], SetpointPhase::Started)
         .await;
-    (left.messages(), right.messages());
+    left.messages();
+    right.messages();
     let left = left.disconnect(&bench).await;
     for _ in 0..12 {
         bench.pass(seconds(10)).await;
