@@ -13,7 +13,7 @@ pub(crate) struct PeerCertificate {
     pub(crate) chain: Vec<Vec<u8>>,
     /// Whom it names.
     pub(crate) agent: Result<AgentId, &'static str>,
-    /// The end of its validity.
+    /// The end of its validity, or of that of a CA above it if that is earlier.
     pub(crate) not_after: Timestamp,
 }
 

@@ -19,7 +19,7 @@ use crate::dispatcher::{DispatchError, Submitted};
 use crate::error::ServeError;
 use crate::limits::{LimitError, StopError};
 use crate::refusals::LinkRefusals;
-use crate::serve::{self, Security, Server, Settings};
+use crate::serve::{self, Addresses, Security, Server, Settings};
 use crate::service::HeadendService;
 use crate::store::StoreError;
 
@@ -207,7 +207,9 @@ impl Headend {
     ///
     /// Limits of a connection: HTTP/2 pings after 10 s of silence and ends it after 10 s without an
     /// answer; a TLS handshake takes at most 10 s; a client must begin to speak HTTP within 10 s and send the head of an HTTP/1
-    /// request, at most 64 KiB, within 30 s; 8 streams at once; 19,000 connections per listener.
+    /// request, at most 64 KiB, within 30 s; HTTP/2 without a stream is ended after 30 s to 60 s; 8
+    /// streams at once; 19,000 connections per listener, and of one address half of them unless
+    /// [set](crate::HeadendBuilder::max_connections_per_address).
     pub async fn serve(
         &self,
         listeners: Vec<(TcpListener, HeadendService)>,
@@ -226,6 +228,10 @@ impl Headend {
         let security = Security {
             tls: self.core.auth.tls.clone(),
             refusals: Arc::clone(&self.core.refusals),
+            addresses: Arc::new(Addresses::new(
+                self.core.config.max_connections_per_address,
+                self.core.auth.proxies.clone(),
+            )),
         };
         let server = Server::start(listeners, settings, &security, &self.core.drain);
         tokio::select! {

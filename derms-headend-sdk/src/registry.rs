@@ -1,6 +1,6 @@
 //! Which session serves which asset now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -302,7 +302,8 @@ impl Registry {
 
     fn grant(&self, tables: &mut Tables, session: &Arc<Session>, claims: &[AssetId]) -> Vec<Grant> {
         let mut grants = Vec::with_capacity(claims.len());
-        for asset_id in claims {
+        let mut seen = HashSet::with_capacity(claims.len());
+        for asset_id in claims.iter().filter(|id| seen.insert(**id)) {
             let status = match self.fleet.asset(*asset_id) {
                 None => GrantStatus::UnknownAsset,
                 Some(asset) if !self.policy.may_serve(session.agent_id, asset) => {

@@ -17,7 +17,7 @@ mod limits;
 mod listing;
 mod preview;
 mod problem;
-mod rates;
+pub(crate) mod rates;
 mod record;
 mod secure;
 mod stop;

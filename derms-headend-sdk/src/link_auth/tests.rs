@@ -126,6 +126,7 @@ fn a_token_counts_in_its_one_form_and_any_other_is_refused() {
     for bad in [
         "",
         "Bearer",
+        "Bearer ",
         "Bearer tesT",
         "Basic test",
         "test",
@@ -198,7 +199,8 @@ fn a_certificate_that_nothing_can_check_is_refused_but_that_of_a_proxy_is_its_ow
 
 #[test]
 fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
-    let other = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    // Of the token `abc`.
+    let other = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let file = File::new(&format!("{A} {HASH}\n{B} {other}"));
     let auth = with_tokens(&file);
     let of = |token: &str| {
@@ -207,17 +209,24 @@ fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
             .unwrap()
             .unwrap()
     };
-    let (a, b) = (of("Bearer test"), of("Bearer "));
+    let (a, b) = (of("Bearer test"), of("Bearer abc"));
     std::fs::write(&file.0, format!("{B} {other}")).unwrap();
     assert_eq!(auth.recheck(&a, now()), Ok(()), "nothing was read yet");
-    auth.reload();
+    auth.reload(now());
     assert!(auth.recheck(&a, now()).is_err());
     assert_eq!(auth.recheck(&b, now()), Ok(()));
     std::fs::write(&file.0, "nonsense").unwrap();
-    auth.reload();
+    auth.reload(now());
     assert_eq!(
         auth.recheck(&b, now()),
         Ok(()),
         "what can't be read changes nothing"
+    );
+    std::fs::write(&file.0, "# being written\n").unwrap();
+    auth.reload(now());
+    assert_eq!(
+        auth.recheck(&b, now()),
+        Ok(()),
+        "nor does a file without a token"
     );
 }

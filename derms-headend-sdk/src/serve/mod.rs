@@ -1,5 +1,6 @@
 //! Listeners: connections with keep-alive and limits, and an end that comes.
 
+mod addresses;
 mod connection;
 mod opening;
 mod transport;
@@ -28,6 +29,7 @@ use crate::refusals::Refusals;
 use crate::service::HeadendService;
 use crate::tls::ServerTls;
 
+pub(crate) use addresses::Addresses;
 pub(crate) use transport::Io;
 
 /// Room for all agents that come back at once after an outage.
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) opening: Duration,
     /// Connections of one listener for which that is not known; with one more the oldest is closed.
     pub(crate) max_opening: usize,
+    /// HTTP/2: without a stream for so long, it is ended; at most twice that.
+    pub(crate) idle: Duration,
     /// HTTP/1: until the head of a request is whole, from the end of the one before.
     pub(crate) head: Duration,
 }
@@ -62,6 +66,7 @@ impl Default for Settings {
             handshake: Duration::from_secs(10),
             opening: Duration::from_secs(10),
             max_opening: 4_096,
+            idle: Duration::from_secs(30),
             head: Duration::from_secs(30),
         }
     }
@@ -94,6 +99,7 @@ pub(crate) struct Security {
     /// `None`: HTTP without TLS.
     pub(crate) tls: Option<ServerTls>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) addresses: Arc<Addresses>,
 }
 
 /// Listeners at work. Dropped, it cuts their connections.
@@ -188,10 +194,13 @@ impl Acceptor {
                 let place = Arc::clone(&places).acquire_owned().await;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
+                        let Some(share) = self.security.addresses.take(peer) else {
+                            continue;
+                        };
                         let (acceptor, turn) = (self.clone(), waiting.enter());
                         self.tasks.spawn(async move {
                             acceptor.connection(stream, peer, turn).await;
-                            drop(place);
+                            drop((place, share));
                         });
                     }
                     Err(error) if is_of_the_peer(&error) => {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use derms_proto::Fleet;
+use hyper::rt::Executor as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
@@ -25,6 +26,7 @@ fn long() -> Settings {
         handshake: LONG,
         opening: LONG,
         max_opening: 100,
+        idle: LONG,
         head: LONG,
     }
 }
@@ -204,23 +206,105 @@ async fn a_quiet_client_that_answers_pings_stays() {
     let mut pings = 0;
     // Longer than one interval and one timeout together.
     while pings < 8 {
-        let mut head = [0; 9];
-        timeout(SOON, client.read_exact(&mut head))
-            .await
-            .unwrap()
-            .expect("it stays open");
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; length];
-        client.read_exact(&mut payload).await.unwrap();
-        let (kind, flags) = (head[3], head[4]);
-        if (kind, flags) == (6, 0) {
-            pings += 1;
-            head[4] = 1;
-            client
-                .write_all(&[&head[..], &payload].concat())
-                .await
-                .unwrap();
+        pings += u32::from(frame(&mut client).await.expect("it stays open"));
+    }
+}
+
+/// Reads a frame of HTTP/2; if it is a ping, answers and tells so.
+async fn frame(client: &mut TcpStream) -> io::Result<bool> {
+    let mut head = [0; 9];
+    let read = timeout(SOON, client.read_exact(&mut head)).await;
+    read.expect("nothing is said, and the connection is still open")?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let mut payload = vec![0; length];
+    client.read_exact(&mut payload).await?;
+    let is_ping = (head[3], head[4]) == (6, 0);
+    if is_ping {
+        head[4] = 1;
+        client.write_all(&[&head[..], &payload].concat()).await?;
+    }
+    Ok(is_ping)
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_and_opens_no_stream_is_closed() {
+    let settings = Settings {
+        keep_alive_interval: SHORT / 4,
+        idle: SHORT,
+        ..long()
+    };
+    let (mut client, _serving) = connect(settings).await;
+    client.write_all(PREFACE_AND_SETTINGS).await.unwrap();
+    let all = async { while frame(&mut client).await.is_ok() {} };
+    timeout(SOON, all)
+        .await
+        .expect("the connection is still open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_when_no_stream_is_open_and_none_was_for_a_while() {
+    let streams = Arc::new(connection::Streams::default());
+    let tracked = connection::Tracked {
+        tasks: TaskTracker::new(),
+        streams: Arc::clone(&streams),
+    };
+    let started = Instant::now();
+    let idle = tokio::spawn(connection::idle_for(LONG, streams));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    tracked.execute(ended);
+    sleep(LONG * 10).await;
+    assert!(!idle.is_finished(), "a stream is open");
+    end.send(()).unwrap();
+    idle.await.unwrap();
+    let idle_after = started.elapsed();
+    assert!(
+        idle_after > LONG * 10 && idle_after <= LONG * 12,
+        "{idle_after:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_share_of_its_address_is_closed_at_once() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(acceptor().await.run(listener));
+    // Connections are taken in their order; this one says nothing.
+    let first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert!(ended(&mut second).await.is_empty());
+    drop(first);
+    // The place is free when the headend has seen the end.
+    let request = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut answer = [0; 12];
+    let again = async {
+        loop {
+            let mut third = TcpStream::connect(address).await.unwrap();
+            let _ = third.write_all(request).await;
+            if third.read_exact(&mut answer).await.is_ok() {
+                return;
+            }
         }
+    };
+    timeout(SOON, again).await.expect("no place became free");
+}
+
+/// One that takes a single connection of each address.
+async fn acceptor() -> Acceptor {
+    Acceptor {
+        service: headend().await.service(),
+        settings: Arc::new(Settings {
+            head: SHORT,
+            ..long()
+        }),
+        security: Security {
+            tls: None,
+            refusals: Arc::new(Refusals::new(Arc::new(Audit::new(Clock::default())))),
+            addresses: Arc::new(Addresses::new(1, None)),
+        },
+        tasks: TaskTracker::new(),
+        drain: CancellationToken::new(),
+        cut: CancellationToken::new(),
     }
 }
 
@@ -247,20 +331,7 @@ async fn accepting_goes_on_after_errors() {
     let address = listener.local_addr().unwrap();
     let aborted = io::Error::from(io::ErrorKind::ConnectionAborted);
     let errors = Mutex::new([aborted, io::Error::from_raw_os_error(EMFILE)].into());
-    let acceptor = Acceptor {
-        service: headend().await.service(),
-        settings: Arc::new(Settings {
-            head: SHORT,
-            ..long()
-        }),
-        security: Security {
-            tls: None,
-            refusals: Arc::new(Refusals::new(Arc::new(Audit::new(Clock::default())))),
-        },
-        tasks: TaskTracker::new(),
-        drain: CancellationToken::new(),
-        cut: CancellationToken::new(),
-    };
+    let acceptor = acceptor().await;
     let mut tasks = JoinSet::new();
     tasks.spawn(acceptor.run(Failing { errors, listener }));
     let mut client = TcpStream::connect(address).await.unwrap();
