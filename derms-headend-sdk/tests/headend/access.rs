@@ -247,16 +247,10 @@ fn the_guide_tells_the_role_of_every_call() {
     let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
     let role = |(method, path, _): &(&'static str, &'static str, _)| {
         let role = document["paths"][path][method]["x-role"].as_str();
-        (
-            format!("{} {path}", method.to_uppercase()),
-            role.unwrap().to_owned(),
-        )
+        (format!("{} {path}", method.to_uppercase()), role.unwrap().to_owned())
     };
     let decided: Vec<(String, String)> = CALLS.iter().map(role).collect();
-    let mut told: Vec<_> = told
-        .iter()
-        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-        .collect();
+    let mut told: Vec<_> = told.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     told.sort();
     let mut sorted = decided;
     sorted.sort();
