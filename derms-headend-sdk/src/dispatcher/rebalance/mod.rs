@@ -33,16 +33,18 @@ impl Dispatcher {
     /// Looks after a site order with `rebalance` from its beginning on.
     pub(super) async fn look_after(&self, order: &Dispatch) {
         if order.split.as_ref().is_some_and(|split| split.rebalance) {
-            let begins = order.begins().saturating_since(self.clock.now());
-            let over = lease(order).and_then(|lease| begins.checked_add(lease));
+            let now = self.clock.now();
+            let over = lease(order).map(|lease| order.begins().saturating_add(lease));
+            let left = over.map(|over| over.saturating_since(now));
             let look = Look {
-                until: over.and_then(|over| Instant::now().checked_add(over)),
+                until: left.and_then(|left| Instant::now().checked_add(left)),
                 out: BTreeMap::new(),
             };
             match self.looked.lock().0.entry(order.id) {
                 Entry::Occupied(_) => return,
                 Entry::Vacant(vacant) => drop(vacant.insert(look)),
             }
+            let begins = order.begins().saturating_since(now);
             let timer = Timer::Rebalance(order.id);
             self.timers.set(timer, begins.saturating_add(PAUSE)).await;
         }
