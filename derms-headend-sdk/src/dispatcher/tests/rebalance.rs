@@ -494,3 +494,33 @@ async fn other_timers_do_not_wait_for_a_look() {
     assert_eq!(gateway.orders().len(), 0, "the look goes on");
     assert_eq!(bench.status(waits.id).await, DispatchStatus::Expired);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_between_two_looks_begins_the_failsafe_of_a_lost_asset_anew() {
+    let bench = Bench::new().await;
+    let mut left = bench.agent_of(LEFT).await;
+    let mut right = bench.agent_of(RIGHT).await;
+    let new = NewDispatch::site(SITE, Power::from_mw(12.0)).rebalanced();
+    let order = bench.submit(&new).await.unwrap();
+    left.says(&bench, &order.children[0], SetpointPhase::Started)
+        .await;
+    right
+        .says(&bench, &order.children[1], SetpointPhase::Started)
+        .await;
+    right.messages();
+    let left = left.disconnect(&bench).await;
+    for _ in 0..8 {
+        bench.pass(Duration::from_millis(10_200)).await;
+        bench.hears(&right);
+    }
+    let left = left.connect(&bench, &[LEFT]).await;
+    let left = left.disconnect(&bench).await;
+    for _ in 0..11 {
+        bench.pass(seconds(10)).await;
+        bench.hears(&right);
+    }
+    assert_eq!(right.messages().len(), 0, "its device may go on");
+    bench.pass(seconds(25)).await;
+    assert_eq!(right.only_order().power.mw(), 12.0);
+    drop(left);
+}
