@@ -100,7 +100,9 @@ impl Core {
             let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
             let limits = &core.limits;
             let limit = limits.set(&new, principal.as_ref(), key.as_deref()).await?;
-            reserved.map(Reserved::keep);
+            if let Some(reserved) = reserved {
+                reserved.keep();
+            }
             Ok(limit)
         })
         .await

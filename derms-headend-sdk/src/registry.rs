@@ -193,6 +193,8 @@ struct Tables {
     assets: HashMap<AssetId, Arc<Session>>,
     /// When an asset was last heard, kept when its session has ended.
     last_seen: HashMap<AssetId, Timestamp>,
+    /// When an asset was last given up, on a clock that nobody sets.
+    given_up: HashMap<AssetId, Instant>,
     takeovers: HashMap<AgentId, VecDeque<Instant>>,
 }
 
@@ -374,6 +376,17 @@ impl Registry {
         }
     }
 
+    /// How long an asset has had no session, not even a silent one: each of them starts the failsafe
+    /// clock of its agent anew. [`Duration::MAX`]: since the start of the headend.
+    pub(crate) fn unserved(&self, asset: AssetId) -> Duration {
+        let tables = self.tables.read();
+        if tables.assets.contains_key(&asset) {
+            return Duration::ZERO;
+        }
+        let given_up = tables.given_up.get(&asset);
+        given_up.map_or(Duration::MAX, Instant::elapsed)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.tables.read().agents.len()
     }
@@ -445,6 +458,7 @@ impl Tables {
         if held.is_some_and(|h| h.agent_id == session.agent_id && h.epoch == session.epoch) {
             self.assets.remove(&asset);
             self.last_seen.insert(asset, session.last_seen());
+            self.given_up.insert(asset, Instant::now());
         }
     }
 }

@@ -71,6 +71,7 @@ pub(super) struct SubmitHeaders {
     (status = 429, description = "`power_rate`, `too_many_requests`; `Retry-After` tells when to try again", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: not in force, but ask again with the same key to be sure; `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
+#[allow(clippy::too_many_arguments, reason = "each is a part of the request")]
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     caller: Caller,

@@ -13,6 +13,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Those of `look`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it runs where blocking is allowed, and no clock of a test is meant"
+)]
 pub(crate) fn settled<T: PartialEq, E>(
     is_held: impl FnOnce(&T) -> bool,
     mut look: impl FnMut() -> Result<T, E>,

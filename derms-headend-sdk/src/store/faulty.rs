@@ -77,6 +77,8 @@ pub(crate) enum Fault {
     AdvanceFails,
     /// Others run between what it did and its answer.
     AdvanceSlow,
+    /// Its answer takes 1 s.
+    SharesSlow,
     CancelFailsAfter,
     /// Nothing about orders can be read or written.
     Away,
@@ -476,6 +478,9 @@ impl Store for FaultyStore {
             new.replaced.clear();
         }
         let added = self.inner.add_shares(&new).await?;
+        if self.has(Fault::SharesSlow) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         if self.has(Fault::CommitFailsAfter) {
             return unavailable();
         }
