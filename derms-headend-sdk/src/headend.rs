@@ -41,6 +41,11 @@ impl Headend {
         HeadendBuilder::new(fleet)
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub(crate) fn new(core: Core) -> Self {
         Self {
             core: Arc::new(core),

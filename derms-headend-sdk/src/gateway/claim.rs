@@ -339,3 +339,7 @@ fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {
         retry_after: Some(after),
     }
 }
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

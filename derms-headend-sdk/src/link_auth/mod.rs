@@ -159,7 +159,7 @@ impl LinkAuth {
     }
 
     /// Reads what has changed; what can't be used is logged, and what was in force stays.
-    fn reload(&self, now: Timestamp) {
+    pub(crate) fn reload(&self, now: Timestamp) {
         let mut changed = false;
         if let Some(tls) = &self.tls {
             // Each by itself: a certificate that is being renewed must pardon nobody.
