@@ -16,7 +16,7 @@ use crate::api::{Rates, Readiness};
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
-use crate::dispatcher::{DispatchError, Dispatcher, Reserved, Submitted};
+use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
 use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;

@@ -29,7 +29,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
-pub(crate) use guard::{PowerBounds, Reserved};
+pub(crate) use guard::PowerBounds;
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -187,10 +187,10 @@ impl Dispatcher {
             Err(error) => {
                 self.settle(&order).await;
                 // With a key it may be in force by now: its power must not be there twice.
-                if order.idempotency.is_some() {
-                    if let Some(reserved) = reserved {
-                        reserved.keep();
-                    }
+                if order.idempotency.is_some()
+                    && let Some(reserved) = reserved
+                {
+                    reserved.keep();
                 }
                 return Err(error.into());
             }

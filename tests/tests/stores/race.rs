@@ -222,7 +222,8 @@ async fn a_cancel_of_a_site_order_misses_no_share_that_is_added_at_the_same_mome
                     }];
                     let (added, cancelled) =
                         tokio::join!(store.add_shares(&shares), other.cancel(&cancel));
-                    (added.unwrap(), cancelled.unwrap());
+                    added.unwrap();
+                    cancelled.unwrap();
                     let site = store.dispatch(site.id).await.unwrap().unwrap();
                     assert!(site.cancel_requested_at.is_some());
                     for share in site.children {
