@@ -84,9 +84,9 @@ fn a_mistake_is_told_with_what_to_change() {
         (
             "localhost:50051",
             vec![asset(1, 1)],
-            "http://headend.example:50051",
+            "://headend.example:50051",
         ),
-        ("/path", vec![asset(1, 1)], "http://headend.example:50051"),
+        ("/path", vec![asset(1, 1)], "://headend.example:50051"),
     ] {
         let error = build(headend, &assets).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");

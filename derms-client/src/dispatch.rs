@@ -74,15 +74,7 @@ impl Client {
     ) -> Result<Dispatch, Error> {
         let body = body_of(order)?;
         let chosen = options.idempotency_key.is_some();
-        let key = options
-            .idempotency_key
-            .unwrap_or_else(|| Uuid::now_v7().to_string());
-        let key = HeaderValue::from_str(&key)
-            .ok()
-            .filter(|key| !key.is_empty())
-            .ok_or_else(|| {
-                Error::invalid_request("an idempotency key is 1 or more printable characters")
-            })?;
+        let key = idempotency_key(options.idempotency_key.as_deref())?;
         let wait_s = options.wait.map(|wait| wait.as_secs_f64());
         self.call(&Call {
             method: Method::POST,
@@ -166,7 +158,7 @@ impl Client {
     /// # Errors
     /// As for [`get_dispatch`](Self::get_dispatch); the order itself is not touched by that.
     pub async fn wait(&self, id: DispatchId) -> Result<Dispatch, Error> {
-        self.wait_for(id, DispatchStatus::is_terminal).await
+        self.wait_for(id, has_ended).await
     }
 
     /// Waits until an order is in force at the device (a site order: at all its assets), or has
@@ -176,8 +168,7 @@ impl Client {
     /// # Errors
     /// As for [`wait`](Self::wait).
     pub async fn wait_until_active(&self, id: DispatchId) -> Result<Dispatch, Error> {
-        let reached =
-            |status: DispatchStatus| status == DispatchStatus::Active || status.is_terminal();
+        let reached = |status| status == DispatchStatus::Active || has_ended(status);
         self.wait_for(id, reached).await
     }
 
@@ -228,4 +219,20 @@ fn body_of(order: &NewDispatch) -> Result<Bytes, Error> {
     serde_json::to_vec(order)
         .map(Bytes::from)
         .map_err(|error| Error::invalid_request(format!("the order is no JSON: {error}")))
+}
+
+/// The header `Idempotency-Key`: as chosen, or made for one call.
+pub(crate) fn idempotency_key(chosen: Option<&str>) -> Result<HeaderValue, Error> {
+    let key = chosen.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    HeaderValue::from_str(&key)
+        .ok()
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| {
+            Error::invalid_request("an idempotency key is 1 or more printable characters")
+        })
+}
+
+/// A status that this client does not know may be an end: nobody waits for another one.
+fn has_ended(status: DispatchStatus) -> bool {
+    status.is_terminal() || status == DispatchStatus::Unknown
 }

@@ -7,6 +7,7 @@ use http::Method;
 use serde::Serialize;
 
 use crate::client::Call;
+use crate::dispatch::idempotency_key;
 use crate::query::Query;
 use crate::{Client, Error, HistoryQuery, LimitHistoryQuery, PageRequest};
 
@@ -14,14 +15,32 @@ impl Client {
     /// Limits the power of an asset (`POST /limits`). It comes back as `pending`; look it up with
     /// [`limit`](Self::limit) to see that the agent has it in force.
     ///
-    /// Never repeated by the client: there is no key that would make one of two. A limit that was
-    /// set twice holds no less and no more than one, and both must be removed.
+    /// The request carries an `Idempotency-Key` of its own, so the client's repeats after a broken
+    /// connection never set a second one. A second *call* does; both must be removed.
     ///
     /// # Errors
     /// `unknown_asset`, `invalid_request`, `out_of_range` (nothing of the asset's range would be
     /// left; with it in [`Problem::limits`](derms_proto::Problem::limits)), `limit_conflict`,
     /// `too_many_limits`; [`Error::InvalidRequest`] for a number that is not finite; see [`Error`].
     pub async fn set_limit(&self, limit: &NewLimit) -> Result<PowerLimit, Error> {
+        self.limit_with(limit, None).await
+    }
+
+    /// The same with an `Idempotency-Key` of yours: the same key with the same limit gives the same
+    /// limit, however often it is sent, also by another process.
+    ///
+    /// # Errors
+    /// As for [`set_limit`](Self::set_limit); `idempotency_conflict` if the key was used with another
+    /// limit; [`Error::InvalidRequest`] for a key that no header can hold.
+    pub async fn set_limit_with_key(
+        &self,
+        limit: &NewLimit,
+        key: &str,
+    ) -> Result<PowerLimit, Error> {
+        self.limit_with(limit, Some(key)).await
+    }
+
+    async fn limit_with(&self, limit: &NewLimit, key: Option<&str>) -> Result<PowerLimit, Error> {
         // JSON knows no NaN: it would be written as `null`, which is no bound at all.
         let numbers = [
             ("min_mw", limit.min_mw.map(|mw| mw.mw())),
@@ -35,7 +54,7 @@ impl Client {
                 )));
             }
         }
-        self.call(&post("/limits", limit)?).await
+        self.call(&post("/limits", limit, key)?).await
     }
 
     /// Limits that hold, oldest first (`GET /limits`).
@@ -89,14 +108,24 @@ impl Client {
     /// Stops an asset, a site or everything (`POST /stop`). How many agents were told and have
     /// confirmed is told by [`get_stop`](Self::get_stop).
     ///
-    /// Never repeated by the client, for each call is a stop of its own. After an error that leaves
-    /// it open whether the headend has acted, call it again: two stops hold no less than one, and
-    /// both must be ended.
+    /// The request carries an `Idempotency-Key` of its own, so the client's repeats are one stop. After
+    /// an error that leaves it open whether the headend has acted, call it again: two stops hold no
+    /// less than one, and both must be ended.
     ///
     /// # Errors
     /// `confirmation_required`, `unknown_asset`, `unknown_site`, `invalid_request`; see [`Error`].
     pub async fn stop(&self, stop: &NewStop) -> Result<Stop, Error> {
-        self.call(&post("/stop", stop)?).await
+        self.call(&post("/stop", stop, None)?).await
+    }
+
+    /// The same with an `Idempotency-Key` of yours: the same key with the same stop is one stop. While
+    /// the headend's store is away it can't look up what another process did, and stops once more.
+    ///
+    /// # Errors
+    /// As for [`stop`](Self::stop); `idempotency_conflict` if the key was used with another stop;
+    /// [`Error::InvalidRequest`] for a key that no header can hold.
+    pub async fn stop_with_key(&self, stop: &NewStop, key: &str) -> Result<Stop, Error> {
+        self.call(&post("/stop", stop, Some(key))?).await
     }
 
     /// Stops that hold, newest first (`GET /stop`).
@@ -134,14 +163,17 @@ impl Client {
     }
 }
 
-/// A call that has an effect each time.
-fn post(path: &str, body: &impl Serialize) -> Result<Call, Error> {
+/// A call that has its effect once for each key.
+fn post(path: &str, body: &impl Serialize, key: Option<&str>) -> Result<Call, Error> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::invalid_request(format!("the request is no JSON: {error}")))?;
     Ok(Call {
         method: Method::POST,
         target: path.to_owned(),
         body: Some(body.into()),
+        idempotency_key: Some(idempotency_key(key)?),
+        retry: true,
+        repeatable: key.is_some(),
         ..Call::default()
     })
 }

@@ -91,6 +91,14 @@ impl HeadendBuilder {
         self
     }
 
+    /// Most connections that one address (of IPv6: one /64) may have open at one time with
+    /// [`Headend::serve`]; more are closed at once. [Trusted proxies](Self::trusted_proxies) may have
+    /// any number. Many agents may share an address behind a NAT. At least 1, default 9,500.
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.config.max_connections_per_address = connections;
+        self
+    }
+
     /// Most assets of one agent, at most 1,024. Default 256.
     pub fn max_assets_per_agent(mut self, assets: u32) -> Self {
         self.config.limits.max_assets = assets;
@@ -469,6 +477,12 @@ fn check(config: &Config) -> Result<(), BuildError> {
             remedy: "give at least 1",
         });
     }
+    if config.max_connections_per_address == 0 {
+        return Err(BuildError::OutOfRange {
+            setting: "max_connections_per_address",
+            remedy: "give at least 1",
+        });
+    }
     Ok(())
 }
 
@@ -523,6 +537,10 @@ mod tests {
                 "following_tolerance",
             ),
             (builder().max_sessions(0), "max_sessions"),
+            (
+                builder().max_connections_per_address(0),
+                "max_connections_per_address",
+            ),
             (
                 builder().max_mw_per_dispatch(Power::ZERO),
                 "max_mw_per_dispatch",

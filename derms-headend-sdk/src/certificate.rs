@@ -6,10 +6,14 @@ use derms_proto::{AgentId, Timestamp};
 #[derive(Debug)]
 pub(crate) struct PeerCertificate {
     /// DER, the caller's own first.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "without TLS there is no certificate")
+    )]
     pub(crate) chain: Vec<Vec<u8>>,
     /// Whom it names.
     pub(crate) agent: Result<AgentId, &'static str>,
-    /// The end of its validity.
+    /// The end of its validity, or of that of a CA above it if that is earlier.
     pub(crate) not_after: Timestamp,
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) report_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) max_sessions: usize,
+    /// Open at one time, trusted proxies aside.
+    pub(crate) max_connections_per_address: usize,
     pub(crate) outbound_queue: usize,
     pub(crate) slow_consumer_after: Duration,
     /// What may wait for the store, all agents together.
@@ -101,6 +103,7 @@ impl Default for Config {
             report_timeout: Duration::from_secs(7 * 24 * 3600),
             limits: Limits::default(),
             max_sessions: 20_000,
+            max_connections_per_address: 9_500,
             outbound_queue: 256,
             slow_consumer_after: Duration::from_secs(10),
             ingest: Bounds {

@@ -93,12 +93,16 @@ impl Core {
         self: &Arc<Self>,
         new: NewLimit,
         principal: Option<Principal>,
+        key: Option<String>,
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
             let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
-            let limit = core.limits.set(&new, principal.as_ref()).await?;
-            reserved.map(Reserved::keep);
+            let limits = &core.limits;
+            let limit = limits.set(&new, principal.as_ref(), key.as_deref()).await?;
+            if let Some(reserved) = reserved {
+                reserved.keep();
+            }
             Ok(limit)
         })
         .await
@@ -120,10 +124,14 @@ impl Core {
         self: &Arc<Self>,
         new: NewStop,
         principal: Option<Principal>,
+        key: Option<String>,
     ) -> Result<Stop, StopError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
-            let stop = core.limits.stop(&new, principal.as_ref()).await?;
+            let stop = core
+                .limits
+                .stop(&new, principal.as_ref(), key.as_deref())
+                .await?;
             // What is not cancelled by then is tried again until it is.
             let cancelled = tokio::time::timeout(CANCEL_PATIENCE, core.dispatcher.cancel_stopped());
             if !matches!(cancelled.await, Ok(Ok(()))) {

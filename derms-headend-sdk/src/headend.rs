@@ -19,7 +19,7 @@ use crate::dispatcher::{DispatchError, Submitted};
 use crate::error::ServeError;
 use crate::limits::{LimitError, StopError};
 use crate::refusals::LinkRefusals;
-use crate::serve::{self, Security, Server, Settings};
+use crate::serve::{self, Addresses, Security, Server, Settings};
 use crate::service::HeadendService;
 use crate::store::StoreError;
 
@@ -39,6 +39,11 @@ impl Headend {
     /// Begins to set up a headend for this fleet.
     pub fn builder(fleet: Fleet) -> HeadendBuilder {
         HeadendBuilder::new(fleet)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     pub(crate) fn new(core: Core) -> Self {
@@ -124,7 +129,9 @@ impl Headend {
         new: &NewLimit,
         principal: Option<&Principal>,
     ) -> Result<PowerLimit, LimitError> {
-        self.core.set_limit(new.clone(), principal.cloned()).await
+        self.core
+            .set_limit(new.clone(), principal.cloned(), None)
+            .await
     }
 
     /// Removes a limit, as `DELETE /limits/{id}` does.
@@ -149,7 +156,9 @@ impl Headend {
         new: &NewStop,
         principal: Option<&Principal>,
     ) -> Result<Stop, StopError> {
-        self.core.stop_assets(new.clone(), principal.cloned()).await
+        self.core
+            .stop_assets(new.clone(), principal.cloned(), None)
+            .await
     }
 
     /// Ends a stop, as `DELETE /stop/{id}` does: each of its assets returns after a random part of
@@ -203,7 +212,9 @@ impl Headend {
     ///
     /// Limits of a connection: HTTP/2 pings after 10 s of silence and ends it after 10 s without an
     /// answer; a TLS handshake takes at most 10 s; a client must begin to speak HTTP within 10 s and send the head of an HTTP/1
-    /// request, at most 64 KiB, within 30 s; 8 streams at once; 19,000 connections per listener.
+    /// request, at most 64 KiB, within 30 s; HTTP/2 without a stream is ended after 30 s to 60 s; 8
+    /// streams at once; 19,000 connections per listener, and of one address half of them unless
+    /// [set](crate::HeadendBuilder::max_connections_per_address).
     pub async fn serve(
         &self,
         listeners: Vec<(TcpListener, HeadendService)>,
@@ -222,8 +233,12 @@ impl Headend {
         let security = Security {
             tls: self.core.auth.tls.clone(),
             refusals: Arc::clone(&self.core.refusals),
+            addresses: Arc::new(Addresses::new(
+                self.core.config.max_connections_per_address,
+                self.core.auth.proxies.clone(),
+            )),
         };
-        let server = Server::start(listeners, settings, security, &self.core.drain);
+        let server = Server::start(listeners, settings, &security, &self.core.drain);
         tokio::select! {
             () = shutdown => {}
             () = self.core.drain.cancelled() => {}

@@ -79,6 +79,7 @@ mod error;
 pub mod following;
 mod gateway;
 mod headend;
+mod idempotency;
 mod identity;
 mod ingest;
 mod latest;

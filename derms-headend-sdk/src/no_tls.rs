@@ -26,7 +26,15 @@ impl ServerTls {
         match *self {}
     }
 
-    pub(crate) fn reload(&self) -> Result<bool, Infallible> {
+    pub(crate) fn reload_trust(&self) -> Result<bool, Infallible> {
+        match *self {}
+    }
+
+    pub(crate) fn reload_own(&self) -> Result<bool, Infallible> {
+        match *self {}
+    }
+
+    pub(crate) fn has_old_list(&self, _: Timestamp) -> bool {
         match *self {}
     }
 

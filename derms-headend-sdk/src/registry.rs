@@ -1,6 +1,6 @@
 //! Which session serves which asset now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -193,6 +193,8 @@ struct Tables {
     assets: HashMap<AssetId, Arc<Session>>,
     /// When an asset was last heard, kept when its session has ended.
     last_seen: HashMap<AssetId, Timestamp>,
+    /// When an asset was last given up, on a clock that nobody sets.
+    given_up: HashMap<AssetId, Instant>,
     takeovers: HashMap<AgentId, VecDeque<Instant>>,
 }
 
@@ -302,7 +304,8 @@ impl Registry {
 
     fn grant(&self, tables: &mut Tables, session: &Arc<Session>, claims: &[AssetId]) -> Vec<Grant> {
         let mut grants = Vec::with_capacity(claims.len());
-        for asset_id in claims {
+        let mut seen = HashSet::with_capacity(claims.len());
+        for asset_id in claims.iter().filter(|id| seen.insert(**id)) {
             let status = match self.fleet.asset(*asset_id) {
                 None => GrantStatus::UnknownAsset,
                 Some(asset) if !self.policy.may_serve(session.agent_id, asset) => {
@@ -371,6 +374,17 @@ impl Registry {
             Some(session) => Some(session.last_seen()),
             None => tables.last_seen.get(&asset).copied(),
         }
+    }
+
+    /// How long an asset has had no session, not even a silent one: each of them starts the failsafe
+    /// clock of its agent anew. [`Duration::MAX`]: since the start of the headend.
+    pub(crate) fn unserved(&self, asset: AssetId) -> Duration {
+        let tables = self.tables.read();
+        if tables.assets.contains_key(&asset) {
+            return Duration::ZERO;
+        }
+        let given_up = tables.given_up.get(&asset);
+        given_up.map_or(Duration::MAX, Instant::elapsed)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -444,6 +458,7 @@ impl Tables {
         if held.is_some_and(|h| h.agent_id == session.agent_id && h.epoch == session.epoch) {
             self.assets.remove(&asset);
             self.last_seen.insert(asset, session.last_seen());
+            self.given_up.insert(asset, Instant::now());
         }
     }
 }

@@ -174,7 +174,8 @@ fn a_claim_is_granted_or_refused_asset_by_asset() {
     let statuses = insert(
         &registry,
         &session(agent, 1, 1),
-        &[asset_id(0), asset_id(1), unknown],
+        // One that is claimed twice is answered once.
+        &[asset_id(0), asset_id(1), asset_id(1), unknown],
     );
     let expected = [
         GrantStatus::Granted,
@@ -306,4 +307,24 @@ fn only_agents_that_may_serve_something_are_known() {
     assert!(registry.knows(gateway()));
     assert!(registry.knows(asset_id(0).into()));
     assert!(!registry.knows(AgentId::new(Uuid::from_u128(77))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_an_asset_has_had_no_session_is_counted_from_its_last_one() {
+    let registry = registry(2);
+    assert_eq!(registry.unserved(asset_id(0)), Duration::MAX);
+    for epoch in [1, 2] {
+        let brief = session(gateway(), 1, epoch);
+        registry.insert(&brief, &[asset_id(0)], |_| {}).unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(
+            registry.unserved(asset_id(0)),
+            Duration::ZERO,
+            "silent, but there"
+        );
+        registry.remove(&brief);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(registry.unserved(asset_id(0)), Duration::from_secs(7));
+    }
+    assert_eq!(registry.unserved(asset_id(1)), Duration::MAX);
 }

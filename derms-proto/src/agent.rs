@@ -14,6 +14,9 @@ pub enum AgentMode {
     Single,
     /// Several assets on one stream.
     Gateway,
+    /// Sent by a newer headend than this type knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An asset by id and name.
@@ -147,6 +150,9 @@ pub enum Availability {
     ReadOnly,
     /// Does not answer.
     Unavailable,
+    /// Sent by a newer headend than this type knows: not to be relied upon.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What has put an asset where it is.
@@ -166,6 +172,9 @@ pub enum ControlSource {
     Failsafe,
     /// An operator stopped it.
     Stop,
+    /// Sent by a newer headend than this type knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The newest heartbeat of the agent that serves an asset: `GET /heartbeat/{id}`.

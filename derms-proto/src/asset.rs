@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lenient::{self, OrUnknown};
 use crate::{AgentId, AssetId, Availability, ControlStatus, Power, PowerLimit, SiteId, Timestamp};
 
 /// A place with one or more assets.
@@ -46,6 +47,7 @@ pub enum AssetKind {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Failsafe {
     /// What it does.
+    #[serde(deserialize_with = "lenient::or_unknown")]
     pub policy: FailsafePolicy,
     /// Seconds without a word from the headend until it does so. At least 1.
     pub after_s: u64,
@@ -93,6 +95,17 @@ pub enum FailsafePolicy {
     Hold,
     /// Go to this power, MW, + = export.
     Value(Power),
+    /// Sent by a newer headend than this type knows; no word of the fleet file.
+    #[serde(skip_deserializing)]
+    Unknown,
+}
+
+impl OrUnknown for FailsafePolicy {
+    const UNKNOWN: Self = Self::Unknown;
+}
+
+impl OrUnknown for AssetKind {
+    const UNKNOWN: Self = Self::Other;
 }
 
 /// One controllable or measured resource.
@@ -122,7 +135,7 @@ pub struct Asset {
     /// Highest state of charge, percent. Default 100.
     pub max_soc_pct: f64,
     /// The kind. Default `other`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "lenient::or_unknown")]
     pub kind: AssetKind,
     /// What it does when no setpoint is in force, MW, + = export.
     ///

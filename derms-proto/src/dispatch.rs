@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lenient;
 use crate::{
     AssetId, DispatchId, FollowUp, Power, PowerRange, SiteId, SplitPolicy, SplitSummary, Timestamp,
 };
@@ -164,6 +165,9 @@ pub enum DispatchStatus {
     Failed,
     /// Terminal: sent, and its fate can't be known any more.
     Indeterminate,
+    /// Sent by a newer headend than this type knows. Whether it has ended is not known either.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Who says that an order moves on.
@@ -197,7 +201,7 @@ impl DispatchStatus {
     pub const fn is_terminal(self) -> bool {
         !matches!(
             self,
-            Self::Pending | Self::Sent | Self::Received | Self::Active
+            Self::Pending | Self::Sent | Self::Received | Self::Active | Self::Unknown
         )
     }
 
@@ -315,6 +319,8 @@ pub enum ReasonCode {
     Stopped,
     /// As many orders wait for their time as the agent keeps.
     TooManyWaiting,
+    /// The agent could not read it.
+    Malformed,
     /// Sent by a newer peer than this type knows.
     #[serde(other)]
     Unknown,
@@ -365,7 +371,7 @@ pub struct Dispatch {
     #[serde(default)]
     pub ramp_mw_per_min: Option<f64>,
     /// What follows when the lease ends.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_unknown")]
     pub follow_up: FollowUp,
     /// Its place in the one order of commands of its asset; `null` for a site order.
     pub revision: Option<u64>,

@@ -54,6 +54,7 @@ mod dispatch;
 mod fleet;
 mod fleet_file;
 mod id;
+mod lenient;
 mod limit;
 mod page;
 mod preview;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lenient::OrUnknown;
 use crate::{Dispatch, DispatchStatus, Power, Timestamp, Transition};
 
 /// The latest start of an order for later: 31 days ahead.
@@ -22,6 +23,13 @@ pub enum FollowUp {
     Value(Power),
     /// Stay as it is.
     Hold,
+    /// Sent by a newer headend than this type knows; no word of an order.
+    #[serde(skip_deserializing)]
+    Unknown,
+}
+
+impl OrUnknown for FollowUp {
+    const UNKNOWN: Self = Self::Unknown;
 }
 
 impl Dispatch {

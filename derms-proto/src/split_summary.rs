@@ -22,11 +22,11 @@ pub struct SplitSummary {
     /// Every asset of the site that got no share, with the reason.
     #[serde(default)]
     pub excluded: Vec<LeftOut>,
-    /// What an asset that drops out can't do any more is shared anew over the others.
-    #[serde(default)]
+    /// What an asset that drops out can't do any more is shared anew over the others. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebalance: bool,
-    /// How often that was done, oldest first.
-    #[serde(default)]
+    /// How often that was done, oldest first. Absent if never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resplits: Vec<Resplit>,
 }
 

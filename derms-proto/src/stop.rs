@@ -122,6 +122,10 @@ pub struct Stop {
     pub offline: u64,
     /// Assets that were not told, for their agents can't be stopped. 0 once it was ended.
     pub unsupported: u64,
+    /// Which these are, 256 at most. What they are doing for an order is released, where their default is
+    /// not further from 0 MW; they can't be held there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cannot_be_held: Vec<AssetId>,
     /// It is in the store. `false`: the store was away, it holds all the same, and is stored when
     /// the store is back.
     pub stored: bool,

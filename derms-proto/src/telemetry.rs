@@ -21,6 +21,9 @@ pub enum Quality {
     Estimated,
     /// Known to be wrong.
     Bad,
+    /// Sent by a newer headend than this type knows: not to be trusted.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a device is doing.
@@ -45,6 +48,9 @@ pub enum DeviceStatus {
     Fault,
     /// In local or maintenance mode.
     Maintenance,
+    /// Sent by a newer headend than this type knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A value that only one type of asset has.

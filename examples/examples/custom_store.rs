@@ -19,9 +19,9 @@ use derms_headend_sdk::proto::{
 };
 use derms_headend_sdk::store::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
-    conformance,
+    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
 use tokio::sync::mpsc;
@@ -217,6 +217,18 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         self.inner.stops(query).await
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        self.inner.put_keyed(restraint, key).await
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        self.inner.keyed(key).await
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

@@ -109,6 +109,8 @@ fn supervised(args: &Args, target: &Target) -> Result<bool, Box<dyn Error>> {
     std::fs::create_dir_all(&args.findings)?;
     let current = args.findings.join(format!("{}.now", target.name));
     let mut worker = Command::new(std::env::current_exe()?);
+    // Each thread would reserve address space by the 64 MiB, and take it for memory.
+    worker.env("MALLOC_ARENA_MAX", "1");
     worker.arg(target.name).arg("--worker").arg(&current);
     worker.args(["--seconds", &args.seconds.to_string()]);
     worker.args(["--seed", &args.seed.to_string()]);

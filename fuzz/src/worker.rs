@@ -86,7 +86,13 @@ impl<'a> Feeder<'a> {
             .open(current)?;
         end_on_panic();
         let (beat, beats) = sync_channel(1);
-        std::thread::spawn(move || watch(&beats));
+        // A thread takes memory when it starts, which is later than it is made.
+        let (up, is_up) = sync_channel(1);
+        std::thread::spawn(move || {
+            let _ = up.send(());
+            watch(&beats);
+        });
+        is_up.recv()?;
         // What is made once, such as threads and tables, is not the input's.
         (target.run)(&[]);
         bound_memory(target.memory)?;

@@ -96,7 +96,7 @@ impl Pki {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("names");
         params.use_authority_key_identifier_extension = true;
-        self.sign("headend", params);
+        self.sign("headend", &params);
     }
 
     /// Writes `<name>.pem` and `<name>-key.pem`, and gives where they are.
@@ -114,7 +114,7 @@ impl Pki {
             let name = uri.as_str().try_into().expect("a URI");
             params.subject_alt_names.push(SanType::URI(name));
         }
-        self.sign(name, params)
+        self.sign(name, &params)
     }
 
     /// Writes `crl.pem` anew: these serial numbers are revoked.
@@ -141,7 +141,7 @@ impl Pki {
         self.write("crl.pem", &crl.pem().expect("PEM"));
     }
 
-    fn sign(&self, name: &str, params: CertificateParams) -> (PathBuf, PathBuf) {
+    fn sign(&self, name: &str, params: &CertificateParams) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
         let (file, key_file) = (format!("{name}.pem"), format!("{name}-key.pem"));

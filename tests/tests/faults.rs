@@ -1,4 +1,5 @@
-//! `docs/faults.md` names a test for each fault; each must be one that runs.
+//! `docs/faults.md` names a test for each fault, `docs/security.md` one for each defence; each must
+//! be one that runs.
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 use std::collections::BTreeSet;
@@ -36,11 +37,39 @@ fn tests_in(source: &str, found: &mut BTreeSet<String>) {
     }
 }
 
+fn known() -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    tests_below(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+        &mut known,
+    );
+    known
+}
+
+/// The rows of all tables that end with a cell in backquotes.
+fn named(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.filter_map(|row| row.strip_suffix("` |"));
+    cells.filter_map(|row| row.rsplit('`').next()).collect()
+}
+
+#[test]
+fn every_defence_that_names_a_test_has_one_that_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    // The last table names places, not tests.
+    let (defences, _) = text.split_once("## Bounds").unwrap();
+    let (known, named) = (known(), named(defences));
+    assert!(named.len() >= 35, "{} defences", named.len());
+    for name in named {
+        assert!(known.contains(name), "there is no test {name}");
+    }
+}
+
 #[test]
 fn every_fault_has_a_test_that_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut known = BTreeSet::new();
-    tests_below(&root, &mut known);
+    let known = known();
     let text = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
     let named: Vec<&str> = rows

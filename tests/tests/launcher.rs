@@ -370,3 +370,57 @@ async fn a_headend_that_is_killed_and_started_again_has_its_history_and_its_orde
     assert_eq!(again.process.terminated().await, Some(0));
     demo.interrupt().await;
 }
+
+#[tokio::test]
+async fn with_tls_everything_is_on_mutual_tls_in_one_command() {
+    let data = Folder::new();
+    let path = data.path().display().to_string();
+    let own = [
+        "--with-headend",
+        "--tls",
+        "--http-addr",
+        FREE,
+        "--grpc-addr",
+        FREE,
+    ];
+    let start = || {
+        Program::new("agent_launcher")
+            .args(own)
+            .args(["--data-dir", &path])
+            .start()
+    };
+    let mut launcher = start();
+    let line = launcher.says("  REST  ").await;
+    let rest = line.split_whitespace().nth(1).unwrap().to_owned();
+    assert!(rest.starts_with("https://"), "{rest}");
+    let grpc = launcher.says("  gRPC  ").await;
+    assert!(grpc.contains("https://"), "{grpc}");
+    launcher.says("curl -s --cacert").await;
+    launcher
+        .says(&format!("all {ASSETS} assets connected"))
+        .await;
+    let base = || rest.parse().unwrap();
+    let ca = data.path().join("pki/ca.pem");
+    let client = Client::builder(base()).ca(ca).build().unwrap();
+    for agent in client.agents().await.unwrap() {
+        let id = agent.agent_id.unwrap();
+        assert_eq!(agent.principal, Some(format!("urn:derms:agent:{id}")));
+    }
+    assert!(
+        Client::new(base()).unwrap().agents().await.is_err(),
+        "no browser's CA"
+    );
+    assert_eq!(launcher.terminated().await, Some(0));
+
+    // A second time with the same CA.
+    let before = std::fs::read(data.path().join("pki/ca.pem")).unwrap();
+    let mut launcher = start();
+    launcher
+        .says(&format!("all {ASSETS} assets connected"))
+        .await;
+    assert_eq!(
+        std::fs::read(data.path().join("pki/ca.pem")).unwrap(),
+        before
+    );
+    assert_eq!(launcher.terminated().await, Some(0));
+}

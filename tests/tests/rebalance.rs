@@ -73,9 +73,11 @@ async fn what_a_device_refuses_the_others_do_and_the_order_completes() {
     assert_eq!((told(1), told(2)), (vec![2.4, 6.0], vec![2.4, 6.0]));
     let split = over.split.unwrap();
     assert_eq!((split.resplits.len(), split.residual_mw), (1, Power::ZERO));
-    // Its lease is what was left of the order's, so that it ends in time.
+    // Its lease is what was left of the order's, so that it ends in time, and not before.
     let ended = over.children.iter().flat_map(|share| &share.transitions);
     let ended = ended.filter_map(|step| step.reported_at).max().unwrap();
-    let late = ended.saturating_since(over.created_at.saturating_add(Duration::from_secs(17)));
+    let end = over.created_at.saturating_add(Duration::from_secs(17));
+    let (late, early) = (ended.saturating_since(end), end.saturating_since(ended));
     assert!(late < Duration::from_secs(2), "{late:?}");
+    assert!(early < Duration::from_secs(1), "{early:?}");
 }

@@ -21,6 +21,7 @@ mod openapi;
 mod package;
 mod postgres;
 mod python;
+mod sbom;
 mod shell;
 mod step;
 mod system;
@@ -83,6 +84,8 @@ enum Task {
     },
     /// Feed mutated inputs to the decoders of what strangers send.
     Fuzz(fuzz::Args),
+    /// Write what is in each program and library, as CycloneDX, to target/sbom.
+    Sbom,
     /// Measure the headend beside a bare gRPC server, and judge it by docs/performance.md.
     Bench {
         /// For the benchmark; `cargo xtask bench -- --help` tells which.
@@ -119,6 +122,7 @@ fn run(args: Args) -> Result<()> {
         Task::Api { check: true, .. } => api::check(&workspace)?,
         Task::Api { release: true, .. } => api::release(&workspace)?,
         Task::Api { .. } => api::write(&workspace)?,
+        Task::Sbom => sbom::check(&workspace)?,
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?,
         Task::Bench { args } => bench::run(&workspace, &args)?,
         Task::Openapi { check: true } => openapi::check(&openapi::generate()?)?,

@@ -6,6 +6,7 @@ use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
     advisories, api, bench, checks, codegen, deny, fuzz, layering, msrv, openapi, package, python,
+    sbom,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -33,10 +34,12 @@ pub(crate) enum Step {
     Package,
     /// No dependency asks for a later Rust than the libraries do.
     Msrv,
-    /// Layering, banned crates, licences and sources.
+    /// Layering, banned crates, licences, sources, and lints in every package.
     Deny,
     /// No dependency has a known vulnerability.
     Advisories,
+    /// What is in each program and library can be told, and comes out the same each time.
+    Sbom,
     /// Mutated inputs break no decoder; each is fed for some seconds.
     Fuzz,
     /// An agent in another language, made from the .proto alone, serves an asset.
@@ -77,9 +80,11 @@ impl Step {
             Self::Msrv => msrv::check(workspace),
             Self::Deny => {
                 layering::check()?;
+                layering::lints(workspace)?;
                 deny::check(workspace)
             }
             Self::Advisories => advisories::check(workspace),
+            Self::Sbom => sbom::check(workspace),
             Self::Fuzz => {
                 checks::build()?;
                 fuzz::check(workspace)

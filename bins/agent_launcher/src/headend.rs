@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::pki::Pki;
 use crate::siblings::Siblings;
@@ -41,7 +42,7 @@ pub(crate) async fn start(
     http_addr: Option<SocketAddr>,
     grpc_addr: Option<SocketAddr>,
     data_dir: Option<&Path>,
-    pki: Option<&Pki>,
+    keys: Option<(&Pki, &Access)>,
 ) -> Result<Headend, Failure> {
     let mut command = Command::new(siblings.path("der_headend"));
     command.arg("--assets").arg(&config.assets);
@@ -53,8 +54,8 @@ pub(crate) async fn start(
     if let Some(folder) = data_dir {
         command.arg("--data-dir").arg(folder);
     }
-    if let Some(pki) = pki {
-        command.args(pki.of_headend());
+    if let Some((pki, access)) = keys {
+        command.args(pki.of_headend()).args(access.of_headend());
     }
     command.args([
         "--log-format",
@@ -79,7 +80,7 @@ pub(crate) async fn start(
             "der_headend said {line:?} instead of its addresses: {error}"
         ))
     })?;
-    let scheme = if pki.is_some() { "https" } else { "http" };
+    let scheme = if keys.is_some() { "https" } else { "http" };
     Ok(Headend {
         child,
         rest: url(scheme, &addresses.http_addr),

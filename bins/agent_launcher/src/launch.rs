@@ -6,9 +6,11 @@ use std::time::Duration;
 use derms_client::Client;
 use derms_program::{Failure, Signals, say};
 
+use crate::access::Access;
 use crate::children::{Children, Exit, Role};
 use crate::config::{Config, HeadendConfig};
 use crate::pki::Pki;
+use crate::report::Keys;
 use crate::siblings::Siblings;
 use crate::{agents, connected, headend, report};
 
@@ -38,11 +40,13 @@ struct Started {
     grpc: String,
     /// The CA of REST, if it is over TLS with certificates of our own.
     ca: Option<PathBuf>,
+    /// A token to look on with.
+    token: Option<PathBuf>,
 }
 
 /// Makes the programs, starts the headend if there is to be one, then the agents.
 async fn start(config: &Config, children: &mut Children) -> Result<Started, Failure> {
-    let mut pki = None;
+    let mut keys = None;
     let (siblings, rest, grpc) = match &config.headend {
         HeadendConfig::Start {
             http_addr,
@@ -53,7 +57,9 @@ async fn start(config: &Config, children: &mut Children) -> Result<Started, Fail
             let siblings = Siblings::prepare(&["der_headend", "edge_agent"]).await?;
             if *tls {
                 let ids = agents::ids(config);
-                pki = Some(Pki::prepare(&siblings, data_dir.as_deref(), &ids).await?);
+                let pki = Pki::prepare(&siblings, data_dir.as_deref(), &ids).await?;
+                let access = Access::prepare(&siblings, data_dir.as_deref()).await?;
+                keys = Some((pki, access));
             }
             let headend = headend::start(
                 config,
@@ -61,7 +67,7 @@ async fn start(config: &Config, children: &mut Children) -> Result<Started, Fail
                 *http_addr,
                 *grpc_addr,
                 data_dir.as_deref(),
-                pki.as_ref(),
+                keys.as_ref().map(|(pki, access)| (pki, access)),
             )
             .await?;
             children.add(Role::Headend, "der_headend".to_owned(), headend.child);
@@ -72,13 +78,23 @@ async fn start(config: &Config, children: &mut Children) -> Result<Started, Fail
             (siblings, rest.to_string(), grpc.to_string())
         }
     };
-    let started = agents::start(config, &siblings, &grpc, pki.as_ref(), children)?;
-    let ca = pki.as_ref().map(Pki::ca);
-    say(&report::text(&config.fleet, &rest, &grpc, ca.as_deref()));
+    let pki = keys.as_ref().map(|(pki, _)| pki);
+    let started = agents::start(config, &siblings, &grpc, pki, children)?;
+    let shown = keys.as_ref().map(|(pki, access)| Keys {
+        ca: pki.ca(),
+        token: access.token("operator"),
+    });
+    say(&report::text(&config.fleet, &rest, &grpc, shown.as_ref()));
     say(&format!(
         "{started} agents started; Ctrl-C stops everything\n"
     ));
-    Ok(Started { rest, grpc, ca })
+    let token = keys.as_ref().map(|(_, access)| access.token("viewer"));
+    Ok(Started {
+        rest,
+        grpc,
+        ca: shown.map(|keys| keys.ca),
+        token: config.token_file.clone().or(token),
+    })
 }
 
 /// Until a signal comes, or everything has ended.
@@ -88,7 +104,12 @@ async fn serve(
     signals: &mut Signals,
     started: &Started,
 ) -> Result<(), Failure> {
-    let Started { rest, grpc, ca } = started;
+    let Started {
+        rest,
+        grpc,
+        ca,
+        token,
+    } = started;
     let base = rest
         .parse()
         .map_err(|_| Failure::start(format!("{rest} is no address of a REST service")))?;
@@ -96,7 +117,7 @@ async fn serve(
     if let Some(ca) = ca {
         builder = builder.ca(ca);
     }
-    if let Some(file) = &config.token_file {
+    if let Some(file) = token {
         builder = builder.token_file(file);
     }
     let client = builder

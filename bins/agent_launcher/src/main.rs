@@ -1,5 +1,6 @@
 //! Starts a fleet of simulated agents, and a headend for them: for tests and bring-up.
 
+mod access;
 mod agents;
 mod children;
 mod config;

@@ -1,12 +1,20 @@
 //! What the user reads: where everything is, the fleet, and commands to try.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 
 use derms_client::proto::{Asset, AssetKind, Fleet, Power};
 
+/// What a call of REST needs over TLS.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) ca: PathBuf,
+    /// The file of a token that may give orders.
+    pub(crate) token: PathBuf,
+}
+
 /// The whole text.
-pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str, ca: Option<&Path>) -> String {
+pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str, keys: Option<&Keys>) -> String {
     let rest = rest.trim_end_matches('/');
     let grpc = grpc.trim_end_matches('/');
     let mut text = format!(
@@ -14,7 +22,7 @@ pub(crate) fn text(fleet: &Fleet, rest: &str, grpc: &str, ca: Option<&Path>) -> 
         table(fleet)
     );
     if let Some(asset) = fleet.assets().first() {
-        text.push_str(&commands(asset, rest, ca));
+        text.push_str(&commands(asset, rest, keys));
     }
     text
 }
@@ -58,10 +66,14 @@ fn kind(kind: AssetKind) -> String {
     }
 }
 
-fn commands(asset: &Asset, rest: &str, ca: Option<&Path>) -> String {
-    let curl = match ca {
+fn commands(asset: &Asset, rest: &str, keys: Option<&Keys>) -> String {
+    let curl = match keys {
         None => "curl -s".to_owned(),
-        Some(ca) => format!("curl -s --cacert {}", ca.display()),
+        Some(Keys { ca, token }) => format!(
+            "curl -s --cacert {} -H \"authorization: Bearer $(cat {})\"",
+            ca.display(),
+            token.display()
+        ),
     };
     let id = asset.id;
     let mw = order(asset).mw();
@@ -122,15 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn over_tls_the_commands_name_the_ca() {
-        let ca = Some(Path::new("data/pki/ca.pem"));
+    fn over_tls_the_commands_name_the_ca_and_the_file_of_a_token() {
+        let keys = Keys {
+            ca: "data/pki/ca.pem".into(),
+            token: "data/access/operator.token".into(),
+        };
         let text = text(
             &fleet(),
             "https://127.0.0.1:3001",
             "https://127.0.0.1:1",
-            ca,
+            Some(&keys),
         );
-        let wanted = "curl -s --cacert data/pki/ca.pem";
+        let wanted = "curl -s --cacert data/pki/ca.pem \
+                      -H \"authorization: Bearer $(cat data/access/operator.token)\"";
         assert_eq!(text.matches("curl").count(), text.matches(wanted).count());
     }
 

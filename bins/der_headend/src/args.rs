@@ -53,6 +53,11 @@ pub(crate) struct Args {
     #[arg(long, env = "HEADEND_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = socket_address)]
     grpc_addr: SocketAddr,
 
+    /// How many assets one agent may serve, 1 to 1024
+    #[arg(long, env = "HEADEND_MAX_ASSETS_PER_AGENT", value_name = "COUNT", default_value = "256",
+        value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    max_assets_per_agent: u32,
+
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -136,6 +141,7 @@ pub(crate) struct Config {
     pub(crate) unsafe_because: Vec<String>,
     pub(crate) access: Access,
     pub(crate) bounds: BoundArgs,
+    pub(crate) max_assets_per_agent: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -194,6 +200,7 @@ impl Job {
             grpc_addr: args.grpc_addr,
             access,
             bounds: args.bounds,
+            max_assets_per_agent: args.max_assets_per_agent,
             log_format,
             exit_with_parent: args.exit_with_parent,
         })))
@@ -242,6 +249,13 @@ mod tests {
         assert!(one_port(&["--grpc-addr", "127.0.0.1:3001"]));
         let free = "127.0.0.1:0";
         assert!(!one_port(&["--grpc-addr", free, "--http-addr", free]));
+    }
+
+    #[test]
+    fn an_agent_may_serve_256_assets_unless_told_otherwise() {
+        let most = |flags: &[&str]| served(flags).max_assets_per_agent;
+        assert_eq!(most(&[]), 256);
+        assert_eq!(most(&["--max-assets-per-agent", "1024"]), 1_024);
     }
 
     #[test]
@@ -295,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 21] = [
+        let cases: [(&[&str], &str); 23] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
@@ -324,6 +338,11 @@ mod tests {
                 &["token", "new", "--name", "a", "--role", "admin"],
                 "(DERMS_TOKENS)",
             ),
+            (
+                &["--max-assets-per-agent", "0"],
+                "(HEADEND_MAX_ASSETS_PER_AGENT)",
+            ),
+            (&["--max-assets-per-agent", "1025"], "1..=1024"),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),
         ];

@@ -60,7 +60,9 @@ async fn run(config: Config) -> Result<(), Failure> {
         tracing::warn!("INSECURE: {reason}");
     }
     let tls = config.link.tls.is_some();
-    let builder = Headend::builder(config.fleet).retention(config.retention);
+    let builder = Headend::builder(config.fleet)
+        .retention(config.retention)
+        .max_assets_per_agent(config.max_assets_per_agent);
     let builder = config.link.give_to(builder);
     let builder = config.bounds.give_to(config.access.give_to(builder));
     let headend = config

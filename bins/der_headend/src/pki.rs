@@ -256,6 +256,10 @@ fn crl(entries: &[Entry], ca: &Issuer<'_, &KeyPair>) -> Result<String, Failure> 
     crl.pem().map_err(failed)
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is given to map_err as it is"
+)]
 fn failed(error: rcgen::Error) -> Failure {
     Failure::start(format!("can't make a certificate: {error}"))
 }

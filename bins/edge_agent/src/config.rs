@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Never empty.
     pub(crate) assets: Vec<Asset>,
+    /// Its fleet file and site, if it is a gateway: read again when it is told to.
+    pub(crate) gateway: Option<(PathBuf, SiteId)>,
     /// `None`: all is kept in memory.
     pub(crate) state_dir: Option<PathBuf>,
     /// `None`: no TLS.
@@ -46,6 +48,7 @@ impl Config {
             name,
             assets,
             agent_id,
+            gateway,
         } = served(&args)?;
         let tls = tls(&args.headend, &args.security);
         Ok(Self {
@@ -55,6 +58,7 @@ impl Config {
             agent_id: args.agent_id.unwrap_or(agent_id),
             name,
             assets,
+            gateway,
             state_dir: args.state_dir,
             seed: args.seed,
             faults_dir: args.faults_dir,
@@ -85,6 +89,7 @@ struct Served {
     assets: Vec<Asset>,
     /// Unless another was chosen.
     agent_id: AgentId,
+    gateway: Option<(PathBuf, SiteId)>,
 }
 
 impl Served {
@@ -93,6 +98,7 @@ impl Served {
             name: asset.name.clone(),
             agent_id: asset.agent_id.unwrap_or_else(|| asset.id.into()),
             assets: vec![asset.clone()],
+            gateway: None,
         }
     }
 }
@@ -159,7 +165,13 @@ fn gateway(file: Option<PathBuf>, id: SiteId) -> Result<Served, String> {
         name: site.name.clone(),
         assets,
         agent_id: id.into(),
+        gateway: Some((file, id)),
     })
+}
+
+/// The assets of a gateway as its fleet file has them now.
+pub(crate) fn assets_of(file: &Path, site: SiteId) -> Result<Vec<Asset>, String> {
+    gateway(Some(file.to_owned()), site).map(|served| served.assets)
 }
 
 fn not_there(flag: &str, what: &str, id: impl std::fmt::Display, file: &Path) -> String {

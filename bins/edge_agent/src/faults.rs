@@ -11,20 +11,24 @@ use derms_agent_sdk::{
 /// A simulated device that fails while there is a file with its asset's id.
 pub(crate) struct Faulty {
     device: SimulatedDevice,
-    file: PathBuf,
+    /// `None`: it never fails.
+    file: Option<PathBuf>,
 }
 
 impl Faulty {
-    pub(crate) fn new(device: SimulatedDevice, dir: &Path, asset_id: AssetId) -> Self {
+    pub(crate) fn new(device: SimulatedDevice, dir: Option<&Path>, asset_id: AssetId) -> Self {
         Self {
             device,
-            file: dir.join(asset_id.to_string()),
+            file: dir.map(|dir| dir.join(asset_id.to_string())),
         }
     }
 
     /// Does not return while it hangs.
     async fn check(&self) -> Result<(), AdapterError> {
-        let Ok(fault) = tokio::fs::read_to_string(&self.file).await else {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let Ok(fault) = tokio::fs::read_to_string(file).await else {
             return Ok(());
         };
         match fault.trim() {

@@ -3,14 +3,18 @@
 mod args;
 mod config;
 mod faults;
+mod reload;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use derms_agent_sdk::proto::Asset;
 use derms_agent_sdk::{AgentRuntime, BuildError, sim};
 use derms_program::{Failure, Stop, chain};
 
 use crate::config::Config;
 use crate::faults::Faulty;
+use crate::reload::Reload;
 
 fn main() -> ExitCode {
     derms_program::exit(env!("CARGO_PKG_NAME"), start())
@@ -43,15 +47,12 @@ async fn run(config: Config) -> Result<(), Failure> {
     if let Some(path) = config.token_file {
         builder = builder.bearer_token(path);
     }
-    for asset in config.assets {
-        let device = sim::for_asset(&asset, config.seed);
-        builder = match &config.faults_dir {
-            Some(dir) => {
-                let device = Faulty::new(device, dir, asset.id);
-                builder.adapter(asset, device)
-            }
-            None => builder.adapter(asset, device),
-        };
+    let devices = Devices {
+        seed: config.seed,
+        faults_dir: config.faults_dir,
+    };
+    for asset in &config.assets {
+        builder = builder.adapter(asset.clone(), devices.of(asset));
     }
     if config.exit_with_parent {
         builder = builder.shutdown_on(derms_program::parent_gone());
@@ -62,8 +63,34 @@ async fn run(config: Config) -> Result<(), Failure> {
         _ => Failure::configuration(chain(&error)),
     })?;
     tracing::info!(%agent, %headend, assets, "serving simulated devices");
-    runtime
-        .run()
-        .await
-        .map_err(|error| Failure::start(chain(&error)))
+    let reload = match config.gateway {
+        Some((file, site)) => Some(Reload::new(file, site, config.assets, devices)?),
+        None => None,
+    };
+    let handle = runtime.handle();
+    let reloading = async move {
+        match reload {
+            Some(reload) => reload.run(&handle).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = runtime.run() => ended,
+        never = reloading => match never {},
+    };
+    ended.map_err(|error| Failure::start(chain(&error)))
+}
+
+/// Makes the simulated devices.
+struct Devices {
+    seed: u64,
+    /// `None`: they never fail.
+    faults_dir: Option<PathBuf>,
+}
+
+impl Devices {
+    fn of(&self, asset: &Asset) -> Faulty {
+        let device = sim::for_asset(asset, self.seed);
+        Faulty::new(device, self.faults_dir.as_deref(), asset.id)
+    }
 }

@@ -28,4 +28,4 @@ pub use failure::{BAD_CONFIGURATION, Failure, START_FAILED, chain};
 pub use log::{LogArgs, LogFormat, start_log};
 pub use parent::parent_gone;
 pub use parse::{Stop, exit, parse, say};
-pub use signals::Signals;
+pub use signals::{Hangups, Signals};

@@ -35,3 +35,25 @@ impl Signals {
         }
     }
 }
+
+/// The signal to read the configuration again: SIGHUP.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen; inside a tokio runtime. From then on the signal does not end the program.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn new() -> Result<Self, Failure> {
+        let hangups = signal(SignalKind::hangup());
+        hangups
+            .map(Self)
+            .map_err(|error| Failure::start(format!("can't listen to signals: {error}")))
+    }
+
+    /// The next one. Cancel-safe.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}

@@ -44,6 +44,7 @@ impl Session {
     fn in_session(&mut self, message: HeadendMessage, epoch: u64, now: Now) {
         let of_epoch = match &message {
             HeadendMessage::Setpoint(order) => order.epoch,
+            HeadendMessage::UnreadableSetpoint(order) => order.epoch,
             HeadendMessage::Release(order) => order.epoch,
             HeadendMessage::AssetLimits(limits) => limits.epoch,
             HeadendMessage::Grants { epoch, .. } | HeadendMessage::Resync { epoch } => *epoch,
@@ -57,6 +58,13 @@ impl Session {
         match message {
             HeadendMessage::Registered(registered) => self.registered(&registered, now),
             HeadendMessage::Setpoint(order) => self.ordered(order, now),
+            HeadendMessage::UnreadableSetpoint(order) if self.stopping.is_none() => {
+                let asset_id = order.asset_id;
+                let (dispatch_id, revision) = (order.dispatch_id, order.revision);
+                if !self.on_asset(asset_id, now, |asset, ctx| asset.unreadable(&order, ctx)) {
+                    self.refuse_stranger(asset_id, dispatch_id, revision, now);
+                }
+            }
             HeadendMessage::Release(order) if self.stopping.is_none() => {
                 let asset_id = order.asset_id;
                 let (dispatch_id, revision) = (order.dispatch_id, order.revision);

@@ -252,7 +252,7 @@ impl Session {
                     jitter: session.rng.f64(),
                 };
                 if !session.assets.contains_key(&record.asset_id) {
-                    session.roster.remember(record);
+                    session.forsake(record, now);
                     continue;
                 }
                 session.on_asset(record.asset_id, now, |asset, ctx| {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use derms_proto::link::{AgentMessage, AssetUpdate};
-use derms_proto::{Asset, AssetId, AssetKind};
+use derms_proto::link::{
+    AgentMessage, AssetUpdate, Report, ReportEntry, SetpointPhase, SetpointReport,
+};
+use derms_proto::{Asset, AssetId, AssetKind, ReasonCode};
 
-use super::asset::{AssetMachine, Life};
+use super::asset::{AssetMachine, Life, OUTCOMES, interrupted};
 use super::{Output, Session};
 use crate::AgentEvent;
 use crate::clock::{MonoTime, Now};
@@ -43,12 +45,6 @@ struct Gone {
 }
 
 impl Roster {
-    /// Keeps what an earlier life of the agent knew of an asset that it does not serve now.
-    pub(super) fn remember(&mut self, record: Record) {
-        let changed = false;
-        self.gone.insert(record.asset_id, Gone { record, changed });
-    }
-
     /// The next Register tells all.
     pub(super) fn told(&mut self) {
         self.claims.clear();
@@ -86,6 +82,31 @@ impl Roster {
 }
 
 impl Session {
+    /// Keeps what an earlier life of the agent knew of an asset that it does not serve now, and tells
+    /// what became of what was in hand there: nobody else will.
+    pub(super) fn forsake(&mut self, mut record: Record, now: Now) {
+        let asset_id = record.asset_id;
+        let reports = interrupt(&mut record);
+        let changed = !reports.is_empty();
+        for report in reports {
+            self.event(AgentEvent::Order {
+                asset_id,
+                dispatch_id: report.dispatch_id,
+                revision: report.revision,
+                phase: report.phase,
+                reason: report.reason,
+                text: report.text.clone(),
+                applied: report.applied,
+            });
+            self.reports.append(ReportEntry {
+                at: self.clock.label(now.mono),
+                asset_id,
+                report: Report::Setpoint(report),
+            });
+        }
+        self.roster.gone.insert(asset_id, Gone { record, changed });
+    }
+
     /// Serves one more asset. One that is served already has changed: it goes as with
     /// [`remove`](Self::remove), and comes back as it is now.
     pub(super) fn add(&mut self, asset: Asset, kind: AssetKind, now: Now) {
@@ -191,4 +212,33 @@ impl Session {
             removed,
         }));
     }
+}
+
+/// Ends what was in hand at an asset that is not served any more. Nobody tells its device anything, so
+/// nothing more is said than that. Orders for later wait for the asset to come back.
+fn interrupt(record: &mut Record) -> Vec<SetpointReport> {
+    const TEXT: &str = "the agent was started again without this asset";
+    let orders = record.in_force.take().map(|held| held.order);
+    let orders = orders.into_iter().chain(record.next.take());
+    let mut ended: Vec<_> = orders.map(|order| interrupted(&order, TEXT)).collect();
+    let mut release = record
+        .releasing
+        .take()
+        .map(|order| (order.dispatch_id, order.revision));
+    if let Some((mut report, revision)) = record.ending.take() {
+        release = release.or(revision.map(|revision| (report.dispatch_id, revision)));
+        report.phase = SetpointPhase::Failed;
+        report.reason = Some(ReasonCode::Interrupted);
+        report.text = Some(TEXT.into());
+        ended.push(report);
+    }
+    for report in &ended {
+        record.outcomes.push((report.revision, report.clone()));
+        if let Some((_, revision)) = release.filter(|(of, _)| *of == report.dispatch_id) {
+            record.outcomes.push((revision, report.clone()));
+        }
+    }
+    let surplus = record.outcomes.len().saturating_sub(OUTCOMES);
+    record.outcomes.drain(..surplus);
+    ended
 }

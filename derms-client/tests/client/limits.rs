@@ -115,17 +115,38 @@ async fn every_call_is_the_one_of_the_contract() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_is_repeated_and_a_new_limit_or_stop_is_not() {
+async fn a_removal_is_repeated_and_a_new_limit_or_stop_under_its_key() {
     let fake = Fake::new([Answer::Broken, reply(202, limit().to_string())]);
     fake.client()
         .remove_limit(ID.parse().unwrap())
         .await
         .unwrap();
     assert_eq!(fake.seen().len(), 2);
-    let fake = Fake::new([Answer::Broken]);
+    let keys = |fake: &Fake| -> Vec<String> {
+        let seen = fake.seen();
+        let keys = seen.iter().map(|seen| seen.header("idempotency-key"));
+        keys.map(|key| key.unwrap().to_owned()).collect()
+    };
     let wish = NewLimit::at_most(ASSET.parse().unwrap(), Power::ZERO);
-    let error = fake.client().set_limit(&wish).await.unwrap_err();
-    assert!(!error.is_retryable(), "a second one would be another limit");
+    let fake = Fake::new([Answer::Broken, reply(201, limit().to_string())]);
+    fake.client().set_limit(&wish).await.unwrap();
+    let made = keys(&fake);
+    assert_eq!(made.len(), 2);
+    assert!(
+        made[0] == made[1] && made[0].parse::<uuid::Uuid>().is_ok(),
+        "{made:?}"
+    );
+    let fake = Fake::new([
+        reply(201, limit().to_string()),
+        reply(202, stop().to_string()),
+    ]);
+    let client = fake.client();
+    client.set_limit_with_key(&wish, "limit-1").await.unwrap();
+    client
+        .stop_with_key(&NewStop::all(), "stop-1")
+        .await
+        .unwrap();
+    assert_eq!(keys(&fake), ["limit-1", "stop-1"]);
     let fake = Fake::new([problem(400, "confirmation_required")]);
     let unsure = NewStop {
         confirm: None,

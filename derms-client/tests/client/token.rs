@@ -19,7 +19,7 @@ impl Secret {
     }
 
     fn put(&self, token: &str) {
-        std::fs::write(&self.0, token).unwrap();
+        std::fs::write(&self.0, token).expect("a file");
     }
 }
 
@@ -34,13 +34,15 @@ fn client(fake: &Fake, file: &Secret) -> Client {
         .token_file(&file.0)
         .retries(0)
         .build()
-        .unwrap()
+        .expect("a client")
 }
 
 fn sent(fake: &Fake) -> Vec<String> {
     let seen = fake.seen();
     let header = seen.iter().map(|seen| seen.header("authorization"));
-    header.map(|value| value.unwrap().to_owned()).collect()
+    header
+        .map(|value| value.unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[tokio::test]

@@ -43,8 +43,8 @@ pub(super) struct SubmitParams {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is only described")]
-struct SubmitHeaders {
-    /// The same key and body give the same dispatch, another body a conflict. 1 to 255 visible
+pub(super) struct SubmitHeaders {
+    /// The same key and body give the same answer, another body a conflict. 1 to 255 visible
     /// ASCII characters; keys of different principals do not meet.
     #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
@@ -71,6 +71,7 @@ struct SubmitHeaders {
     (status = 429, description = "`power_rate`, `too_many_requests`; `Retry-After` tells when to try again", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: not in force, but ask again with the same key to be sure; `draining`: nothing was done", body = Problem, content_type = "application/problem+json"),
 ))]
+#[allow(clippy::too_many_arguments, reason = "each is a part of the request")]
 pub(super) async fn submit(
     State(core): State<Arc<Core>>,
     caller: Caller,
@@ -121,7 +122,8 @@ pub(super) fn unknown(id: DispatchId) -> Failure {
     Problem::new(ProblemCode::UnknownDispatch, text).into()
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+/// The header `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -225,6 +227,10 @@ pub(super) async fn history(
     Params(params): Params<HistoryParams>,
     wanted: Wanted,
 ) -> Result<Response, Failure> {
+    if params.status == Some(DispatchStatus::Unknown) {
+        let text = "status is none that an order can have; see the document of the API";
+        return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+    }
     let query = DispatchQuery {
         asset: params.asset_id,
         site: params.site_id,

@@ -9,12 +9,13 @@ use derms_proto::{
     AssetId, Cursor, LimitId, NewLimit, Page, Power, PowerLimit, Problem, ProblemCode, SiteId,
     Timestamp,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
+use super::dispatch::{SubmitHeaders, idempotency_key};
 use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -37,6 +38,7 @@ impl From<LimitError> for Failure {
                     .with_limits(limits)
                     .into();
             }
+            LimitError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
             LimitError::OverGuard { .. } => ProblemCode::PowerGuard,
             LimitError::OverRate { retry_after, .. } => {
                 let problem = Problem::new(ProblemCode::PowerRate, text);
@@ -51,16 +53,17 @@ impl From<LimitError> for Failure {
 /// Limit the power of an asset
 ///
 /// A limit holds over every setpoint, follow-up, default and failsafe of the asset, several all at
-/// once. It is a state: repeated, the call sets one more of the same.
+/// once. It is a state: repeated, the call sets one more of the same, unless it has the same key.
 #[utoipa::path(post, path = "/limits", operation_id = "set_limit", tag = "limits",
+    params(SubmitHeaders),
     request_body = NewLimit,
     responses(
-    (status = 201, description = "Stored, and told to the agent if it is connected", body = PowerLimit,
+    (status = 201, description = "Stored, and told to the agent if it is connected; or set before with this key", body = PowerLimit,
         headers(("Location" = String, description = "Path of the limit, the prefix of a mounted headend included"))),
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`limit_conflict`: limits in force leave nothing of it; `too_many_limits`: 16 are in force; `idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`out_of_range`: it leaves nothing of the range of the asset, which stands in `limits`; `power_guard`: it forces more power than is allowed", body = Problem, content_type = "application/problem+json"),
@@ -73,6 +76,7 @@ pub(super) async fn set(
     note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
+    headers: HeaderMap,
     Body(new): Body<NewLimit>,
 ) -> Result<Response, Failure> {
     note.about("asset", new.asset_id);
@@ -80,7 +84,8 @@ pub(super) async fn set(
     if !caller.sees_asset(&core, new.asset_id) {
         return Err(LimitError::UnknownAsset(new.asset_id).into());
     }
-    let limit = core.set_limit(new, caller.0).await?;
+    let key = idempotency_key(&headers)?;
+    let limit = core.set_limit(new, caller.0, key).await?;
     let bound = |power: Option<Power>| power.map_or("any".to_owned(), |it| it.to_string());
     let (min, max) = (bound(limit.min_mw), bound(limit.max_mw));
     note.detail(format!("limit {}: {min} to {max}", limit.id));

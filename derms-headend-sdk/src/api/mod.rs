@@ -17,7 +17,7 @@ mod limits;
 mod listing;
 mod preview;
 mod problem;
-mod rates;
+pub(crate) mod rates;
 mod record;
 mod secure;
 mod stop;
@@ -135,6 +135,8 @@ async fn not_found(OriginalUri(uri): OriginalUri) -> Failure {
 }
 
 async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Failure {
+    // A method may be as long as a head.
+    let method: String = method.as_str().chars().take(20).collect();
     let text = format!("{} does not know {method}; see GET /docs", shown(&uri));
     Problem::new(ProblemCode::MethodNotAllowed, text).into()
 }

@@ -1,6 +1,7 @@
 //! How many calls are taken, and of whom.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::problem::Failure;
 use crate::auth::Principal;
 use crate::config;
 
-type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
+pub(crate) type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
 /// Logins of one address that may fail at once, and then one in so many seconds.
 const FAILED_LOGINS: u32 = 20;
@@ -112,12 +113,9 @@ impl Rates {
         // Both were checked to be above 0.
         let number = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let calls = Quota::per_second(number(rates.per_second)).allow_burst(number(rates.burst));
-        let failures = Quota::with_period(FAILED_LOGIN_EVERY)
-            .unwrap_or(Quota::per_minute(NonZeroU32::MIN))
-            .allow_burst(number(FAILED_LOGINS));
         Self {
             calls: RateLimiter::hashmap(calls),
-            failed_logins: RateLimiter::hashmap(failures),
+            failed_logins: of_failures(),
             in_hand: Arc::new(Semaphore::new(rates.in_hand - rates.in_hand / SHARE)),
             kept_for_changes: Arc::new(Semaphore::new(rates.in_hand / SHARE)),
             of_principals: Arc::default(),
@@ -167,18 +165,25 @@ impl Rates {
     }
 }
 
-fn check<K: Clone + Eq + std::hash::Hash>(
-    limiter: &Keyed<K>,
-    key: &K,
-    what: &str,
-) -> Result<(), Failure> {
+/// So many failures of one caller are worth a record.
+pub(crate) fn of_failures<K: Clone + Eq + Hash>() -> Keyed<K> {
+    let failures = Quota::with_period(FAILED_LOGIN_EVERY)
+        .unwrap_or(Quota::per_minute(NonZeroU32::MIN))
+        .allow_burst(NonZeroU32::new(FAILED_LOGINS).unwrap_or(NonZeroU32::MIN));
+    RateLimiter::hashmap(failures)
+}
+
+/// `Err`: it is too much, for so long.
+pub(crate) fn take<K: Clone + Eq + Hash>(limiter: &Keyed<K>, key: &K) -> Result<(), Duration> {
     if limiter.len() > MOST_KEYS {
         limiter.retain_recent();
     }
-    limiter.check_key(key).map_err(|until| {
-        let wait = until.wait_time_from(DefaultClock::default().now());
-        refusal(what, wait)
-    })
+    let taken = limiter.check_key(key);
+    taken.map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+}
+
+fn check<K: Clone + Eq + Hash>(limiter: &Keyed<K>, key: &K, what: &str) -> Result<(), Failure> {
+    take(limiter, key).map_err(|wait| refusal(what, wait))
 }
 
 fn refusal(what: &str, wait: Duration) -> Failure {
@@ -189,7 +194,7 @@ fn refusal(what: &str, wait: Duration) -> Failure {
 }
 
 /// One subscriber has 2⁶⁴ addresses of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,

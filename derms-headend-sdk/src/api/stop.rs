@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use derms_proto::{
     DEFAULT_RETURN_WITHIN, NewStop, Page, Problem, ProblemCode, Stop, StopId, StopScope,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
+use super::dispatch::{SubmitHeaders, idempotency_key};
 use super::extract::{Body, Id, NoParams, PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
@@ -31,6 +32,7 @@ impl From<StopError> for Failure {
             StopError::UnknownAsset(_) => ProblemCode::UnknownAsset,
             StopError::UnknownSite(_) => ProblemCode::UnknownSite,
             StopError::Unknown(_) => ProblemCode::UnknownStop,
+            StopError::IdempotencyConflict => ProblemCode::IdempotencyConflict,
             StopError::Store(error) => return error.into(),
         };
         Problem::new(code, text).into()
@@ -44,13 +46,15 @@ impl From<StopError> for Failure {
 /// others first thing at their next session. It is carried out without the store, too: `stored`
 /// says whether it is there by now. A store in memory forgets it with the headend.
 #[utoipa::path(post, path = "/stop", operation_id = "stop", tag = "limits",
+    params(SubmitHeaders),
     request_body = NewStop,
     responses(
-    (status = 202, description = "In force, and told to all agents that are connected", body = Stop,
+    (status = 202, description = "In force, and told to all agents that are connected; or made before with this key", body = Stop,
         headers(("Location" = String, description = "Path of the stop, the prefix of a mounted headend included"))),
     (status = 400, description = "`confirmation_required`, `invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`idempotency_conflict`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -60,11 +64,13 @@ pub(super) async fn submit(
     note: Note,
     OriginalUri(uri): OriginalUri,
     _: Params<NoParams>,
+    headers: HeaderMap,
     Body(new): Body<NewStop>,
 ) -> Result<Response, Failure> {
     note.about_assets(new.asset_id, new.site_id);
     caller.check_stop(&core, &new)?;
-    let stop = core.stop_assets(new, caller.0).await?;
+    let key = idempotency_key(&headers)?;
+    let stop = core.stop_assets(new, caller.0, key).await?;
     let reason = stop.reason.as_deref().unwrap_or("no reason given");
     note.detail(format!("stop {}: {reason}", stop.id));
     Ok(made(StatusCode::ACCEPTED, &uri, stop.id, &stop))

@@ -19,6 +19,9 @@ pub(crate) use writer::run;
 
 /// So many records wait for the store: at a record a second almost three hours.
 const MOST: usize = 10_000;
+/// What was refused waits only if no more than this do: whoever is refused over and over must not
+/// keep out of the store what was done.
+const MOST_WITH_REFUSALS: usize = MOST / 2;
 /// Texts of a caller are cut to this, characters.
 const MAX_TEXT: usize = 1_000;
 
@@ -78,8 +81,12 @@ impl Audit {
             action = record.action, on = record.target, status = record.status,
             code = record.code.map(tracing::field::debug), detail = record.detail,
         );
+        let most = match record.code {
+            Some(ProblemCode::Forbidden | ProblemCode::Unauthenticated) => MOST_WITH_REFUSALS,
+            _ => MOST,
+        };
         let mut waiting = self.waiting.lock();
-        if waiting.records.len() >= MOST {
+        if waiting.records.len() >= most {
             if waiting.lost == 0 {
                 tracing::error!(
                     "the store takes no records of the audit trail and no more can wait: they are \
@@ -92,6 +99,11 @@ impl Audit {
         waiting.records.push_back(record);
         drop(waiting);
         self.something.notify_one();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> Vec<AuditRecord> {
+        self.waiting.lock().records.iter().cloned().collect()
     }
 
     /// An agent was refused: the session or an asset that it claimed.

@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_leaves_room_for_what_was_done() {
+        let audit = Audit::new(Clock::default());
+        for _ in 0..MOST + 7 {
+            audit.refused_claim(None, None, "a session".to_owned(), "nobody".to_owned());
+        }
+        let refused = audit.waiting().len();
+        assert!(refused < MOST, "{refused}");
+        audit.record(audit.begin("stop"));
+        assert_eq!(audit.waiting().last().unwrap().action, "stop");
+    }
+
+    #[test]
     fn a_long_text_is_cut_at_a_whole_character() {
         let audit = Audit::new(Clock::default());
         audit.record(AuditRecord {

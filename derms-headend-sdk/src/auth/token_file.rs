@@ -130,12 +130,12 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
     for line in file.tokens {
         let name = line.name;
         let fault = |what: &str| format!("token of `{name}`: {what}");
-        check_name(&name).map_err(|what| fault(what))?;
+        check_name(&name).map_err(fault)?;
         let role: Role = line
             .role
             .parse()
             .map_err(|what| fault(&format!("role `{}`: {what}", line.role)))?;
-        let hash: TokenHash = line.sha256.parse().map_err(|what| fault(what))?;
+        let hash: TokenHash = line.sha256.parse().map_err(fault)?;
         if hash.is(&TokenHash::of("")) {
             return Err(fault("this is the sha256 of nothing at all"));
         }

@@ -10,7 +10,7 @@ use derms_proto::{
 use super::guard::asked;
 use super::{Dispatcher, schedule};
 use crate::auth::Principal;
-use crate::store::{Idempotency, StoreError};
+use crate::store::StoreError;
 
 /// Why an order was not taken. Nothing was stored or sent.
 #[derive(Debug, thiserror::Error)]
@@ -184,20 +184,6 @@ impl Dispatcher {
             return Err(DispatchError::Stopped(asset_id));
         }
         Ok(order(Some(asset_id), asset.site_id, new.mw))
-    }
-}
-
-/// The client's key, in the scope of its principal, with what the order was.
-pub(super) fn idempotency(
-    new: &NewDispatch,
-    principal: Option<&Principal>,
-    key: &str,
-) -> Idempotency {
-    Idempotency {
-        // A key holds no space, so no two pairs of key and name give one text.
-        key: principal.map_or_else(|| key.to_owned(), |p| format!("{key} {}", p.name())),
-        // JSON, for it is kept: fields that are added later leave it as it is.
-        fingerprint: serde_json::to_string(new).unwrap_or_else(|_| format!("{new:?}")),
     }
 }
 

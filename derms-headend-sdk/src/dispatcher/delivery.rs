@@ -154,6 +154,9 @@ impl Dispatcher {
         assets: &[AssetId],
         register: Option<&Register>,
     ) -> Result<(), StoreError> {
+        if !session.capabilities.limits && assets.iter().any(|a| self.limits.is_stopped(*a)) {
+            self.limits.end_orders();
+        }
         // What must end needs no store.
         if !self.release(session, assets).await {
             return Ok(());

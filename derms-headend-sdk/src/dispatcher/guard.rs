@@ -23,12 +23,15 @@ pub(crate) struct PowerBounds {
     pub(crate) per_minute: Option<Power>,
 }
 
+/// When, and how many MW without their sign; oldest first.
+type Orders = VecDeque<(Instant, f64)>;
+
 /// What was ordered of late.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     bounds: PowerBounds,
     /// Callers that nobody has proved are one.
-    ordered: Mutex<HashMap<Option<String>, VecDeque<(Instant, f64)>>>,
+    ordered: Mutex<HashMap<Option<String>, Orders>>,
 }
 
 /// Why a power is not taken.
@@ -150,7 +153,7 @@ impl Dispatcher {
 }
 
 /// When so much of it is older than a minute; a minute if it never fits.
-fn wait(orders: &VecDeque<(Instant, f64)>, now: Instant, mut surplus: f64) -> Duration {
+fn wait(orders: &Orders, now: Instant, mut surplus: f64) -> Duration {
     for (at, mw) in orders {
         surplus -= mw;
         if surplus <= 0.0 {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, SplitSummary};
+use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, Power, SplitSummary};
 
 use crate::registry::Session;
 use crate::store::{Cancel, Order, summarise};
@@ -78,10 +78,15 @@ pub(super) struct Due {
 }
 
 impl Known {
-    /// A site order that is new.
+    /// A site order that is not known yet, or not any more.
     pub(super) fn site(&mut self, site: &Dispatch) {
+        if self.sites.contains_key(&site.id) {
+            return;
+        }
         let shares = site.children.iter();
-        let open = shares.filter(|share| !share.status.is_terminal()).count();
+        let is_open =
+            |share: &&Dispatch| !share.status.is_terminal() && !self.ended.contains(&share.id);
+        let open = shares.filter(is_open).count();
         if open > 0 {
             let mut dispatch = site.clone();
             dispatch.children.sort_by_key(place);
@@ -89,14 +94,43 @@ impl Known {
         }
     }
 
-    /// Shares were added to a site order, which is split like this from now on.
-    pub(super) fn add_shares(&mut self, id: DispatchId, split: &SplitSummary, shares: &[Dispatch]) {
-        if let Some(site) = self.sites.get_mut(&id) {
-            site.dispatch.split = Some(split.clone());
-            site.dispatch.children.extend_from_slice(shares);
-            site.dispatch.children.sort_by_key(place);
-            site.open += shares.len();
+    /// A site order is split like this from now on, and the place of these shares is taken. Answers it
+    /// as it stands; `None` when nothing of it was known to be open.
+    pub(super) fn resplit(
+        &mut self,
+        id: DispatchId,
+        split: &SplitSummary,
+        replaced: &[DispatchId],
+    ) -> Option<Dispatch> {
+        let site = &mut self.sites.get_mut(&id)?.dispatch;
+        site.split = Some(split.clone());
+        for share in &mut site.children {
+            share.replaced = replaced.contains(&share.id);
         }
+        self.whole(id)
+    }
+
+    /// The cancel of a site order, or of a share of it, that the store may not know of yet.
+    pub(super) fn ending(&self, id: DispatchId) -> Option<Cancel> {
+        let site = &self.sites.get(&id)?.dispatch;
+        let of_site = site.cancel_requested_at.map(|at| Cancel {
+            id,
+            at,
+            principal: site.cancelled_by.clone(),
+            above: 0,
+        });
+        let of_share = || {
+            let mut shares = site.children.iter();
+            let unstored = shares.find_map(|share| self.unstored.get(&share.id))?;
+            Some(unstored.cancel.clone())
+        };
+        of_site.or_else(of_share)
+    }
+
+    /// Whether the release of an order was written to the session of this epoch.
+    pub(super) fn is_released(&self, id: DispatchId, epoch: u64) -> bool {
+        let written = self.orders.get(&id).and_then(|open| open.written);
+        written.is_some_and(|(of, _)| of == epoch)
     }
 
     /// An order as it stands. What is older than what is known changes nothing.
@@ -319,6 +353,18 @@ impl Known {
         })
     }
 
+    /// Open orders of these assets that were sent and whose end nobody asked for.
+    pub(super) fn in_hand(&self, assets: &[AssetId]) -> Vec<(DispatchId, AssetId, Power)> {
+        let of_assets = assets.iter().filter_map(|asset| self.assets.get(asset));
+        let open = of_assets.flat_map(|of_asset| &of_asset.open);
+        let orders = open.filter_map(|id| Some(&self.orders.get(id)?.order.dispatch));
+        let sent = orders.filter(|order| {
+            order.status != DispatchStatus::Pending && order.cancel_requested_at.is_none()
+        });
+        sent.filter_map(|order| Some((order.id, order.asset_id?, order.mw)))
+            .collect()
+    }
+
     /// A release was written to the session of this epoch.
     pub(super) fn written(&mut self, due: Due, epoch: u64) {
         if let Some(open) = self.orders.get_mut(&due.id) {
@@ -367,7 +413,16 @@ impl Site {
     fn note(&mut self, share: &Dispatch) {
         let shares = &mut self.dispatch.children;
         let found = shares.binary_search_by_key(&place(share), place);
-        if let Some(known) = found.ok().and_then(|index| shares.get_mut(index)) {
+        let index = match found {
+            Ok(index) => index,
+            // It was added.
+            Err(index) => {
+                shares.insert(index, share.clone());
+                self.open += usize::from(!share.status.is_terminal());
+                return;
+            }
+        };
+        if let Some(known) = shares.get_mut(index) {
             if share.status.is_terminal() && !known.status.is_terminal() {
                 self.open -= 1;
             }

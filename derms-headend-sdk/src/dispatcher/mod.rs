@@ -34,6 +34,7 @@ pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::idempotency::idempotency;
 use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::store::{
@@ -61,7 +62,7 @@ pub(crate) struct Dispatcher {
     /// failed, and which were not written. Forgotten with the session.
     unsure: Mutex<HashMap<DispatchId, (AgentId, u64)>>,
     known: Mutex<Known>,
-    out_since: Mutex<rebalance::OutSince>,
+    looked: Mutex<rebalance::Looked>,
     guard: Guard,
 }
 
@@ -98,7 +99,7 @@ impl Dispatcher {
             timers,
             unsure: Mutex::default(),
             known: Mutex::default(),
-            out_since: Mutex::default(),
+            looked: Mutex::default(),
             guard,
         });
         (dispatcher, queue)
@@ -125,8 +126,7 @@ impl Dispatcher {
             .collect();
         for site in sites {
             if let Some(site) = self.store.dispatch(site).await? {
-                self.known.lock().site(&site);
-                self.look_after(&site).await;
+                self.take_up(&site).await;
             }
         }
         for order in open {
@@ -157,7 +157,7 @@ impl Dispatcher {
         key: Option<&str>,
     ) -> Result<Submitted, DispatchError> {
         let now = self.clock.now();
-        let idempotency = key.map(|key| check::idempotency(new, principal, key));
+        let idempotency = key.map(|key| idempotency("", new, principal, key));
         let dispatch = match self.check(new, principal, now) {
             Ok(dispatch) => dispatch,
             // What is refused now may have been taken before: a repetition is no new order.
@@ -178,22 +178,27 @@ impl Dispatcher {
                 dispatch,
                 superseded,
             }) => (*dispatch, superseded),
-            Ok(Commit::Repeated(dispatch)) => return Ok(repeated(*dispatch)),
+            Ok(Commit::Repeated(dispatch)) => {
+                // Its first answer may have been lost.
+                self.take_up(&dispatch).await;
+                return Ok(repeated(*dispatch));
+            }
             Ok(Commit::Conflict) => return Err(DispatchError::IdempotencyConflict),
             Err(error) => {
                 self.settle(&order).await;
                 // With a key it may be in force by now: its power must not be there twice.
                 if order.idempotency.is_some() {
-                    reserved.map(Reserved::keep);
+                    if let Some(reserved) = reserved {
+                        reserved.keep();
+                    }
                 }
                 return Err(error.into());
             }
         };
-        reserved.map(Reserved::keep);
-        if dispatch.asset_id.is_none() {
-            self.known.lock().site(&dispatch);
-            self.look_after(&dispatch).await;
+        if let Some(reserved) = reserved {
+            reserved.keep();
         }
+        self.take_up(&dispatch).await;
         let leaves: Vec<Dispatch> = leaves(&dispatch).cloned().collect();
         self.committed(&leaves, superseded).await;
         let stored = self.store.dispatch(dispatch.id).await.ok().flatten();
@@ -201,6 +206,14 @@ impl Dispatcher {
             dispatch: stored.unwrap_or(dispatch),
             repeated: false,
         })
+    }
+
+    /// A site order that is stored.
+    async fn take_up(&self, dispatch: &Dispatch) {
+        if dispatch.asset_id.is_none() && !dispatch.status.is_terminal() {
+            self.known.lock().site(dispatch);
+            self.look_after(dispatch).await;
+        }
     }
 
     /// Orders for assets are stored: all learn of them, and those whose assets are served go out.
@@ -258,6 +271,9 @@ impl Dispatcher {
                     .set(Timer::Withdraw(leaf.id), Duration::ZERO)
                     .await;
             }
+        }
+        if order.idempotency.is_some() {
+            self.look_after(&order.dispatch).await;
         }
     }
 

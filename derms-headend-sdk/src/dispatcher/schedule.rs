@@ -39,6 +39,7 @@ pub(super) fn check(new: &NewDispatch, now: Timestamp) -> Result<(), DispatchErr
         Some(FollowUp::Value(power)) if !power.is_finite() => {
             Err(invalid("the value of follow_up must be a finite number"))
         }
+        Some(FollowUp::Unknown) => Err(invalid("follow_up must be default, hold or a value")),
         Some(FollowUp::Value(_)) if new.asset_id.is_none() => Err(invalid(
             "a value of follow_up is for one asset; order the assets of the site one by one",
         )),

@@ -4,7 +4,12 @@
 use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp};
 
 use super::Dispatcher;
+use crate::auth::Principal;
 use crate::store::{Advance, StoreError};
+
+/// Who asks for the end of an order at an agent that can't be stopped:
+/// [`cancelled_by`](Dispatch::cancelled_by).
+const STOP: &str = "stop";
 
 /// Orders that are cancelled in one call.
 const AT_ONCE: usize = 256;
@@ -16,6 +21,7 @@ impl Dispatcher {
             return Ok(());
         };
         let stopped: Vec<AssetId> = self.limits.stopped();
+        self.release_what_cannot_be_held(&stopped).await?;
         let now = self.clock.now();
         let open = self.store.open_orders(Some(&stopped)).await?;
         let waiting = open
@@ -28,6 +34,29 @@ impl Dispatcher {
             self.advance(steps).await?;
         }
         self.limits.orders_ended(wanted);
+        Ok(())
+    }
+
+    /// An agent that can't be stopped is at least asked to end what it has in hand: its device goes to
+    /// the default. Where that is further from 0 MW than the order it is left as it is. Needs no store.
+    async fn release_what_cannot_be_held(&self, stopped: &[AssetId]) -> Result<(), StoreError> {
+        let in_hand = self.known.lock().in_hand(stopped);
+        for (id, asset, mw) in in_hand {
+            let cannot = self
+                .registry
+                .serving(asset)
+                .is_some_and(|session| !session.capabilities.limits);
+            let default = self
+                .fleet
+                .asset(asset)
+                .map(|asset| asset.default_mw.mw().abs());
+            let nearer = default.is_some_and(|default| default <= mw.mw().abs());
+            if cannot && nearer {
+                tracing::warn!(dispatch = %id, %asset,
+                    "its agent can't be stopped; the order is released instead");
+                self.cancel(id, Some(&Principal::new(STOP))).await?;
+            }
+        }
         Ok(())
     }
 

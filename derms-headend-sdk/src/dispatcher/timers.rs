@@ -50,10 +50,21 @@ enum Request {
 
 /// Sets timers; waits while 1,024 requests have not been taken up.
 #[derive(Debug)]
-pub(crate) struct Timers(mpsc::Sender<Request>);
+pub(crate) struct Timers {
+    orders: mpsc::Sender<Request>,
+    looks: mpsc::Sender<Request>,
+}
 
+/// Timers that are run one at a time in two lanes: looks at site orders take long, and nothing else
+/// waits for them.
 #[derive(Debug)]
 pub(crate) struct Queue {
+    orders: Lane,
+    looks: Lane,
+}
+
+#[derive(Debug)]
+struct Lane {
     requests: mpsc::Receiver<Request>,
     running: Running,
 }
@@ -65,23 +76,33 @@ struct Running {
 }
 
 pub(crate) fn channel() -> (Timers, Queue) {
-    let (sender, requests) = mpsc::channel(1_024);
+    let ((orders, queue), (looks, looking)) = (lane(), lane());
     let queue = Queue {
-        requests,
-        running: Running::default(),
+        orders: queue,
+        looks: looking,
     };
-    (Timers(sender), queue)
+    (Timers { orders, looks }, queue)
+}
+
+fn lane() -> (mpsc::Sender<Request>, Lane) {
+    let (sender, requests) = mpsc::channel(1_024);
+    let running = Running::default();
+    (sender, Lane { requests, running })
 }
 
 impl Timers {
     pub(crate) async fn set(&self, timer: Timer, after: Duration) {
+        let lane = match timer {
+            Timer::Rebalance(_) => &self.looks,
+            _ => &self.orders,
+        };
         // Fails only when the headend has stopped; then nothing is due any more.
-        let _ = self.0.send(Request::Set(timer, after)).await;
+        let _ = lane.send(Request::Set(timer, after)).await;
     }
 
     /// This order waits no more.
     pub(crate) async fn clear(&self, id: DispatchId) {
-        let _ = self.0.send(Request::Clear(id)).await;
+        let _ = self.orders.send(Request::Clear(id)).await;
     }
 }
 
@@ -116,7 +137,16 @@ impl Running {
 
 impl Queue {
     /// Runs timers until `stop`.
-    pub(crate) async fn run(mut self, dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
+    pub(crate) async fn run(self, dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
+        let orders = self.orders.run(&dispatcher, &stop, true);
+        let looks = self.looks.run(&dispatcher, &stop, false);
+        tokio::join!(orders, looks);
+    }
+}
+
+impl Lane {
+    /// With `sweep`, all open orders are looked at now and then, too.
+    async fn run(mut self, dispatcher: &Dispatcher, stop: &CancellationToken, sweep: bool) {
         let mut sweeps = interval_at(Instant::now() + SWEEP, SWEEP);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -126,7 +156,7 @@ impl Queue {
                 Some(expired) = self.running.delays.next() => {
                     let timer = expired.into_inner();
                     self.running.expired(timer);
-                    match self.look(dispatcher.due(timer), &stop).await {
+                    match self.look(dispatcher.due(timer), stop).await {
                         Some(Ok(())) => {}
                         Some(Err(error)) => {
                             tracing::warn!(%error, "can't look after a dispatch; trying again");
@@ -135,7 +165,7 @@ impl Queue {
                         None => return,
                     }
                 }
-                _ = sweeps.tick() => match self.look(dispatcher.sweep(), &stop).await {
+                _ = sweeps.tick(), if sweep => match self.look(dispatcher.sweep(), stop).await {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::warn!(%error, "can't look after open dispatches; trying again in an hour"),
                     None => return,
@@ -164,12 +194,15 @@ impl Queue {
 #[cfg(test)]
 impl Queue {
     pub(crate) fn take_up(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
-            self.running.take(request);
+        for lane in [&mut self.orders, &mut self.looks] {
+            while let Ok(request) = lane.requests.try_recv() {
+                lane.running.take(request);
+            }
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.running.delays.len().max(self.running.expiries.len())
+        let orders = &self.orders.running;
+        orders.delays.len().max(orders.expiries.len()) + self.looks.running.delays.len()
     }
 }

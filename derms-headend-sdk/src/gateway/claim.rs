@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::auth::Principal;
 use crate::core::Core;
-use crate::link_auth::Credentials;
+use crate::link_auth::{Credentials, end_if_untrusted};
 use crate::mailbox::Mailbox;
 use crate::refusals::Refusal;
 use crate::registry::{Capabilities, NewSession, Outbound, Session};
@@ -132,6 +132,7 @@ pub(super) async fn claim(
         mailbox: claimant.mailbox,
         outbound: claimant.outbound.clone(),
     }));
+    let mut answered = Vec::new();
     let inserted = core.registry.insert(&session, &claims, |mut grants| {
         fill(&mut grants, &revisions);
         grants.extend(
@@ -140,8 +141,7 @@ pub(super) async fn claim(
                 .iter()
                 .filter_map(|claim| invalid(claim.as_ref().err()?)),
         );
-        tell_refused(&core, &session, &grants);
-        let answered = grants.clone();
+        answered.clone_from(&grants);
         let registered = HeadendMessage::Registered(Registered {
             epoch,
             server_time: core.clock.now(),
@@ -172,6 +172,10 @@ pub(super) async fn claim(
         let _ = core.store.close_session(agent, epoch, &end).await;
         return Err(close);
     }
+    tell_refused(&core, &session, &answered);
+    // Whoever looks after what counts no longer sees the session from now on, but may have been here
+    // while the claim was on its way.
+    end_if_untrusted(&core.auth, &session, &core.refusals, core.clock.now());
     Ok(Claimed {
         session,
         register,
@@ -195,7 +199,8 @@ fn forbidden(core: &Core, agent: AgentId, credentials: Option<&Credentials>) -> 
     }
 }
 
-/// Logs what was not granted, and counts what was tried without a right.
+/// Logs what was not granted, and counts what was tried without a right. Not to be called under the
+/// lock of the registry, on which all sessions wait.
 pub(super) fn tell_refused(core: &Core, session: &Session, grants: &[Grant]) {
     for grant in grants {
         let agent = session.agent_id;
@@ -334,3 +339,7 @@ fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {
         retry_after: Some(after),
     }
 }
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

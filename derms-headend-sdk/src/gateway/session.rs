@@ -184,13 +184,8 @@ impl StreamSession {
             (State::Closed, _) | (_, AgentMessage::Unknown) => {}
             (_, AgentMessage::Close(close)) => self.ended(close),
             (State::Opened, AgentMessage::Register(register)) => {
-                if register.assets.len() > self.rules.limits.max_assets as usize {
-                    let text = format!(
-                        "{} assets claimed, at most {} are allowed",
-                        register.assets.len(),
-                        self.rules.limits.max_assets
-                    );
-                    return self.fail(CloseReason::Forbidden, text);
+                if self.are_too_many(register.assets.len()) {
+                    return;
                 }
                 self.state = State::Claiming;
                 self.actions.push_back(Action::Claim(Box::new(register)));
@@ -235,6 +230,9 @@ impl StreamSession {
                 if update.epoch != active.epoch {
                     return self.wrong_epoch(update.epoch);
                 }
+                if self.are_too_many(update.upserted.len()) {
+                    return;
+                }
                 self.actions.push_back(Action::Update(update));
             }
             AgentMessage::Pong { nonce }
@@ -245,6 +243,17 @@ impl StreamSession {
             }
             _ => {}
         }
+    }
+
+    /// Whether one message claims more assets than an agent may have; it is the end then.
+    fn are_too_many(&mut self, claims: usize) -> bool {
+        let most = self.rules.limits.max_assets;
+        let too_many = claims > most as usize;
+        if too_many {
+            let text = format!("{claims} assets claimed, at most {most} are allowed");
+            self.fail(CloseReason::Forbidden, text);
+        }
+        too_many
     }
 
     fn telemetry(&mut self, batch: TelemetryBatch, now: Instant) {

@@ -265,8 +265,17 @@ fn too_many_assets_or_samples_end_the_session() {
             problem: "empty".into(),
         },
     };
-    many.assets = vec![Err(invalid); 257];
+    many.assets = vec![Err(invalid.clone()); 257];
     session.received(Ok(AgentMessage::Register(many)), now);
+    assert_eq!(closed(&mut session), Some(CloseReason::Forbidden));
+
+    let (mut session, now) = active();
+    let update = AssetUpdate {
+        epoch: EPOCH,
+        upserted: vec![Err(invalid); 257],
+        removed: Vec::new(),
+    };
+    session.received(Ok(AgentMessage::AssetUpdate(update)), now);
     assert_eq!(closed(&mut session), Some(CloseReason::Forbidden));
 
     let (mut session, now) = active();

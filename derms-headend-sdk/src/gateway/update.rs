@@ -29,6 +29,7 @@ async fn try_update(
     let states = update.upserted.iter().flatten().filter(honest);
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
     let revisions = revisions(core, states.clone(), session.agent_id).await?;
+    let mut answered = Vec::new();
     let granted = core
         .registry
         .update(session, &claims, &update.removed, |mut grants| {
@@ -39,14 +40,7 @@ async fn try_update(
                     .iter()
                     .filter_map(|claim| invalid(claim.as_ref().err()?)),
             );
-            // What is held elsewhere is claimed with each heartbeat: that is told once.
-            let foreign: Vec<_> = grants
-                .iter()
-                .filter(|grant| grant.status == GrantStatus::Forbidden)
-                .cloned()
-                .collect();
-            tell_refused(core, session, &foreign);
-            let answered = grants.clone();
+            answered.clone_from(&grants);
             let message = HeadendMessage::Grants {
                 epoch: session.epoch,
                 grants,
@@ -63,6 +57,9 @@ async fn try_update(
     let Some(granted) = granted else {
         return Ok(());
     };
+    // What is held elsewhere is claimed with each heartbeat: that is told once.
+    answered.retain(|grant| grant.status == GrantStatus::Forbidden);
+    tell_refused(core, session, &answered);
     if !granted.is_empty() {
         core.dispatcher.replay(session, &granted, None).await?;
     }

@@ -11,7 +11,7 @@ use derms_proto::{
 
 use super::holding::Holding;
 use super::words::Word;
-use crate::store::Restraints;
+use crate::store::{Idempotency, Restraints};
 
 /// All limits and stops that hold, and what the agents have said of them.
 #[derive(Debug)]
@@ -25,7 +25,15 @@ pub(super) struct Book {
     pub(super) unsaved_limits: BTreeMap<LimitId, PowerLimit>,
     /// Stops that must be stored yet.
     pub(super) unsaved_stops: BTreeSet<StopId>,
+    /// Limits that may be stored though their callers were told that they are not, by their keys.
+    unsure: HashMap<String, (String, PowerLimit)>,
+    /// The keys of stops that were set in this life, until they end.
+    stop_keys: HashMap<StopId, Idempotency>,
 }
+
+/// So many keys of limits that could not be stored are remembered; the caller of a further one that
+/// asks again may get a second limit.
+const MOST_UNSURE: usize = 1_024;
 
 /// What holds for one asset.
 #[derive(Debug)]
@@ -79,6 +87,8 @@ impl Book {
             stops: BTreeMap::new(),
             unsaved_limits: BTreeMap::new(),
             unsaved_stops: BTreeSet::new(),
+            unsure: HashMap::new(),
+            stop_keys: HashMap::new(),
         }
     }
 
@@ -220,6 +230,41 @@ impl Book {
         limit
     }
 
+    /// A limit with a key could not be stored for sure; `None`: now it is.
+    pub(super) fn unsure(&mut self, key: &Idempotency, failed: Option<&PowerLimit>) {
+        match failed {
+            None => {
+                self.unsure.remove(&key.key);
+            }
+            Some(limit) if self.unsure.len() < MOST_UNSURE => {
+                let failed = (key.fingerprint.clone(), limit.clone());
+                self.unsure.insert(key.key.clone(), failed);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Whether a limit with this key could not be stored; `Some(None)`: that was another one.
+    pub(super) fn is_unsure(&self, key: &Idempotency) -> Option<Option<PowerLimit>> {
+        let (fingerprint, limit) = self.unsure.get(&key.key)?;
+        Some((*fingerprint == key.fingerprint).then(|| limit.clone()))
+    }
+
+    /// The stop of this life that has this key; `Some(None)`: that is another one.
+    pub(super) fn stop_of_key(&self, key: &Idempotency) -> Option<Option<StopId>> {
+        let mut keys = self.stop_keys.iter();
+        let (id, held) = keys.find(|(_, held)| held.key == key.key)?;
+        Some((held.fingerprint == key.fingerprint).then_some(*id))
+    }
+
+    pub(super) fn key_stop(&mut self, id: StopId, key: Idempotency) {
+        self.stop_keys.insert(id, key);
+    }
+
+    pub(super) fn key_of_stop(&self, id: StopId) -> Option<&Idempotency> {
+        self.stop_keys.get(&id)
+    }
+
     /// A removal that is stored comes into force.
     pub(super) fn remove(&mut self, removed: &PowerLimit, now: Timestamp) {
         if let Some(entry) = self.assets.get_mut(&removed.asset_id) {
@@ -279,6 +324,7 @@ impl Book {
     /// A stop that was ended, and is stored so, holds no more.
     pub(super) fn end_stop(&mut self, ended: &Stop, within: Duration, now: Timestamp) {
         self.unsaved_stops.remove(&ended.id);
+        self.stop_keys.remove(&ended.id);
         let Some(holding) = self.stops.remove(&ended.id) else {
             return;
         };

@@ -45,6 +45,9 @@ pub enum LimitError {
         /// The most.
         most: usize,
     },
+    /// The same key came with another limit before.
+    #[error("the idempotency key was used with another limit before; use a new key")]
+    IdempotencyConflict,
     /// It forces more power than one limit may, see
     /// [`max_mw_per_dispatch`](crate::HeadendBuilder::max_mw_per_dispatch).
     #[error("it forces {mw}, more than one limit may here: {most} in either direction")]
@@ -89,6 +92,9 @@ pub enum StopError {
     /// No such stop.
     #[error("no stop {0}; see GET /stop/history")]
     Unknown(StopId),
+    /// The same key came with another stop before.
+    #[error("the idempotency key was used with another stop before; use a new key")]
+    IdempotencyConflict,
     /// The store did not take the end of a stop.
     #[error("the end of the stop can't be stored")]
     Store(#[from] StoreError),

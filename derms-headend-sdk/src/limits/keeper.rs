@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use derms_proto::Stop;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +85,21 @@ impl Limits {
         Ok(())
     }
 
+    async fn put_each(&self, stops: &[Stop]) -> Result<(), StoreError> {
+        let (keyed, others): (Vec<Stop>, Vec<Stop>) = {
+            let book = self.book.lock();
+            let stops = stops.iter().cloned();
+            stops.partition(|stop| book.key_of_stop(stop.id).is_some())
+        };
+        if !others.is_empty() {
+            self.store.put_stops(&others).await?;
+        }
+        for stop in &keyed {
+            self.put_stop(stop).await?;
+        }
+        Ok(())
+    }
+
     async fn save_stops(&self) -> Result<(), StoreError> {
         let _writing = self.writing_stops.lock().await;
         let stops: Vec<_> = {
@@ -96,7 +112,7 @@ impl Limits {
         if stops.is_empty() {
             return Ok(());
         }
-        let stored = self.store.put_stops(&stops).await;
+        let stored = self.put_each(&stops).await;
         let mut book = self.book.lock();
         for stop in &stops {
             match stored {

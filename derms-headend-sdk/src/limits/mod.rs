@@ -32,8 +32,9 @@ pub(crate) use keeper::keep;
 
 use crate::auth::Principal;
 use crate::config::Clock;
+use crate::idempotency::idempotency;
 use crate::registry::Registry;
-use crate::store::{LimitQuery, Store, StoreError};
+use crate::store::{Idempotency, Keyed, LimitQuery, Restraint, Store, StoreError};
 use book::{Book, narrowed};
 
 #[derive(Debug)]
@@ -87,16 +88,44 @@ impl Limits {
 
     /// Sets a limit: stored first, then told to the agent.
     ///
+    /// With a key that came before: the limit that was set then.
+    ///
     /// To be called in a task of its own: once it is stored it must come into force.
     pub(crate) async fn set(
         &self,
         new: &NewLimit,
         principal: Option<&Principal>,
+        key: Option<&str>,
     ) -> Result<PowerLimit, LimitError> {
         let _writing = self.writing.lock().await;
         let now = self.clock.now();
+        let key = key.map(|key| idempotency("limit ", new, principal, key));
+        let unsure = match &key {
+            Some(key) => match self.set_before(key).await? {
+                Before::Set(limit) => return Ok(self.shown(*limit)),
+                Before::Unsure(limit) => Some(limit),
+                Before::New => None,
+            },
+            None => None,
+        };
         let mut limit = self.check(new, principal, now)?;
-        if let Err(error) = self.store.put_limits(std::slice::from_ref(&limit)).await {
+        if let Some(unsure) = unsure {
+            // What may be stored is what comes into force now.
+            limit.id = unsure.id;
+            (limit.created_at, limit.expires_at) = (unsure.created_at, unsure.expires_at);
+        }
+        let stored = match &key {
+            Some(key) => {
+                let limit = Restraint::Limit(limit.clone());
+                self.store.put_keyed(&limit, key).await.map(drop)
+            }
+            None => self.store.put_limits(std::slice::from_ref(&limit)).await,
+        };
+        if let Some(key) = &key {
+            let failed = stored.is_err().then_some(&limit);
+            self.book.lock().unsure(key, failed);
+        }
+        if let Err(error) = stored {
             // Its caller is told that it is not in force; if it was stored all the same, it must
             // not come into force with the next start.
             limit.status = LimitStatus::Removed;
@@ -106,13 +135,35 @@ impl Limits {
             self.due.notify_one();
             return Err(error.into());
         }
-        let limit = self.book.lock().add(limit, now);
+        let limit = {
+            let mut book = self.book.lock();
+            book.unsaved_limits.remove(&limit.id);
+            book.add(limit, now)
+        };
         tracing::warn!(limit = %limit.id, asset = %limit.asset_id,
             min_mw = limit.min_mw.map(Power::mw), max_mw = limit.max_mw.map(Power::mw),
             expires_at = limit.expires_at.map(tracing::field::display),
             principal = limit.principal, "limit set");
         self.tell(&[limit.asset_id]);
         Ok(self.shown(limit))
+    }
+
+    /// What was set under this key before.
+    async fn set_before(&self, key: &Idempotency) -> Result<Before, LimitError> {
+        let unsure = self.book.lock().is_unsure(key);
+        match unsure {
+            Some(Some(limit)) => return Ok(Before::Unsure(Box::new(limit))),
+            Some(None) => return Err(LimitError::IdempotencyConflict),
+            None => {}
+        }
+        match self.store.keyed(key).await? {
+            None => Ok(Before::New),
+            Some(Keyed::Same(Restraint::Limit(stored))) => {
+                let held = self.book.lock().limit(stored.id).cloned();
+                Ok(Before::Set(Box::new(held.unwrap_or(stored))))
+            }
+            Some(_) => Err(LimitError::IdempotencyConflict),
+        }
     }
 
     fn check(
@@ -332,6 +383,14 @@ impl Limits {
             annotate(&book, leaf, now);
         }
     }
+}
+
+/// What a key was used for.
+enum Before {
+    New,
+    Set(Box<PowerLimit>),
+    /// Its caller was told that it could not be stored.
+    Unsure(Box<PowerLimit>),
 }
 
 fn annotate(book: &Book, leaf: &mut Dispatch, now: Timestamp) {

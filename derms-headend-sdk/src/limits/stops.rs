@@ -4,16 +4,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use derms_proto::{AssetId, CONFIRM_STOP, NewStop, Page, Stop, StopId, StopScope, Timestamp};
+use tokio::time::timeout;
 
 use super::{Limits, StopError};
 use crate::auth::Principal;
-use crate::store::{HistoryQuery, StoreError};
+use crate::idempotency::idempotency;
+use crate::store::{HistoryQuery, Idempotency, Keyed, Restraint, StoreError};
 
 /// A stop waits no longer for the store before it is sent.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest reason, characters.
 const MAX_REASON: usize = 1_000;
+
+/// So many assets that can't be held are named.
+const MOST_NAMED: usize = 256;
 
 /// The longest return from a stop.
 const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
@@ -22,23 +27,55 @@ impl Limits {
     /// Stops assets. From the first moment on they take no order; the stop is stored in one call
     /// and then told to all agents, after at most a second without the store, too.
     ///
+    /// With a key that came before: the stop that was made then, as it stands. That is looked up for a
+    /// second at most: a stop that may be one too many is carried out.
+    ///
     /// To be called in a task of its own: it is carried out even if its caller goes away.
     pub(crate) async fn stop(
         &self,
         new: &NewStop,
         principal: Option<&Principal>,
+        key: Option<&str>,
     ) -> Result<Stop, StopError> {
         let scope = self.scope(new)?;
+        let key = key.map(|key| idempotency("stop ", new, principal, key));
+        let mut reachable = true;
+        if let Some(key) = &key {
+            match timeout(STORE_PATIENCE, self.stopped_before(key)).await {
+                Ok(Ok(Some(stop))) => return Ok(stop),
+                Ok(Ok(None)) => {}
+                Ok(Err(StopError::Store(error))) => {
+                    tracing::error!(%error, "can't look up the key of a stop; stopping all the same");
+                    reachable = false;
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => reachable = false,
+            }
+        }
         let now = self.clock.now();
-        let stop = self
-            .book
-            .lock()
-            .add_stop(record(new, scope, principal, now), now);
+        let stop = {
+            let mut book = self.book.lock();
+            // The same call may have come at the same time.
+            match key.as_ref().and_then(|key| book.stop_of_key(key)) {
+                Some(Some(id)) => {
+                    drop(book);
+                    return self.held(id).ok_or(StopError::Unknown(id));
+                }
+                Some(None) => return Err(StopError::IdempotencyConflict),
+                None => {}
+            }
+            let stop = book.add_stop(record(new, scope, principal, now), now);
+            if let Some(key) = key {
+                book.key_stop(stop.id, key);
+            }
+            stop
+        };
         let (id, assets) = (stop.id, stop.assets);
         tracing::warn!(stop = %id, ?scope, assets, principal = stop.principal,
             reason = stop.reason, "stopping");
-        let put = self.store.put_stops(std::slice::from_ref(&stop));
-        let stored = match tokio::time::timeout(STORE_PATIENCE, put).await {
+        // It has been waited for once.
+        let patience = STORE_PATIENCE * u32::from(reachable);
+        let stored = match timeout(patience, self.put_stop(&stop)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::error!(stop = %id, %error, "can't store a stop; sending it all the same");
@@ -59,6 +96,37 @@ impl Limits {
         let told = self.held(id).unwrap_or(stop);
         tracing::warn!(stop = %id, reached = told.reached, of = told.assets, "stop told");
         Ok(told)
+    }
+
+    /// The stop that was made under this key.
+    async fn stopped_before(&self, key: &Idempotency) -> Result<Option<Stop>, StopError> {
+        let of_this_life = self.book.lock().stop_of_key(key);
+        match of_this_life {
+            Some(Some(id)) => return Ok(self.get_stop(id).await?),
+            Some(None) => return Err(StopError::IdempotencyConflict),
+            None => {}
+        }
+        match self.store.keyed(key).await? {
+            None => Ok(None),
+            Some(Keyed::Same(Restraint::Stop(stored))) => {
+                Ok(Some(self.held(stored.id).unwrap_or(stored)))
+            }
+            Some(_) => Err(StopError::IdempotencyConflict),
+        }
+    }
+
+    /// Stores a stop, with its key if it has one.
+    pub(super) async fn put_stop(&self, stop: &Stop) -> Result<(), StoreError> {
+        let key = self.book.lock().key_of_stop(stop.id).cloned();
+        let Some(key) = key else {
+            return self.store.put_stops(std::slice::from_ref(stop)).await;
+        };
+        let stop = Restraint::Stop(stop.clone());
+        match (self.store.put_keyed(&stop, &key).await?, stop) {
+            // An earlier life had the key, and could not be asked: the stop holds without.
+            (Some(_), Restraint::Stop(stop)) => self.store.put_stops(&[stop]).await,
+            _ => Ok(()),
+        }
     }
 
     fn scope(&self, new: &NewStop) -> Result<StopScope, StopError> {
@@ -126,7 +194,7 @@ impl Limits {
                 .max(u64::try_from(now.unix_micros() / 1_000).unwrap_or(0)),
             ..held
         };
-        if let Err(error) = self.store.put_stops(std::slice::from_ref(&ended)).await {
+        if let Err(error) = self.put_stop(&ended).await {
             // It goes on holding, whatever of this was stored.
             self.book.lock().unsaved_stops.insert(id);
             self.due.notify_one();
@@ -208,10 +276,16 @@ impl Limits {
         for asset in unreached {
             match self.registry.serving(asset) {
                 None => stop.offline += 1,
-                Some(session) if !session.capabilities.limits => stop.unsupported += 1,
+                Some(session) if !session.capabilities.limits => {
+                    stop.unsupported += 1;
+                    if stop.cannot_be_held.len() < MOST_NAMED {
+                        stop.cannot_be_held.push(asset);
+                    }
+                }
                 Some(_) => {}
             }
         }
+        stop.cannot_be_held.sort();
         Some(stop)
     }
 }
@@ -237,6 +311,7 @@ fn record(new: &NewStop, scope: StopScope, principal: Option<&Principal>, now: T
         not_obeyed: 0,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: None,
         ended_by: None,

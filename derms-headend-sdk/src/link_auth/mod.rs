@@ -2,6 +2,7 @@
 
 mod keeper;
 mod proxy;
+mod settled;
 mod tokens;
 
 #[cfg(test)]
@@ -18,8 +19,10 @@ use crate::identity::AgentIdentity;
 use crate::peer::PeerAddr;
 use crate::tls::ServerTls;
 
-pub(crate) use keeper::keep;
+pub(crate) use keeper::{end_if_untrusted, keep};
 pub use proxy::{InvalidProxy, TrustedProxies};
+#[cfg(feature = "tls")]
+pub(crate) use settled::settled;
 pub(crate) use tokens::TokenHash;
 pub use tokens::{AgentTokens, TokensError};
 
@@ -43,6 +46,14 @@ pub(crate) struct Credentials {
     token: Option<TokenHash>,
     /// The generation in which they were found to be good.
     checked: AtomicU64,
+}
+
+impl Credentials {
+    /// Whether the certificate has run out.
+    fn is_over(&self, now: Timestamp) -> bool {
+        let certificate = self.certificate.as_ref();
+        certificate.is_some_and(|certificate| certificate.is_over(now))
+    }
 }
 
 impl LinkAuth {
@@ -148,22 +159,23 @@ impl LinkAuth {
     }
 
     /// Reads what has changed; what can't be used is logged, and what was in force stays.
-    fn reload(&self) {
-        let tls = self.tls.as_ref().is_some_and(|tls| {
-            let changed = tls.reload();
-            told(
-                "certificates",
-                changed.map_err(|error| Box::new(error) as _),
-            )
-        });
-        let tokens = self.tokens.as_ref().is_some_and(|tokens| {
-            let changed = tokens.reload();
-            told(
-                "agent tokens",
-                changed.map_err(|error| Box::new(error) as _),
-            )
-        });
-        if tls || tokens {
+    pub(crate) fn reload(&self, now: Timestamp) {
+        let mut changed = false;
+        if let Some(tls) = &self.tls {
+            // Each by itself: a certificate that is being renewed must pardon nobody.
+            changed |= told("client CA and revocation lists", tls.reload_trust());
+            changed |= told("certificate and key of the headend", tls.reload_own());
+            if tls.has_old_list(now) {
+                tracing::warn!(
+                    "a revocation list should have been replaced by now (nextUpdate); it is used \
+                     on, but what was revoked since is not known"
+                );
+            }
+        }
+        if let Some(tokens) = &self.tokens {
+            changed |= told("agent tokens", tokens.reload());
+        }
+        if changed {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
@@ -171,7 +183,7 @@ impl LinkAuth {
 
 const UNKNOWN_TOKEN: &str = "the token is not known";
 
-fn told(what: &str, changed: Result<bool, Box<dyn std::error::Error>>) -> bool {
+fn told<E: std::error::Error + 'static>(what: &str, changed: Result<bool, E>) -> bool {
     match changed {
         Ok(false) => false,
         Ok(true) => {
@@ -179,7 +191,7 @@ fn told(what: &str, changed: Result<bool, Box<dyn std::error::Error>>) -> bool {
             true
         }
         Err(error) => {
-            let error = &*error;
+            let error: &dyn std::error::Error = &error;
             tracing::error!(error, "{what} can't be read again; what was in force stays");
             false
         }
@@ -201,8 +213,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<TokenHash>, &'static str> {
         .ok()
         .and_then(|text| text.split_once(' '))
         .ok_or(form)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        Ok(Some(TokenHash::of(token.trim())))
+    let token = token.trim();
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+        Ok(Some(TokenHash::of(token)))
     } else {
         Err(form)
     }

@@ -20,9 +20,11 @@ pub struct TrustedProxies {
     header: HeaderName,
 }
 
-/// A text that is no address of a proxy.
+/// A text that is no address of a proxy, or that is every address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no address; write it like 10.0.0.5 or 10.0.0.0/24")]
+#[error(
+    "`{text}` names no proxy; write an address like 10.0.0.5 or a network like 10.0.0.0/24, not all that there are"
+)]
 pub struct InvalidProxy {
     /// The text.
     pub text: String,
@@ -30,10 +32,10 @@ pub struct InvalidProxy {
 
 impl TrustedProxies {
     /// Proxies at these addresses (`10.0.0.5`, `fd00::5`) or in these networks (`10.0.0.0/24`),
-    /// which say who is calling in `header`.
+    /// which say who is calling in `header`. IPv4 may be written as IPv6 (`::ffff:10.0.0.0/120`).
     ///
     /// # Errors
-    /// One of them is no address.
+    /// One of them is no address, or a network of all addresses (`0.0.0.0/0`, `::/0`).
     pub fn new<'a>(
         addresses: impl IntoIterator<Item = &'a str>,
         header: HeaderName,
@@ -43,6 +45,8 @@ impl TrustedProxies {
             address
                 .ok()
                 .or_else(|| text.parse().ok())
+                .map(canonical)
+                .filter(|network| network.prefix_len() > 0)
                 .ok_or_else(|| InvalidProxy {
                     text: text.to_owned(),
                 })
@@ -56,7 +60,7 @@ impl TrustedProxies {
         })
     }
 
-    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         // An IPv4 peer of an IPv6 listener.
         let peer = peer.to_canonical();
         self.networks.iter().any(|network| network.contains(&peer))
@@ -85,6 +89,18 @@ impl TrustedProxies {
             .map(|identity| Some(identity.agent()))
             .ok_or("the proxy's header names no agent; it must be urn:derms:agent:<uuid>")
     }
+}
+
+/// As [`IpAddr::to_canonical`] makes the peers that are looked up.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let v4 = v6.addr().to_ipv4_mapped();
+    let prefix = v6.prefix_len().checked_sub(96);
+    v4.zip(prefix)
+        .and_then(|(v4, prefix)| IpNet::new(v4.into(), prefix).ok())
+        .unwrap_or(network)
 }
 
 /// The URI in the one element of `x-forwarded-client-cert`.
@@ -154,7 +170,19 @@ mod tests {
             assert!(!trusts(peer), "{peer}");
         }
         let header = HeaderName::from_static("x");
-        for text in ["", "proxy", "10.0.0.0/33", "10.0.0.1:80"] {
+        let mapped = ["::ffff:10.0.0.0/120", "::ffff:192.0.2.7"];
+        let mapped = TrustedProxies::new(mapped, header.clone()).unwrap();
+        for (peer, trusted) in [
+            ("10.0.0.200", true),
+            ("::ffff:10.0.0.200", true),
+            ("192.0.2.7", true),
+            ("10.0.1.1", false),
+        ] {
+            assert_eq!(mapped.trusts(peer.parse().unwrap()), trusted, "{peer}");
+        }
+        let all = ["0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96"];
+        let wrong = ["", "proxy", "10.0.0.0/33", "10.0.0.1:80"];
+        for text in wrong.into_iter().chain(all) {
             assert!(
                 TrustedProxies::new([text], header.clone()).is_err(),
                 "{text}"

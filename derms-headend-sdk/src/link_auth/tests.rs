@@ -83,15 +83,17 @@ impl Call {
 }
 
 fn with_tokens(file: &File) -> LinkAuth {
-    let mut auth = LinkAuth::default();
-    auth.tokens = Some(AgentTokens::load(&file.0).unwrap());
-    auth
+    LinkAuth {
+        tokens: Some(AgentTokens::load(&file.0).unwrap()),
+        ..LinkAuth::default()
+    }
 }
 
 fn with_proxy() -> LinkAuth {
-    let mut auth = LinkAuth::default();
-    auth.proxies = Some(TrustedProxies::new(["10.0.0.1"], HEADER).unwrap());
-    auth
+    LinkAuth {
+        proxies: Some(TrustedProxies::new(["10.0.0.1"], HEADER).unwrap()),
+        ..LinkAuth::default()
+    }
 }
 
 #[test]
@@ -100,8 +102,10 @@ fn nothing_is_asked_where_nothing_is_configured_and_what_the_host_says_counts() 
     let call = Call::from("10.0.0.1:5");
     assert_eq!(call.identified(&auth), Ok(None));
     assert_eq!(call.told(A).identified(&auth), Ok(Some(agent(A))));
-    let mut auth = LinkAuth::default();
-    auth.demanded = true;
+    let auth = LinkAuth {
+        demanded: true,
+        ..LinkAuth::default()
+    };
     assert!(Call::default().identified(&auth).is_err());
     assert_eq!(
         Call::default().told(A).identified(&auth),
@@ -122,6 +126,7 @@ fn a_token_counts_in_its_one_form_and_any_other_is_refused() {
     for bad in [
         "",
         "Bearer",
+        "Bearer ",
         "Bearer tesT",
         "Basic test",
         "test",
@@ -194,7 +199,8 @@ fn a_certificate_that_nothing_can_check_is_refused_but_that_of_a_proxy_is_its_ow
 
 #[test]
 fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
-    let other = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    // Of the token `abc`.
+    let other = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let file = File::new(&format!("{A} {HASH}\n{B} {other}"));
     let auth = with_tokens(&file);
     let of = |token: &str| {
@@ -203,17 +209,24 @@ fn a_token_that_left_the_file_counts_no_longer_and_the_others_go_on() {
             .unwrap()
             .unwrap()
     };
-    let (a, b) = (of("Bearer test"), of("Bearer "));
+    let (a, b) = (of("Bearer test"), of("Bearer abc"));
     std::fs::write(&file.0, format!("{B} {other}")).unwrap();
     assert_eq!(auth.recheck(&a, now()), Ok(()), "nothing was read yet");
-    auth.reload();
+    auth.reload(now());
     assert!(auth.recheck(&a, now()).is_err());
     assert_eq!(auth.recheck(&b, now()), Ok(()));
     std::fs::write(&file.0, "nonsense").unwrap();
-    auth.reload();
+    auth.reload(now());
     assert_eq!(
         auth.recheck(&b, now()),
         Ok(()),
         "what can't be read changes nothing"
+    );
+    std::fs::write(&file.0, "# being written\n").unwrap();
+    auth.reload(now());
+    assert_eq!(
+        auth.recheck(&b, now()),
+        Ok(()),
+        "nor does a file without a token"
     );
 }

@@ -10,6 +10,8 @@ use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::settled::settled;
+
 /// The SHA-256 of a token. A token has 256 random bits, so nothing slower is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TokenHash([u8; 32]);
@@ -20,7 +22,8 @@ impl TokenHash {
     }
 
     fn from_hex(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.is_ascii() {
+        // Each of them looked at, for the conversion takes a sign.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         let mut hash = [0; 32];
@@ -45,6 +48,10 @@ type Table = HashMap<TokenHash, AgentId>;
 /// agent's id and the SHA-256 of its token in hexadecimal digits; the token itself is kept by the
 /// agent alone. An agent may have several lines, so that a token can be exchanged. Empty lines and
 /// what follows a `#` are skipped.
+///
+/// To change it write another file and rename it over this one. A file that is written in place is
+/// taken when it was the same at two looks a tenth of a second apart; one that has no token any more
+/// is not taken.
 ///
 /// ```text
 /// # BESS-1
@@ -78,6 +85,12 @@ pub enum TokensError {
         /// What is wrong and what to change.
         problem: &'static str,
     },
+    /// There is no token any more: a file that is being written, or was emptied by mistake.
+    #[error("`{}` holds no token any more; to let nobody in, leave one that nobody has", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl AgentTokens {
@@ -96,11 +109,17 @@ impl AgentTokens {
 
     /// Reads the file again; tells whether anything has changed. With an error all stays as it is.
     pub(crate) fn reload(&self) -> Result<bool, TokensError> {
-        let table = read(&self.path)?;
-        let mut held = self.table.write();
-        let changed = *held != table;
-        *held = table;
-        Ok(changed)
+        let is_held = |table: &Table| *self.table.read() == *table;
+        let Some(table) = settled(is_held, || read(&self.path))? else {
+            return Ok(false);
+        };
+        if table.is_empty() {
+            return Err(TokensError::Empty {
+                path: self.path.to_path_buf(),
+            });
+        }
+        *self.table.write() = table;
+        Ok(true)
     }
 
     /// Whose token this is.
@@ -150,6 +169,9 @@ fn parse(text: &str) -> Result<Table, (usize, &'static str)> {
         let hash = words.next().and_then(TokenHash::from_hex).ok_or_else(|| {
             fail("after the id comes the SHA-256 of the token, 64 hexadecimal digits")
         })?;
+        if hash == TokenHash::of("") {
+            return Err(fail("it is the SHA-256 of nothing; make a token"));
+        }
         if words.next().is_some() {
             return Err(fail("something follows the hash; put a `#` before it"));
         }
@@ -171,15 +193,16 @@ mod tests {
     const B: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";
     /// Of `test`.
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    /// Of nothing at all.
-    const OTHER: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// Of `abc`.
+    const OTHER: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
     fn a_line_is_an_agent_and_the_hash_of_its_token_and_an_agent_may_have_several() {
         let table = parse(&format!("# all\n\n{A} {HASH} # old\n {A}\t{OTHER}\n")).unwrap();
         let agent: AgentId = A.parse().unwrap();
         assert_eq!(table.get(&TokenHash::of("test")), Some(&agent));
-        assert_eq!(table.get(&TokenHash::of("")), Some(&agent));
+        assert_eq!(table.get(&TokenHash::of("abc")), Some(&agent));
         assert_eq!(table.get(&TokenHash::of("tesT")), None);
     }
 
@@ -190,6 +213,8 @@ mod tests {
             (A.to_owned(), 1),
             (format!("{A} secret"), 1),
             (format!("{A} {}ü", &HASH[2..]), 1),
+            (format!("{A} +{}", &HASH[1..]), 1),
+            (format!("{A} {NOTHING}"), 1),
             (format!("{A} {HASH} more"), 1),
             (format!("{A} {HASH}\n{B} {HASH}"), 2),
         ] {

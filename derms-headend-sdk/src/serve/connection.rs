@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
@@ -46,7 +48,7 @@ const MAX_HEAD: u32 = 16 << 10;
 const HTTP1_BUFFER: usize = 64 << 10;
 
 impl Acceptor {
-    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn connection(self, stream: TcpStream, peer: SocketAddr, turn: Arc<Notify>) {
         let Self {
             service,
             settings,
@@ -65,7 +67,12 @@ impl Acceptor {
             // It has not asked for anything yet.
             () = drain.cancelled() => return,
             () = cut.cancelled() => return,
+            () = turn.notified() => {
+                tracing::debug!(%peer, "too many connections that say nothing; the oldest is closed");
+                return;
+            }
         };
+        drop(turn);
         let Some((version, stream, certificate)) = begun else {
             return;
         };
@@ -88,9 +95,15 @@ impl Acceptor {
         let service = TowerToHyperService::new(service);
         let io = TokioIo::new(stream);
         // Boxed, or each idle connection would have room for the larger of the two, twice.
+        let mut idle = None;
         let mut connection: Pin<Box<dyn Connection>> = match version {
             Version::Http1 => Box::pin(http1(&settings).serve_connection(io, service)),
-            Version::Http2 => Box::pin(http2(&settings, tasks).serve_connection(io, service)),
+            Version::Http2 => {
+                let streams = Arc::new(Streams::default());
+                idle = Some(Box::pin(idle_for(settings.idle, Arc::clone(&streams))));
+                let tracked = Tracked { tasks, streams };
+                Box::pin(http2(&settings, tracked).serve_connection(io, service))
+            }
         };
         drop(settings);
         let mut ended = pin!(async {
@@ -111,7 +124,12 @@ impl Acceptor {
                 if ended.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Rare::Cut);
                 }
-                if !draining && drained.as_mut().poll(cx).is_ready() {
+                if draining {
+                    return Poll::Pending;
+                }
+                let idle = idle.as_mut().map(|idle| idle.as_mut().poll(cx));
+                if idle.is_some_and(|idle| idle.is_ready()) || drained.as_mut().poll(cx).is_ready()
+                {
                     return Poll::Ready(Rare::Drain);
                 }
                 Poll::Pending
@@ -208,8 +226,8 @@ fn http1(settings: &Settings) -> http1::Builder {
     builder
 }
 
-fn http2(settings: &Settings, tasks: TaskTracker) -> http2::Builder<Tracked> {
-    let mut builder = http2::Builder::new(Tracked(tasks));
+fn http2(settings: &Settings, tracked: Tracked) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(tracked);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(settings.keep_alive_interval)
@@ -222,16 +240,60 @@ fn http2(settings: &Settings, tasks: TaskTracker) -> http2::Builder<Tracked> {
     builder
 }
 
-/// Runs the streams of HTTP/2 where the end of serving waits for them.
+/// The streams of one connection of HTTP/2.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// Ends when there was no stream for `period`, at most twice that later: a peer that answers pings
+/// and asks for nothing would stay for ever.
+pub(super) async fn idle_for(period: Duration, streams: Arc<Streams>) {
+    let mut before = 0;
+    loop {
+        sleep(period).await;
+        let begun = streams.begun.load(Ordering::Relaxed);
+        if begun == before && streams.ended.load(Ordering::Relaxed) == begun {
+            return;
+        }
+        before = begun;
+    }
+}
+
+/// Runs the streams of HTTP/2 where the end of serving waits for them, and counts them.
 #[derive(Debug, Clone)]
-struct Tracked(TaskTracker);
+pub(super) struct Tracked {
+    pub(super) tasks: TaskTracker,
+    pub(super) streams: Arc<Streams>,
+}
 
 impl<F> Executor<F> for Tracked
 where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        let stream = Stream::begin(&self.streams);
+        self.tasks.spawn(async move {
+            task.await;
+            drop(stream);
+        });
+    }
+}
+
+/// Counts as ended when it is dropped, a panic included.
+struct Stream(Arc<Streams>);
+
+impl Stream {
+    fn begin(all: &Arc<Streams>) -> Self {
+        all.begun.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 

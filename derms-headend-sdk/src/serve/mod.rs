@@ -1,8 +1,10 @@
 //! Listeners: connections with keep-alive and limits, and an end that comes.
 
+mod addresses;
 mod connection;
 mod opening;
 mod transport;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -21,11 +23,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::waiting::Waiting;
 use crate::error::ServeError;
 use crate::refusals::Refusals;
 use crate::service::HeadendService;
 use crate::tls::ServerTls;
 
+pub(crate) use addresses::Addresses;
 pub(crate) use transport::Io;
 
 /// Room for all agents that come back at once after an outage.
@@ -46,6 +50,10 @@ pub(crate) struct Settings {
     pub(crate) handshake: Duration,
     /// Until it is known which version of HTTP is spoken; the HTTP server has no limit for that.
     pub(crate) opening: Duration,
+    /// Connections of one listener for which that is not known; with one more the oldest is closed.
+    pub(crate) max_opening: usize,
+    /// HTTP/2: without a stream for so long, it is ended; at most twice that.
+    pub(crate) idle: Duration,
     /// HTTP/1: until the head of a request is whole, from the end of the one before.
     pub(crate) head: Duration,
 }
@@ -57,6 +65,8 @@ impl Default for Settings {
             keep_alive_timeout: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             opening: Duration::from_secs(10),
+            max_opening: 4_096,
+            idle: Duration::from_secs(30),
             head: Duration::from_secs(30),
         }
     }
@@ -89,6 +99,7 @@ pub(crate) struct Security {
     /// `None`: HTTP without TLS.
     pub(crate) tls: Option<ServerTls>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) addresses: Arc<Addresses>,
 }
 
 /// Listeners at work. Dropped, it cuts their connections.
@@ -103,7 +114,7 @@ impl Server {
     pub(crate) fn start(
         listeners: Vec<(TcpListener, HeadendService)>,
         settings: Settings,
-        security: Security,
+        security: &Security,
         drain: &CancellationToken,
     ) -> Self {
         let tasks = TaskTracker::new();
@@ -170,6 +181,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run(self, listener: impl Listen) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut waiting = Waiting::new(self.settings.max_opening);
         let ended = async {
             tokio::select! {
                 () = self.drain.cancelled() => {}
@@ -182,10 +194,13 @@ impl Acceptor {
                 let place = Arc::clone(&places).acquire_owned().await;
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let acceptor = self.clone();
+                        let Some(share) = self.security.addresses.take(peer) else {
+                            continue;
+                        };
+                        let (acceptor, turn) = (self.clone(), waiting.enter());
                         self.tasks.spawn(async move {
-                            acceptor.connection(stream, peer).await;
-                            drop(place);
+                            acceptor.connection(stream, peer, turn).await;
+                            drop((place, share));
                         });
                     }
                     Err(error) if is_of_the_peer(&error) => {

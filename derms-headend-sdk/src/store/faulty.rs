@@ -18,8 +18,8 @@ mod cancel;
 
 use super::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
+    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
     TelemetryQuery,
 };
 
@@ -64,6 +64,7 @@ pub(crate) enum Fault {
     FirstWordCounts,
     StopsForgotten,
     AuditChanges,
+    KeysForgotten,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -76,6 +77,8 @@ pub(crate) enum Fault {
     AdvanceFails,
     /// Others run between what it did and its answer.
     AdvanceSlow,
+    /// Its answer takes 1 s.
+    SharesSlow,
     CancelFailsAfter,
     /// Nothing about orders can be read or written.
     Away,
@@ -84,6 +87,7 @@ pub(crate) enum Fault {
     AppendSlow,
     LimitsFail,
     AuditFails,
+    LimitsFailAfter,
     AppendNever,
     /// What ends this log at this number can't be stored.
     Poison(LogId, u64),
@@ -474,6 +478,9 @@ impl Store for FaultyStore {
             new.replaced.clear();
         }
         let added = self.inner.add_shares(&new).await?;
+        if self.has(Fault::SharesSlow) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         if self.has(Fault::CommitFailsAfter) {
             return unavailable();
         }
@@ -623,6 +630,31 @@ impl Store for FaultyStore {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         self.inner.stops(query).await
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        let kept = self.inner.put_keyed(restraint, key).await?;
+        if self.has(Fault::LimitsFailAfter) {
+            return unavailable();
+        }
+        Ok(kept)
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        if self.has(Fault::LimitsFail) {
+            return unavailable();
+        }
+        if self.has(Fault::KeysForgotten) {
+            return Ok(None);
+        }
+        self.inner.keyed(key).await
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

@@ -36,7 +36,7 @@ pub use order::{
     StoredReport, status_of, summarise,
 };
 pub use query::{AuditQuery, DispatchQuery, HistoryQuery, TelemetryQuery};
-pub use restraint::{LimitQuery, Restraints};
+pub use restraint::{Keyed, LimitQuery, Restraint, Restraints};
 pub use retention::{Pruned, Retention};
 pub use shares::{AddedShares, NewShares};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -258,8 +258,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn limits(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError>;
 
     /// Keeps stops as they are given, each in place of what was known of it by its id, without
-    /// [`offline`](Stop::offline) and [`unsupported`](Stop::unsupported), which are 0 when it is
-    /// read; [`stored`](Stop::stored) is true then.
+    /// [`offline`](Stop::offline), [`unsupported`](Stop::unsupported) and
+    /// [`cannot_be_held`](Stop::cannot_be_held), which are 0 and empty when it is read; [`stored`](Stop::stored) is true then.
     async fn put_stops(&self, stops: &[Stop]) -> Result<(), StoreError>;
 
     /// One stop.
@@ -267,6 +267,19 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Stops by [`created_at`](Stop::created_at).
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError>;
+
+    /// Keeps a limit or a stop as [`put_limits`](Self::put_limits) and
+    /// [`put_stops`](Self::put_stops) do, and in the same step the client's key under which it was
+    /// set. `Some`: another one was set under this key, and nothing was done. A key is kept at least as
+    /// long as what was set under it.
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError>;
+
+    /// What was set under a key; `None` for one that is free.
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError>;
 
     /// What holds, read once at the start of a headend.
     async fn restraints(&self) -> Result<Restraints, StoreError>;

@@ -4,6 +4,25 @@ use derms_proto::{AssetId, PowerLimit, SiteId, Stop, StopScope};
 
 use super::HistoryQuery;
 
+/// A limit or a stop.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Restraint {
+    /// A limit.
+    Limit(PowerLimit),
+    /// A stop.
+    Stop(Stop),
+}
+
+/// What was set under a key before.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
+pub enum Keyed {
+    /// The same, as it was kept last.
+    Same(Restraint),
+    /// Something else.
+    Conflict,
+}
+
 /// What holds when a headend starts, and what revisions it has given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Restraints {

@@ -12,9 +12,11 @@ pub struct NewShares {
     /// The new shares, `pending`, in the order of their assets' ids, one per asset. None: the
     /// [`split`](Self::split) alone changes.
     pub shares: Vec<Dispatch>,
-    /// The highest revision of the asset of each new share when this was decided upon.
+    /// The highest revision of the asset of each new share ([`revisions`](super::Store::revisions))
+    /// before anything was read of what this was decided by.
     pub seen: Vec<u64>,
-    /// The shares whose place is taken in full: [`Dispatch::replaced`].
+    /// All shares of the site order whose place is taken in full from then on:
+    /// [`Dispatch::replaced`]. A mark on any other is taken off.
     pub replaced: Vec<DispatchId>,
 }
 

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
+use derms_proto::Timestamp;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
 use super::TlsError;
+use super::peer::next_update;
 
 #[derive(Debug, Clone)]
 pub(super) struct Files {
@@ -23,89 +26,114 @@ pub(super) struct Files {
     pub(super) tls12: bool,
 }
 
-/// What was in the files; never shown, for the key is among it.
-pub(super) struct Contents {
+/// What a connection is told by; never shown, for the key is among it.
+#[derive(PartialEq, Eq)]
+pub(super) struct OwnContents {
     certificate: Vec<u8>,
     key: Vec<u8>,
+}
+
+/// What agents are judged by.
+#[derive(PartialEq, Eq)]
+pub(super) struct TrustContents {
     client_ca: Option<Vec<u8>>,
     crls: Vec<Vec<u8>>,
 }
 
 /// Tells contents apart without keeping them.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint(Vec<[u8; 32]>);
 
-pub(super) struct Loaded {
-    pub(super) config: Arc<ServerConfig>,
-    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+impl Fingerprint {
+    fn of<'a>(all: impl IntoIterator<Item = &'a Vec<u8>>) -> Self {
+        let all = all.into_iter();
+        Self(all.map(|bytes| Sha256::digest(bytes).into()).collect())
+    }
 }
 
-impl Contents {
+impl OwnContents {
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        let all = [&self.certificate, &self.key].into_iter();
-        let all = all.chain(&self.client_ca).chain(&self.crls);
-        Fingerprint(all.map(|bytes| Sha256::digest(bytes).into()).collect())
+        Fingerprint::of([&self.certificate, &self.key])
     }
+}
+
+impl TrustContents {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.client_ca.iter().chain(&self.crls))
+    }
+}
+
+/// Who judges the certificates of agents.
+pub(super) struct Trust {
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// The first `nextUpdate` of the revocation lists.
+    pub(super) until: Option<Timestamp>,
 }
 
 impl Files {
-    pub(super) fn read(&self) -> Result<Contents, TlsError> {
-        Ok(Contents {
+    pub(super) fn read_own(&self) -> Result<OwnContents, TlsError> {
+        Ok(OwnContents {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
-            client_ca: self.client_ca.as_deref().map(read).transpose()?,
-            crls: self
-                .crls
-                .iter()
-                .map(|path| read(path))
-                .collect::<Result<_, _>>()?,
         })
     }
 
-    pub(super) fn load(&self, contents: &Contents) -> Result<Loaded, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+    pub(super) fn read_trust(&self) -> Result<TrustContents, TlsError> {
+        let crls = self.crls.iter().map(|path| read(path));
+        Ok(TrustContents {
+            client_ca: self.client_ca.as_deref().map(read).transpose()?,
+            crls: crls.collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) fn own(&self, contents: &OwnContents) -> Result<Arc<CertifiedKey>, TlsError> {
         let chain = certificates(&self.certificate, &contents.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| TlsError::Content {
             path: self.key.clone(),
             problem: "holds no private key; write one as PEM (PKCS#8, SEC1 or PKCS#1)",
         })?;
-        let verifier = self.verifier(contents, &provider)?;
+        CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map(Arc::new)
+            .map_err(|error| {
+                unusable(
+                    "the certificate and the private key of the headend don't go together",
+                    error,
+                )
+            })
+    }
+
+    pub(super) fn config(
+        &self,
+        own: Arc<CertifiedKey>,
+        trust: &Trust,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let versions: &[_] = if self.tls12 {
             &[&TLS13, &TLS12]
         } else {
             &[&TLS13]
         };
-        let builder = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .map_err(|error| unusable("TLS can't be set up", error))?;
-        let builder = match &verifier {
+        let builder = match &trust.verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-            unusable(
-                "the certificate and the private key of the headend don't go together",
-                error,
-            )
-        })?;
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // A resumed session would not show its certificate again, revoked or not.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Loaded {
-            config: Arc::new(config),
-            verifier,
-        })
+        Ok(Arc::new(config))
     }
 
-    fn verifier(
-        &self,
-        contents: &Contents,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    pub(super) fn trust(&self, contents: &TrustContents) -> Result<Trust, TlsError> {
         let (Some(path), Some(bytes)) = (&self.client_ca, &contents.client_ca) else {
             return match self.crls.first() {
-                None => Ok(None),
+                None => Ok(Trust {
+                    verifier: None,
+                    until: None,
+                }),
                 Some(path) => Err(TlsError::Content {
                     path: path.clone(),
                     problem: "revokes certificates of a client CA, and there is none; name the CA too",
@@ -132,18 +160,23 @@ impl Files {
             }
             crls.extend(list);
         }
-        WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
+        let until = crls.iter().filter_map(|crl| next_update(crl)).min();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .with_crls(crls)
             // Clients of REST have none; the agent link asks for it on its own.
             .allow_unauthenticated()
             .build()
-            .map(Some)
             .map_err(|error| {
                 unusable(
                     "the client CA and its revocation lists can't be used",
                     error,
                 )
-            })
+            })?;
+        Ok(Trust {
+            verifier: Some(verifier),
+            until,
+        })
     }
 }
 

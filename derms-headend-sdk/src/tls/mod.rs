@@ -16,21 +16,25 @@ use derms_proto::Timestamp;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
 
 use crate::certificate::PeerCertificate;
-use files::{Files, Fingerprint, Loaded};
+use crate::link_auth::settled;
+use files::{Files, Fingerprint, OwnContents, Trust, TrustContents};
 
 pub(crate) use handshake::HandshakeError;
+#[cfg(test)]
+pub(crate) use tests::for_tests;
 
 /// TLS for the listeners of a headend, from PEM files; cheap to clone, all clones are the same.
 ///
 /// Given to [`HeadendBuilder::tls`](crate::HeadendBuilder::tls), [`Headend::serve`] speaks nothing
-/// but TLS, and the files are read again when they change: new connections get the new
-/// certificate, those that are open stay. With a client CA an agent must show a certificate of that
+/// but TLS, and the files are read again when they change (the headend's own two, and those that
+/// agents are judged by, each by themselves): new connections get the new certificate, those that are
+/// open stay. With a client CA an agent must show a certificate of that
 /// CA whose URI name is `urn:derms:agent:<its id>`; clients of REST need none. When CA or CRLs
-/// change, and when a certificate expires, sessions that would not be taken any more end with
-/// `Close(REVOKED)`.
+/// change, sessions that would not be taken any more end with `Close(REVOKED)`; when a certificate
+/// expires, its session ends with `Close(REBALANCE)`, and the agent comes back with its new one.
 ///
 /// TLS 1.3 unless [1.2 is allowed too](ServerTlsBuilder::allow_tls12), with ALPN `h2` and
 /// `http/1.1`. Nothing is resumed: a client proves itself with each connection.
@@ -44,10 +48,57 @@ struct Inner {
     active: RwLock<Active>,
 }
 
+/// The two parts of it are read and exchanged each by itself.
 struct Active {
-    fingerprint: Fingerprint,
+    own: Part<CertifiedKey>,
+    trust: Part<Trust>,
+    /// Of both.
     config: Arc<ServerConfig>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// It was told that a list of `trust` is old.
+    old_list_told: bool,
+}
+
+struct Part<T> {
+    fingerprint: Fingerprint,
+    held: Arc<T>,
+}
+
+impl<T> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        Self {
+            fingerprint: self.fingerprint.clone(),
+            held: Arc::clone(&self.held),
+        }
+    }
+}
+
+impl Part<CertifiedKey> {
+    fn of(files: &Files, contents: &OwnContents) -> Result<Self, TlsError> {
+        Ok(Self {
+            fingerprint: contents.fingerprint(),
+            held: files.own(contents)?,
+        })
+    }
+}
+
+impl Part<Trust> {
+    fn of(files: &Files, contents: &TrustContents) -> Result<Self, TlsError> {
+        Ok(Self {
+            fingerprint: contents.fingerprint(),
+            held: Arc::new(files.trust(contents)?),
+        })
+    }
+}
+
+impl Active {
+    fn of(files: &Files, own: Part<CertifiedKey>, trust: Part<Trust>) -> Result<Self, TlsError> {
+        Ok(Self {
+            config: files.config(Arc::clone(&own.held), &trust.held)?,
+            own,
+            trust,
+            old_list_told: false,
+        })
+    }
 }
 
 /// Says where the files of a [`ServerTls`] are.
@@ -108,20 +159,44 @@ impl ServerTls {
         self.0.files.client_ca.is_some()
     }
 
-    /// Reads the files again; tells whether anything has changed. With an error all stays as it is.
-    pub(crate) fn reload(&self) -> Result<bool, TlsError> {
-        let contents = self.0.files.read()?;
-        let fingerprint = contents.fingerprint();
-        if self.0.active.read().fingerprint == fingerprint {
+    /// Reads client CA and revocation lists again; tells whether anything has changed. With an error
+    /// all stays as it is.
+    pub(crate) fn reload_trust(&self) -> Result<bool, TlsError> {
+        let Inner { files, active } = &*self.0;
+        let is_held = |read: &TrustContents| active.read().trust.fingerprint == read.fingerprint();
+        let Some(contents) = settled(is_held, || files.read_trust())? else {
             return Ok(false);
-        }
-        let Loaded { config, verifier } = self.0.files.load(&contents)?;
-        *self.0.active.write() = Active {
-            fingerprint,
-            config,
-            verifier,
         };
+        let trust = Part::<Trust>::of(files, &contents)?;
+        let own = active.read().own.clone();
+        *active.write() = Active::of(files, own, trust)?;
         Ok(true)
+    }
+
+    /// The same for certificate and key of the headend.
+    pub(crate) fn reload_own(&self) -> Result<bool, TlsError> {
+        let Inner { files, active } = &*self.0;
+        let is_held = |read: &OwnContents| active.read().own.fingerprint == read.fingerprint();
+        let Some(contents) = settled(is_held, || files.read_own())? else {
+            return Ok(false);
+        };
+        let own = Part::<CertifiedKey>::of(files, &contents)?;
+        let (trust, told) = {
+            let active = active.read();
+            (active.trust.clone(), active.old_list_told)
+        };
+        let mut new = Active::of(files, own, trust)?;
+        new.old_list_told = told;
+        *active.write() = new;
+        Ok(true)
+    }
+
+    /// Whether a revocation list should have been replaced by now; of the same lists it says so
+    /// once.
+    pub(crate) fn has_old_list(&self, now: Timestamp) -> bool {
+        let mut active = self.0.active.write();
+        let is_old = active.trust.held.until.is_some_and(|until| now > until);
+        is_old && !std::mem::replace(&mut active.old_list_told, true)
     }
 
     /// Whether a certificate would be taken now.
@@ -130,7 +205,7 @@ impl ServerTls {
         certificate: &PeerCertificate,
         now: Timestamp,
     ) -> Result<(), &'static str> {
-        let verifier = self.0.active.read().verifier.clone();
+        let verifier = self.0.active.read().trust.held.verifier.clone();
         let verifier = verifier.ok_or("no client CA is configured")?;
         let chain: Vec<CertificateDer<'_>> = certificate
             .chain
@@ -165,9 +240,9 @@ impl ServerTlsBuilder {
     }
 
     /// Certificate revocation lists of the client CA; may be called again. Default: none. Once there
-    /// is one, each CA in the chain of a certificate needs its own (the root's own certificate is
-    /// not looked up): a certificate whose state is not known is refused. A list is used even after
-    /// its `nextUpdate`.
+    /// is one, each CA that has signed a certificate of the chain needs its own, the root too: a
+    /// certificate whose state is not known is refused. A list is used even after
+    /// its `nextUpdate`, which the log then warns of.
     pub fn crl(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.crls.push(path.into());
         self
@@ -184,14 +259,10 @@ impl ServerTlsBuilder {
     /// # Errors
     /// See [`TlsError`].
     pub fn load(self) -> Result<ServerTls, TlsError> {
-        let contents = self.files.read()?;
-        let Loaded { config, verifier } = self.files.load(&contents)?;
+        let own = Part::<CertifiedKey>::of(&self.files, &self.files.read_own()?)?;
+        let trust = Part::<Trust>::of(&self.files, &self.files.read_trust()?)?;
         Ok(ServerTls(Arc::new(Inner {
-            active: RwLock::new(Active {
-                fingerprint: contents.fingerprint(),
-                config,
-                verifier,
-            }),
+            active: RwLock::new(Active::of(&self.files, own, trust)?),
             files: self.files,
         })))
     }

@@ -1,12 +1,15 @@
-//! What a client's certificate says.
+//! What a client's certificate says, and a list of those that are revoked.
 
 use derms_proto::{AgentId, Timestamp};
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
 use x509_cert::Certificate;
+use x509_cert::certificate::Rfc5280;
+use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::time::Time;
 
 use crate::certificate::PeerCertificate;
 use crate::identity::AgentIdentity;
@@ -14,12 +17,17 @@ use crate::identity::AgentIdentity;
 /// Reads a chain that the handshake has found to be good.
 pub(super) fn read(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
     let own = Certificate::from_der(chain.first()?).ok();
+    // One that can't be read has no end, so that it is looked at each time.
+    let end = |der: &CertificateDer<'_>| {
+        let certificate = Certificate::from_der(der).ok();
+        certificate
+            .as_ref()
+            .map_or(Timestamp::from_unix_micros(0), not_after)
+    };
     Some(PeerCertificate {
         chain: chain.iter().map(|der| der.to_vec()).collect(),
         agent: own.as_ref().map_or(Err(UNREADABLE), agent),
-        not_after: own
-            .as_ref()
-            .map_or(Timestamp::from_unix_micros(0), not_after),
+        not_after: chain.iter().map(end).min()?,
     })
 }
 
@@ -48,8 +56,17 @@ fn agent(certificate: &Certificate) -> Result<AgentId, &'static str> {
 }
 
 fn not_after(certificate: &Certificate) -> Timestamp {
-    let end = certificate.tbs_certificate().validity().not_after;
-    let micros = end.to_unix_duration().as_micros();
+    timestamp(certificate.tbs_certificate().validity().not_after)
+}
+
+/// When a revocation list should have a successor, if it says so.
+pub(super) fn next_update(list: &[u8]) -> Option<Timestamp> {
+    let list = CertificateList::<Rfc5280>::from_der(list).ok()?;
+    list.tbs_cert_list.next_update.map(timestamp)
+}
+
+fn timestamp(time: Time) -> Timestamp {
+    let micros = time.to_unix_duration().as_micros();
     Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 

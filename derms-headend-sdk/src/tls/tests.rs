@@ -4,7 +4,6 @@ use rcgen::{
 };
 
 use super::*;
-use crate::link_auth::LinkAuth;
 
 const AGENT: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 /// 2026-01-01 and on, as days.
@@ -105,6 +104,11 @@ impl Drop for Folder {
     }
 }
 
+/// TLS of a CA that nobody knows.
+pub(crate) fn for_tests() -> ServerTls {
+    Folder::new(&ca("ours")).builder().load().unwrap()
+}
+
 #[test]
 fn a_certificate_names_one_agent_or_none() {
     let ca = ca("ours");
@@ -148,7 +152,7 @@ fn another_ca_an_end_a_beginning_and_a_revocation_are_refused_by_name() {
 
     folder.write("crl.pem", &crl(&ours, &[2]));
     assert_eq!(tls.check(&good, day(10)), Ok(()), "nothing was read yet");
-    assert!(tls.reload().unwrap());
+    assert!(tls.reload_trust().unwrap());
     assert_eq!(tls.check(&good, day(10)), Err("the certificate is revoked"));
     let other = peer(&issued(&ours, 3, &[]).0);
     assert_eq!(tls.check(&other, day(10)), Ok(()));
@@ -168,17 +172,64 @@ fn files_that_can_not_be_used_leave_what_is_in_force() {
     let folder = Folder::new(&ours);
     let tls = folder.tls();
     let good = peer(&issued(&ours, 2, &[]).0);
-    assert!(!tls.reload().unwrap(), "nothing has changed");
+    assert!(!tls.reload_trust().unwrap(), "nothing has changed");
     folder.write("ca.pem", "-----BEGIN CERT");
-    assert!(tls.reload().is_err());
+    assert!(tls.reload_trust().is_err());
     assert_eq!(tls.check(&good, day(10)), Ok(()));
     std::fs::remove_file(folder.path("ca.pem")).unwrap();
-    assert!(tls.reload().is_err());
+    assert!(tls.reload_trust().is_err());
     assert_eq!(tls.check(&good, day(10)), Ok(()));
     folder.write("ca.pem", &theirs.pem());
     folder.write("crl.pem", &crl(&theirs, &[]));
-    assert!(tls.reload().unwrap());
+    assert!(tls.reload_trust().unwrap());
     assert!(tls.check(&good, day(10)).is_err());
+}
+
+#[test]
+fn what_is_revoked_while_the_headends_own_files_can_not_be_used_is_revoked() {
+    let ours = ca("ours");
+    let folder = Folder::new(&ours);
+    let tls = folder.tls();
+    let good = peer(&issued(&ours, 2, &[]).0);
+    let shown = tls.config();
+    // Renewed before its key.
+    let (_, key, certificate) = issued(&ours, 4, &[]);
+    folder.write("headend.pem", &certificate);
+    folder.write("crl.pem", &crl(&ours, &[2]));
+    assert!(tls.reload_own().is_err());
+    assert!(tls.reload_trust().unwrap());
+    assert_eq!(tls.check(&good, day(10)), Err("the certificate is revoked"));
+    assert!(
+        !Arc::ptr_eq(&shown, &tls.config()),
+        "a new handshake is judged by the new list"
+    );
+    folder.write("headend-key.pem", &key.serialize_pem());
+    assert!(tls.reload_own().unwrap());
+    assert_eq!(tls.check(&good, day(10)), Err("the certificate is revoked"));
+}
+
+#[test]
+fn a_list_that_should_have_been_replaced_is_told_of_once() {
+    let ours = ca("ours");
+    let folder = Folder::new(&ours);
+    let tls = folder.tls();
+    assert!(!tls.has_old_list(day(0)));
+    assert!(tls.has_old_list(day(2)));
+    assert!(!tls.has_old_list(day(3)));
+    folder.write("crl.pem", &crl(&ours, &[2]));
+    assert!(tls.reload_trust().unwrap());
+    assert!(tls.has_old_list(day(3)), "another one");
+}
+
+#[test]
+fn the_end_of_a_chain_is_that_of_the_certificate_that_ends_first() {
+    let ours = ca("ours");
+    let long = CertificateDer::from(ours.der().to_vec());
+    let short = CertificateDer::from(issued(&ours, 2, &[]).0);
+    for chain in [[long.clone(), short.clone()], [short, long]] {
+        let read = peer::read(&chain).unwrap();
+        assert!(read.is_over(day(40)) && !read.is_over(day(10)));
+    }
 }
 
 #[test]
@@ -221,9 +272,7 @@ fn what_is_shown_for_debugging_holds_no_key() {
     let folder = Folder::new(&ca("ours"));
     let key = std::fs::read_to_string(folder.path("headend-key.pem")).unwrap();
     let secret = key.lines().nth(1).unwrap();
-    let mut auth = LinkAuth::default();
-    auth.tls = Some(folder.tls());
-    let shown = format!("{auth:?}");
+    let shown = format!("{:?}", folder.tls());
     assert!(
         shown.contains("headend-key.pem") && !shown.contains(secret),
         "{shown}"

@@ -229,14 +229,14 @@ async fn a_caller_who_leaves_before_the_answer_is_recorded_all_the_same() {
 #[tokio::test]
 async fn an_agent_that_may_serve_nothing_is_recorded_as_a_refused_claim() {
     let headend = asking(MemoryStore::new()).await;
-    let stranger = tokio::spawn({
-        let headend = headend.clone();
-        async move { Agent::connect(&headend, NOBODY, &[BESS_1]).await }
-    });
-    assert!(stranger.await.is_err(), "it was registered");
+    let mut stranger = tokio::task::JoinSet::new();
+    let other = headend.clone();
+    stranger.spawn(async move { Agent::connect(&other, NOBODY, &[BESS_1]).await });
+    let came = stranger.join_next().await.unwrap();
+    assert!(came.is_err(), "it was registered");
     let trail = trail(&headend, "").await;
     assert_eq!(trail[0]["action"], "refused_claim");
-    assert_eq!(trail[0]["target"], format!("agent {NOBODY}"));
+    assert_eq!(trail[0]["principal"], format!("agent {NOBODY}"));
 }
 
 #[tokio::test(start_paused = true)]

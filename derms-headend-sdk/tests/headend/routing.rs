@@ -59,6 +59,24 @@ async fn a_method_that_a_path_does_not_know_is_told_those_it_knows() {
 }
 
 #[tokio::test]
+async fn a_problem_is_short_however_long_the_request_was() {
+    let headend = headend().await;
+    let long = "X".repeat(9_000);
+    for (method, path) in [
+        (long.as_str(), "/assets".to_owned()),
+        ("GET", format!("/{long}")),
+        ("GET", format!("/assets/{long}")),
+        ("GET", format!("/dispatch/history?{long}=1")),
+        ("GET", format!("/dispatch/history?cursor={long}")),
+    ] {
+        let request = request(method, &path).body(Empty::<Bytes>::new()).unwrap();
+        let answer = send(headend.service(), request).await;
+        assert!(answer.status.is_client_error(), "{}", answer.status);
+        assert!(answer.body.len() < 1_000, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn head_is_get_without_a_body() {
     let headend = headend().await;
     for path in [

@@ -11,8 +11,9 @@ use derms_headend_sdk::proto::{
 };
 use derms_headend_sdk::store::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// What no caller may ever read.
@@ -101,6 +102,8 @@ delegate! {
     fn put_stops(stops: &[Stop]) -> ();
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn put_keyed(restraint: &Restraint, key: &Idempotency) -> Option<Keyed>;
+    fn keyed(key: &Idempotency) -> Option<Keyed>;
     fn restraints() -> Restraints;
     fn append_audit(records: &[AuditRecord]) -> ();
     fn audit(query: &AuditQuery) -> Page<AuditRecord>;

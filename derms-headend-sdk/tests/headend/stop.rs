@@ -178,3 +178,43 @@ async fn without_the_store_a_stop_is_sent_and_says_that_it_is_not_stored() {
         1
     );
 }
+
+/// A request with a key, by nobody or by somebody.
+async fn keyed(headend: &Headend, path: &str, body: &str, key: &str, by: Option<&str>) -> Answer {
+    let request = json_post(path).header("idempotency-key", key);
+    let mut request = request.body(Full::<Bytes>::from(body.to_owned())).unwrap();
+    if let Some(name) = by {
+        request.extensions_mut().insert(Principal::new(name));
+    }
+    send(headend.service(), request).await
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_give_the_same_limit_or_stop_and_another_body_a_conflict() {
+    let headend = headend().await;
+    let limit = |mw: f64| format!(r#"{{"asset_id":"{BESS_1}","max_mw":{mw}}}"#);
+    let stop = format!(r#"{{"asset_id":"{BESS_2}","confirm":"stop"}}"#);
+    let cases = [
+        ("/limits", limit(5.0), limit(6.0), 201),
+        ("/stop", stop, ALL.to_owned(), 202),
+    ];
+    for (path, body, other, code) in cases {
+        let ask = async |body: &str, by| keyed(&headend, path, body, "k-1", by).await;
+        let first = ask(&body, None).await;
+        assert_eq!(first.status.as_u16(), code, "{}", first.text());
+        let again = ask(&body, None).await;
+        assert_eq!(
+            (again.status, &again.json()["id"]),
+            (first.status, &first.json()["id"])
+        );
+        ask(&other, None).await.problem(Code::IdempotencyConflict);
+        // Keys of others, and of other calls, do not meet.
+        let anns = ask(&body, Some("ann")).await;
+        assert_ne!(anns.json()["id"], first.json()["id"]);
+        let held = get(&headend, path).await.ok();
+        assert_eq!(held.as_array().unwrap().len(), 2);
+        keyed(&headend, path, &body, "", None)
+            .await
+            .problem(Code::InvalidParameter);
+    }
+}

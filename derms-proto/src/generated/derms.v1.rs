@@ -1008,6 +1008,8 @@ pub enum ReasonCode {
     Stopped = 19,
     /// As many orders wait for their time as the agent keeps.
     TooManyWaiting = 20,
+    /// The agent could not read the order.
+    Malformed = 21,
 }
 impl ReasonCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1037,6 +1039,7 @@ impl ReasonCode {
             Self::Failsafe => "REASON_CODE_FAILSAFE",
             Self::Stopped => "REASON_CODE_STOPPED",
             Self::TooManyWaiting => "REASON_CODE_TOO_MANY_WAITING",
+            Self::Malformed => "REASON_CODE_MALFORMED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1063,6 +1066,7 @@ impl ReasonCode {
             "REASON_CODE_FAILSAFE" => Some(Self::Failsafe),
             "REASON_CODE_STOPPED" => Some(Self::Stopped),
             "REASON_CODE_TOO_MANY_WAITING" => Some(Self::TooManyWaiting),
+            "REASON_CODE_MALFORMED" => Some(Self::Malformed),
             _ => None,
         }
     }

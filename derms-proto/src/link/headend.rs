@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{AssetId, DispatchId, FollowUp, LimitId, LogId, Power, Timestamp};
 
-use super::LogKind;
+use super::{LogKind, WireError};
 
 /// The session is active.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +131,21 @@ pub struct SetpointOrder {
     pub ramp_mw_per_min: Option<f64>,
     /// What happens when the lease ends.
     pub then: FollowUp,
+}
+
+/// A setpoint of which no more could be read than what it is: it is answered, and the session goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableSetpoint {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// The dispatch that it belongs to.
+    pub dispatch_id: DispatchId,
+    /// Strictly increasing per asset over setpoints and releases.
+    pub revision: u64,
+    /// Of the session that carries it.
+    pub epoch: u64,
+    /// What is wrong with the rest.
+    pub error: WireError,
 }
 
 /// An order to end whatever is in force and go to the default, now.

@@ -21,7 +21,7 @@ pub use self::agent::{
 };
 pub use self::headend::{
     AssetLimits, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS, RefusalCode,
-    RefusedEntry, Registered, ReleaseOrder, SetpointOrder,
+    RefusedEntry, Registered, ReleaseOrder, SetpointOrder, UnreadableSetpoint,
 };
 
 /// The minor version of the protocol, for logs only.
@@ -68,6 +68,9 @@ pub enum HeadendMessage {
     Registered(Registered),
     /// An order.
     Setpoint(SetpointOrder),
+    /// An order that can be read no further than to be refused; what is made of this is an unknown
+    /// message.
+    UnreadableSetpoint(UnreadableSetpoint),
     /// End what is in force, now.
     Release(ReleaseOrder),
     /// All limits of an asset.

@@ -12,7 +12,7 @@ use super::scalar::{
 use super::word::{self, LogKindRead};
 use crate::link::{
     AssetLimits, FollowUp, Grant, HeadendMessage, Limit, Limits, LogAck, LogCursor, MAX_LIMITS,
-    RefusedEntry, Registered, ReleaseOrder, SetpointOrder, WireError,
+    RefusedEntry, Registered, ReleaseOrder, SetpointOrder, UnreadableSetpoint, WireError,
 };
 use crate::pb::{self, headend_message::Body};
 use crate::{MAX_DURATION, Power};
@@ -28,9 +28,11 @@ impl TryFrom<pb::HeadendMessage> for HeadendMessage {
             Body::Registered(pb) => registered(pb)
                 .map(Self::Registered)
                 .map_err(|fault| fault.of("Registered")),
-            Body::Setpoint(pb) => setpoint(&pb)
-                .map(Self::Setpoint)
-                .map_err(|fault| fault.of("Setpoint")),
+            Body::Setpoint(pb) => setpoint(&pb).map(Self::Setpoint).or_else(|fault| {
+                let error = fault.of("Setpoint");
+                let unreadable = unreadable(&pb, &error);
+                unreadable.map(Self::UnreadableSetpoint).ok_or(error)
+            }),
             Body::Release(pb) => release(&pb)
                 .map(Self::Release)
                 .map_err(|fault| fault.of("Release")),
@@ -96,7 +98,9 @@ impl From<HeadendMessage> for pb::HeadendMessage {
                 grants: grants.into_iter().map(grant_out).collect(),
             }),
             HeadendMessage::Close(close) => Body::Close(close_out(close)),
-            HeadendMessage::Unknown => return Self::default(),
+            HeadendMessage::UnreadableSetpoint(_) | HeadendMessage::Unknown => {
+                return Self::default();
+            }
         };
         Self {
             traceparent: None,
@@ -227,6 +231,17 @@ fn setpoint(pb: &pb::Setpoint) -> Result<SetpointOrder, Fault> {
     })
 }
 
+/// `None`: it can't be said what it is.
+fn unreadable(pb: &pb::Setpoint, error: &WireError) -> Option<UnreadableSetpoint> {
+    Some(UnreadableSetpoint {
+        asset_id: id("asset_id", &pb.asset_id).ok()?,
+        dispatch_id: id("dispatch_id", &pb.dispatch_id).ok()?,
+        revision: from_one("revision", pb.revision).ok()?,
+        epoch: pb.epoch,
+        error: error.clone(),
+    })
+}
+
 fn setpoint_out(order: &SetpointOrder) -> pb::Setpoint {
     use pb::follow_up::Then;
     pb::Setpoint {
@@ -240,7 +255,7 @@ fn setpoint_out(order: &SetpointOrder) -> pb::Setpoint {
         ramp_mw_per_min: order.ramp_mw_per_min,
         then: Some(pb::FollowUp {
             then: Some(match order.then {
-                FollowUp::Default => Then::Default(true),
+                FollowUp::Default | FollowUp::Unknown => Then::Default(true),
                 FollowUp::Value(power) => Then::Mw(power.mw()),
                 FollowUp::Hold => Then::Hold(true),
             }),

@@ -47,13 +47,13 @@ word! {
     in availability -> Availability {
         itself, unspecified: Availability::Available, unknown: Availability::Available
     }
-    out availability_out {}
+    out availability_out { Unknown => Unavailable }
 }
 
 word! {
     ControlSource { Default, Setpoint, FollowUp, Failsafe, Stop }
     in control_source -> Option<ControlSource> { Some, unspecified: None, unknown: None }
-    out control_source_out {}
+    out control_source_out { Unknown => Unspecified }
 }
 
 word! {
@@ -61,13 +61,13 @@ word! {
     in quality -> Quality {
         itself, unspecified: Quality::Good, unknown: Quality::Uncertain
     }
-    out quality_out {}
+    out quality_out { Unknown => Uncertain }
 }
 
 word! {
     DeviceStatus { Off, Standby, Starting, Running, Curtailed, Stopping, Fault, Maintenance }
     in device_status -> Option<DeviceStatus> { Some, unspecified: None, unknown: None }
-    out device_status_out {}
+    out device_status_out { Unknown => Unspecified }
 }
 
 word! {
@@ -91,7 +91,7 @@ word! {
         DeadlinePassed, NotGranted, StaleRevision, OutOfRange, ClockUnsure, ReportLogFull,
         DeviceError, DeviceTimeout, DeviceUnavailable, Unsupported, Interrupted, NewerOrder,
         CancelledByOperator, TtlElapsed, ReportLogLost, NoReport, StorageFailed, Failsafe, Stopped,
-        TooManyWaiting,
+        TooManyWaiting, Malformed,
     }
     in reason_code -> Option<ReasonCode> {
         Some, unspecified: None, unknown: Some(ReasonCode::Unknown)

@@ -60,7 +60,7 @@ async fn a_ca_that_left_ends_the_streams_of_its_agents() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_expires_ends_its_stream() {
+async fn a_certificate_that_expires_ends_its_stream_and_the_agent_comes_back_with_its_new_one() {
     let pki = Pki::new();
     let mut rig = Rig::mutual(&pki).await;
     let short = Wanted {
@@ -71,8 +71,22 @@ async fn a_certificate_that_expires_ends_its_stream() {
         .agent(BESS_1)
         .tls(showing(&pki, pki.issue(BESS_1, &short)));
     let mut events = rig.connected(agent).await;
-    let text = revoked(&mut events).await;
+    let text = event(&mut events, "the end of the session", |event| match event {
+        AgentEvent::Disconnected { reason, text, .. } => {
+            assert_eq!(*reason, CloseReason::Rebalance);
+            Some(text.clone())
+        }
+        _ => None,
+    });
+    let text = text.await;
     assert!(text.contains("has expired"), "{text}");
+    let text = failure(&mut events).await;
+    assert!(text.contains("CertificateExpired"), "{text}");
+    pki.issue(BESS_1, &Wanted::agent(3, BESS_1));
+    event(&mut events, "a session", |event| {
+        matches!(event, AgentEvent::Connected { .. }).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

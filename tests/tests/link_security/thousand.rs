@@ -44,7 +44,7 @@ async fn a_thousand_streams_outlive_new_certificates_and_lists_but_for_the_one_t
         let wanted = Wanted::agent(number as u64 + 10, &id);
         let uri = format!("https://{}", rig.address).parse().unwrap();
         let runtime = AgentRuntime::builder(uri)
-            .backoff(|_: u32| Duration::from_millis(fastrand::u64(50..500)))
+            .backoff(|_: u32| Duration::from_millis(fastrand::u64(500..2_000)))
             .adapter(asset.clone(), sim::for_asset(asset, 1))
             .tls(showing(&pki, pki.issue(&id, &wanted)))
             .build()
@@ -58,11 +58,15 @@ async fn a_thousand_streams_outlive_new_certificates_and_lists_but_for_the_one_t
                 }
             }
         });
+        // All at once on a loaded machine, handshakes would run into their time limit.
+        let started = number + 1;
+        if started % 100 == 0 {
+            until("these are connected", SOON, async || {
+                (rig.agents().await.len() == started).then_some(())
+            })
+            .await;
+        }
     }
-    until("all are connected", SOON, async || {
-        (rig.agents().await.len() == AGENTS as usize).then_some(())
-    })
-    .await;
     let before = rig.agents().await;
     while ends.try_recv().is_ok() {}
 

@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 39] = [
+const FLAGS: [(&str, &str, &str, &str); 56] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -16,6 +16,12 @@ const FLAGS: [(&str, &str, &str, &str); 39] = [
         "--grpc-addr",
         "HEADEND_GRPC_ADDR",
         "127.0.0.1:50051",
+    ),
+    (
+        "der_headend",
+        "--max-assets-per-agent",
+        "HEADEND_MAX_ASSETS_PER_AGENT",
+        "256",
     ),
     (
         "der_headend",
@@ -138,6 +144,37 @@ const FLAGS: [(&str, &str, &str, &str); 39] = [
     ),
     ("agent_launcher", "--token-file", "DERMS_TOKEN_FILE", ""),
     ("agent_launcher", "--log-format", "LOG_FORMAT", "text"),
+    ("der_headend", "--tls-cert", "HEADEND_TLS_CERT", ""),
+    ("der_headend", "--tls-key", "HEADEND_TLS_KEY", ""),
+    ("der_headend", "--client-ca", "HEADEND_CLIENT_CA", ""),
+    ("der_headend", "--crl", "HEADEND_CRL", ""),
+    (
+        "der_headend",
+        "--tls-min-version",
+        "HEADEND_TLS_MIN_VERSION",
+        "1.3",
+    ),
+    ("der_headend", "--agent-tokens", "HEADEND_AGENT_TOKENS", ""),
+    (
+        "der_headend",
+        "--trusted-proxy",
+        "HEADEND_TRUSTED_PROXY",
+        "",
+    ),
+    (
+        "der_headend",
+        "--proxy-identity-header",
+        "HEADEND_PROXY_IDENTITY_HEADER",
+        "",
+    ),
+    ("der_headend", "--reload-s", "HEADEND_RELOAD_S", "10"),
+    ("der_headend", "--insecure", "HEADEND_INSECURE", ""),
+    ("edge_agent", "--ca", "HEADEND_CA", ""),
+    ("edge_agent", "--cert", "AGENT_CERT", ""),
+    ("edge_agent", "--key", "AGENT_KEY", ""),
+    ("edge_agent", "--server-name", "HEADEND_SERVER_NAME", ""),
+    ("edge_agent", "--token-file", "AGENT_TOKEN_FILE", ""),
+    ("agent_launcher", "--tls", "", ""),
 ];
 
 /// What the help says of a flag: from its line to the next flag.

@@ -280,6 +280,7 @@ pub(crate) fn stop(site: SiteId) -> Stop {
         not_obeyed: 1,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: None,
         ended_by: None,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use derms_headend_sdk::store::{Advance, Commit, Store, TelemetryQuery};
+use derms_headend_sdk::store::{Advance, Cancel, Commit, NewShares, Store, TelemetryQuery};
 use derms_proto::link::SetpointPhase;
-use derms_proto::{AgentId, AssetId, DispatchId, DispatchStatus, LogId};
+use derms_proto::{AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, LogId};
 use tokio::task::JoinSet;
 
 use crate::facts::*;
@@ -177,6 +177,57 @@ async fn reports_and_the_ends_of_sessions_do_not_wait_for_each_other() {
                     let order = store.dispatch(sent.id).await.unwrap().unwrap();
                     assert!(order.in_doubt, "{order:?}");
                     assert_eq!(order.status, DispatchStatus::Received);
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cancel_of_a_site_order_misses_no_share_that_is_added_at_the_same_moment() {
+    for place in places() {
+        let store = place.open().await;
+        let other = match &place {
+            Place::Sqlite(_) => Arc::clone(&store),
+            Place::Postgres(..) => place.open().await,
+        };
+        let mut tasks = JoinSet::new();
+        for _ in 0..4 {
+            let (store, other) = (Arc::clone(&store), Arc::clone(&other));
+            tasks.spawn(async move {
+                for _ in 0..25 {
+                    let site = commit(&*store, &site_order(&[asset(), asset()])).await;
+                    let old = &site.children[0];
+                    let share = Dispatch {
+                        id: DispatchId::generate(),
+                        start_at: None,
+                        transitions: Vec::new(),
+                        ..old.clone()
+                    };
+                    let shares = NewShares {
+                        parent: site.id,
+                        split: site.split.clone().unwrap(),
+                        seen: old.revision.into_iter().collect(),
+                        shares: vec![share],
+                        replaced: Vec::new(),
+                    };
+                    let cancel = [Cancel {
+                        id: site.id,
+                        at: at(2),
+                        principal: None,
+                        above: 0,
+                    }];
+                    let (added, cancelled) =
+                        tokio::join!(store.add_shares(&shares), other.cancel(&cancel));
+                    (added.unwrap(), cancelled.unwrap());
+                    let site = store.dispatch(site.id).await.unwrap().unwrap();
+                    assert!(site.cancel_requested_at.is_some());
+                    for share in site.children {
+                        assert!(share.status.is_terminal(), "it goes on: {share:?}");
+                    }
                 }
             });
         }

@@ -19,7 +19,7 @@ use derms_proto::link::{
 };
 use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
 
-pub(super) use self::restart::Life;
+pub(super) use self::restart::{Life, interrupted};
 
 use self::device::{InFlight, Refused};
 use self::limits::Restraints;
@@ -35,7 +35,7 @@ use crate::state::{Held as InForce, Started};
 use crate::{AgentEvent, AssetSnapshot};
 
 /// Outcomes that are kept to answer an order that comes again.
-const OUTCOMES: usize = 16;
+pub(super) const OUTCOMES: usize = 16;
 
 /// Everything the agent knows about one asset.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Orders: the checks in their order, at most one start each, newest wins.
 
-use derms_proto::link::{FollowUp, ReleaseOrder, SetpointOrder, SetpointPhase, SetpointReport};
+use derms_proto::link::{
+    FollowUp, ReleaseOrder, SetpointOrder, SetpointPhase, SetpointReport, UnreadableSetpoint,
+};
 use derms_proto::{DispatchId, ReasonCode};
 
 use super::schedule::MAX_SCHEDULED;
@@ -55,6 +57,29 @@ impl AssetMachine {
             );
         } else {
             self.keep(order, ctx);
+        }
+    }
+
+    /// An order that can't be read is refused as any other, and what is in force goes on.
+    pub(in crate::session) fn unreadable(&mut self, order: &UnreadableSetpoint, ctx: &mut Ctx<'_>) {
+        let report = SetpointReport {
+            dispatch_id: order.dispatch_id,
+            revision: order.revision,
+            phase: SetpointPhase::Rejected,
+            reason: Some(ReasonCode::Malformed),
+            text: Some(order.error.to_string()),
+            applied: None,
+        };
+        if order.revision <= self.last_revision {
+            let stale = SetpointReport {
+                phase: SetpointPhase::Superseded,
+                reason: None,
+                text: None,
+                ..report
+            };
+            self.repeat(order.revision, stale, ctx);
+        } else {
+            self.refuse_with(report, ctx);
         }
     }
 
@@ -369,12 +394,14 @@ impl AssetMachine {
     ) {
         let mut report = Self::report_of(order, phase);
         report.reason = Some(reason);
+        self.refuse_with(report, ctx);
+    }
+
+    fn refuse_with(&mut self, report: SetpointReport, ctx: &mut Ctx<'_>) {
         // What was reported as refused must stay refused, whatever comes again later, and is
         // written down before it is said.
-        if order.revision > self.last_revision {
-            self.last_revision = order.revision;
-        }
-        self.remember(order.revision, report.clone());
+        self.last_revision = self.last_revision.max(report.revision);
+        self.remember(report.revision, report.clone());
         ctx.report(self.id(), report, true);
     }
 

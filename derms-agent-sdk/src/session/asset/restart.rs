@@ -169,7 +169,7 @@ impl AssetMachine {
     }
 }
 
-pub(super) fn interrupted(order: &SetpointOrder, text: &str) -> SetpointReport {
+pub(in crate::session) fn interrupted(order: &SetpointOrder, text: &str) -> SetpointReport {
     SetpointReport {
         reason: Some(ReasonCode::Interrupted),
         text: Some(text.into()),

@@ -81,9 +81,9 @@ fn what_can_not_be_read_ends_the_session_and_three_in_a_row_halt_the_agent() {
         bench.connect();
         assert!(!bench.has_event(|event| matches!(event, AgentEvent::Halted { .. })));
         bench.feed(Input::Malformed(WireError {
-            message: "Setpoint",
-            field: "mw",
-            problem: "is not finite".into(),
+            message: "Release",
+            field: "revision",
+            problem: "is 0".into(),
         }));
         assert_eq!(bench.closed_with(), Some(CloseReason::ProtocolError));
     }

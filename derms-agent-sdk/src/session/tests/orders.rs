@@ -1,5 +1,6 @@
 use SetpointPhase::{Expired, Received, Rejected, Released, Started, Superseded};
 use derms_proto::ControlSource;
+use derms_proto::link::UnreadableSetpoint;
 
 use super::*;
 
@@ -175,6 +176,52 @@ fn each_check_refuses_with_its_reason_and_the_device_hears_nothing() {
         assert_eq!(bench.steps(), [(1, phase, Some(reason))], "{what}, again");
         assert_eq!(bench.told(), [], "{what}, again");
     }
+}
+
+#[test]
+fn an_order_that_can_not_be_read_is_refused_and_all_else_goes_on() {
+    let mut bench = Bench::active();
+    bench.told();
+    let order = bench.order(1, 5.0);
+    bench.setpoint(order.clone());
+    bench.steps();
+    let unreadable = UnreadableSetpoint {
+        asset_id: order.asset_id,
+        dispatch_id: DispatchId::generate(),
+        revision: 2,
+        epoch: order.epoch,
+        error: WireError {
+            message: "Setpoint",
+            field: "mw",
+            problem: "is not finite".into(),
+        },
+    };
+    let message = || HeadendMessage::UnreadableSetpoint(unreadable.clone());
+    bench.receive(message());
+    let malformed = Some(ReasonCode::Malformed);
+    assert_eq!(bench.steps(), [(2, Rejected, malformed)]);
+    assert_eq!(
+        (bench.disconnects, bench.source()),
+        (0, ControlSource::Setpoint)
+    );
+    // Its revision is spent: it is answered alike when it comes again, readable or not.
+    bench.ack(LogKind::Report, 3, false);
+    bench.receive(message());
+    assert_eq!(bench.steps(), [(2, Rejected, malformed)]);
+    bench.ack(LogKind::Report, 4, false);
+    let again = SetpointOrder {
+        dispatch_id: unreadable.dispatch_id,
+        revision: 2,
+        ..order.clone()
+    };
+    bench.setpoint(again);
+    assert_eq!(bench.steps(), [(2, Rejected, malformed)]);
+    assert_eq!(bench.told(), [Some(5.0)]);
+    // One of another session is no less wrong than a readable one.
+    let mut stale = unreadable.clone();
+    stale.epoch += 1;
+    bench.receive(HeadendMessage::UnreadableSetpoint(stale));
+    assert_eq!(bench.closed_with(), Some(CloseReason::ProtocolError));
 }
 
 #[test]

@@ -224,6 +224,39 @@ fn the_revision_of_a_removed_asset_is_on_the_disk_over_a_full_one_and_a_restart(
 }
 
 #[test]
+fn the_end_of_an_order_is_told_though_the_agent_was_started_again_without_its_asset() {
+    let mut bench = Bench::on_disk(vec![asset(1), asset(2)]);
+    bench.feed(Input::Tick);
+    bench.connect();
+    let order = bench.order(7, 5.0);
+    bench.setpoint(order.clone());
+    assert_eq!(bench.told().last(), Some(&Some(5.0)));
+    bench.ack_reports();
+    bench.steps();
+    // The process dies, and its configuration is changed.
+    bench.disk().assets = vec![asset(2)];
+    bench.restart();
+    bench.connect();
+    assert_eq!(bench.steps(), [(7, Failed, INTERRUPTED)]);
+    bench.ack_reports();
+    // It is told once, and not forgotten over another start.
+    bench.restart();
+    bench.connect();
+    assert_eq!(bench.steps(), []);
+    bench.ack_reports();
+    bench.told();
+    bench.add(asset(1));
+    bench.grant(1);
+    assert_eq!(bench.told(), [None], "its default, and not the order");
+    bench.setpoint(SetpointOrder {
+        epoch: bench.epoch,
+        ..order
+    });
+    assert_eq!(bench.steps(), [(7, Failed, INTERRUPTED)]);
+    assert_eq!(bench.told(), []);
+}
+
+#[test]
 fn an_asset_that_went_while_there_was_no_link_is_not_claimed_with_the_next_register() {
     let mut bench = Bench::new(vec![asset(1), asset(2)]);
     bench.connect();

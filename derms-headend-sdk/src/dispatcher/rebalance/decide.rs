@@ -59,6 +59,8 @@ pub(super) struct Seat<'a> {
     pub(super) control: Option<(Timestamp, Option<DispatchId>)>,
     /// Its newest good measurement.
     pub(super) measured: Option<(Timestamp, Power)>,
+    /// Its shares whose release was written to the session that serves it.
+    pub(super) released: Vec<DispatchId>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +81,8 @@ pub(super) struct Plan {
     /// All that an asset is to do from now on. None: nobody has room, and only that is recorded.
     pub(super) shares: Vec<(AssetId, Power)>,
     pub(super) stands_in_for: Vec<DispatchId>,
+    /// All shares whose place is taken in full from now on.
+    pub(super) replaced: Vec<DispatchId>,
     pub(super) missing: Power,
     pub(super) residual: Power,
     /// What is left of the order; `None`: it has no end.
@@ -101,25 +105,27 @@ struct Case<'a> {
     seats: &'a BTreeMap<AssetId, Seat<'a>>,
     /// 1 or -1.
     sign: f64,
+    /// Nobody takes over any more; what is missing is recorded.
+    closed: bool,
 }
 
-/// Looks at a site order with its shares.
+/// Looks at a site order with its shares. `at_most`: how much may be left of it by a clock that nobody
+/// sets; `None`: it has no end.
 pub(super) fn decide(
     order: &Dispatch,
     seats: &BTreeMap<AssetId, Seat<'_>>,
     now: Timestamp,
+    at_most: Option<Duration>,
 ) -> Decision {
     let Some(summary) = order.split.as_ref().filter(|split| split.rebalance) else {
         return Decision::Over;
     };
-    let remaining = remaining(order, now);
-    let over = order.status.is_terminal()
-        || order.cancel_requested_at.is_some()
-        || summary.resplits.len() >= MOST_RESPLITS
-        || remaining.is_some_and(|left| left < SHORTEST);
-    if over {
+    if order.status.is_terminal() || order.cancel_requested_at.is_some() {
         return Decision::Over;
     }
+    let remaining = remaining(order, now).into_iter().chain(at_most).min();
+    let closed =
+        summary.resplits.len() >= MOST_RESPLITS || remaining.is_some_and(|left| left < SHORTEST);
     let before = summary
         .resplits
         .last()
@@ -131,9 +137,10 @@ pub(super) fn decide(
         order,
         seats,
         sign: if order.mw < Power::ZERO { -1.0 } else { 1.0 },
+        closed,
     };
     let withdrawn = case.to_withdraw();
-    if !withdrawn.is_empty() {
+    if !closed && !withdrawn.is_empty() {
         return Decision::Withdraw(withdrawn);
     }
     case.share(summary, remaining, now)
@@ -146,11 +153,13 @@ fn positive(power: Power) -> Power {
 
 fn remaining(order: &Dispatch, now: Timestamp) -> Option<Duration> {
     let lease = Duration::try_from_secs_f64(order.duration_s?).ok()?;
-    Some(order.begins().saturating_add(lease).saturating_since(now))
+    let left = order.begins().saturating_add(lease).saturating_since(now);
+    // A clock that was set back makes no order longer.
+    Some(left.min(lease))
 }
 
 /// Taken back before it was sent, since the store had failed: it never was.
-pub(super) fn never_was(share: &Dispatch) -> bool {
+fn never_was(share: &Dispatch) -> bool {
     share.status == DispatchStatus::Cancelled
         && share.cancel_requested_at.is_none()
         && share.reason != Some(ReasonCode::Stopped)
@@ -162,7 +171,9 @@ fn has_dropped_out(share: &Dispatch) -> bool {
     let stopped = share.reason == Some(ReasonCode::Stopped);
     match share.status {
         DispatchStatus::Failed | DispatchStatus::Rejected | DispatchStatus::Expired => !stopped,
-        DispatchStatus::Cancelled => share.cancelled_by.as_deref() == Some(REBALANCE),
+        DispatchStatus::Cancelled | DispatchStatus::Indeterminate => {
+            share.cancelled_by.as_deref() == Some(REBALANCE)
+        }
         status => !status.is_terminal(),
     }
 }
@@ -187,16 +198,24 @@ impl<'a> Case<'a> {
     }
 
     /// Whether others took its place in full, and were not taken back.
-    fn is_replaced(&self, share: &Dispatch, summary: &SplitSummary) -> bool {
+    fn is_replaced(&self, share: &Dispatch) -> bool {
         let taken_back = |id: &DispatchId| {
             let mut shares = self.order.children.iter();
             shares.any(|share| share.id == *id && never_was(share))
         };
-        let mut resplits = summary.resplits.iter();
+        let mut resplits = self.order.split.iter().flat_map(|split| &split.resplits);
         share.replaced
             && resplits.any(|resplit| {
                 resplit.stands_in_for.contains(&share.id) && !resplit.shares.iter().any(taken_back)
             })
+    }
+
+    /// The shares that are marked so, and rightly.
+    fn still_replaced(&self) -> impl Iterator<Item = DispatchId> {
+        let shares = self.order.children.iter();
+        let replaced =
+            shares.filter(|share| share.replaced && (never_was(share) || self.is_replaced(share)));
+        replaced.map(|share| share.id)
     }
 
     fn to_withdraw(&self) -> Vec<DispatchId> {
@@ -242,22 +261,24 @@ impl<'a> Case<'a> {
                 Part::Lost => {}
             }
             let dropped = shares.iter().filter(|share| {
-                !self.is_replaced(share, summary)
+                !self.is_replaced(share)
                     && has_dropped_out(share)
                     && !self.may_be_in_force(seat, share)
             });
             lost.extend(dropped.map(|share| share.id));
         }
-        let missing = placed.min(wanted) - given - held;
-        if lost.is_empty() || missing <= LEAST_MW {
-            return None;
-        }
+        let missing = if lost.is_empty() {
+            0.0
+        } else {
+            (placed.min(wanted) - given - held).max(0.0)
+        };
         let members = by_asset.iter().filter_map(|(asset, shares)| {
             let seat = self.seats.get(asset)?;
             let mw = self.taking_part(seat, shares)?;
             Some(self.above(seat, mw))
         });
-        let members: Vec<(Member, f64)> = members.collect();
+        let nobody = self.closed || missing <= LEAST_MW;
+        let members: Vec<(Member, f64)> = members.filter(|_| !nobody).collect();
         let policy = summary.policy;
         let only: Vec<Member> = members.iter().map(|(member, _)| *member).collect();
         let extra = split(Power::from_mw(missing * self.sign), policy, &only);
@@ -279,9 +300,11 @@ impl<'a> Case<'a> {
         };
         let mut split = summary.clone();
         split.residual_mw = Power::from_mw((wanted - placed) * self.sign) + residual;
+        let mut replaced: Vec<DispatchId> = self.still_replaced().collect();
         if shares.is_empty() {
+            let marked = self.order.children.iter().filter(|share| share.replaced);
             let differs = (split.residual_mw - summary.residual_mw).mw().abs() > LEAST_MW;
-            if !differs {
+            if !differs && marked.count() == replaced.len() {
                 return None;
             }
         } else {
@@ -294,11 +317,16 @@ impl<'a> Case<'a> {
                 stands_in_for: lost.clone(),
                 shares: Vec::new(),
             });
+            if residual.mw().abs() < LEAST_MW {
+                let never = self.order.children.iter().filter(|share| never_was(share));
+                replaced.extend(lost.iter().copied().chain(never.map(|share| share.id)));
+            }
         }
         Some(Plan {
             split,
             shares,
             stands_in_for: lost,
+            replaced,
             missing: Power::from_mw(missing * self.sign),
             residual,
             remaining,
@@ -327,14 +355,13 @@ impl<'a> Case<'a> {
         match share.status {
             // The device failed; it is somewhere until it has accepted something else.
             DispatchStatus::Failed => !seat.left_since(share),
-            DispatchStatus::Indeterminate => true,
-            status if status.is_terminal() => false,
+            status if status.is_terminal() && status != DispatchStatus::Indeterminate => false,
             _ => {
                 // A release of it goes out before anything else, so it does not come back.
                 let released = share.cancel_requested_at;
                 let at_rest = |since: Timestamp| match seat.out {
                     Some((Out::Lost, _)) => seat.has_fallen_back(share),
-                    Some((Out::Unavailable, _)) => seat.idles_since(since, self.sign),
+                    Some((Out::Unavailable, _)) => seat.idles_since(since, share, self.sign),
                     None => false,
                 };
                 !released.is_some_and(at_rest)
@@ -400,12 +427,15 @@ impl Seat<'_> {
         })
     }
 
-    /// It was measured since then to do nothing in the direction of the order.
-    fn idles_since(&self, since: Timestamp, sign: f64) -> bool {
+    /// Its release has gone out, and it was measured since then to do nothing in the direction of the
+    /// order: no more than a tenth of the share, however imprecise the meter of a large asset is.
+    fn idles_since(&self, since: Timestamp, share: &Dispatch, sign: f64) -> bool {
         let range = (self.asset.max_mw - self.asset.min_mw).mw();
-        let tolerance = (range * 0.02).max(0.05);
-        self.measured
-            .is_some_and(|(at, mw)| at > since && mw.mw() * sign <= tolerance)
+        let tolerance = (range * 0.02).max(0.05).min(share.mw.mw().abs() * 0.1);
+        self.released.contains(&share.id)
+            && self
+                .measured
+                .is_some_and(|(at, mw)| at > since && mw.mw() * sign <= tolerance)
     }
 }
 

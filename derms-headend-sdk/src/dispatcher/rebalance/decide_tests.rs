@@ -20,6 +20,12 @@ struct State {
     /// The share that the device is doing.
     doing: Option<DispatchId>,
     out: Option<(Out, u64)>,
+    /// Since when it has had no session at all.
+    gone: u64,
+    /// When the lease of what the device is doing is over.
+    until: Option<u64>,
+    /// The shares whose release it was given.
+    released: Vec<DispatchId>,
     control: Option<(Timestamp, Option<DispatchId>)>,
     measured: Option<(Timestamp, Power)>,
     ordered_otherwise: bool,
@@ -59,6 +65,7 @@ impl World {
         }
         let doing = order.children.iter().map(|share| State {
             doing: Some(share.id),
+            until: lease.map(|lease| BEGIN + lease as u64),
             ..State::default()
         });
         Self {
@@ -79,21 +86,48 @@ impl World {
                 asset,
                 member: Member::new(asset),
                 free: !state.ordered_otherwise,
-                out: state
-                    .out
-                    .map(|(out, since)| (out, Duration::from_secs(self.now - since))),
+                out: state.out.map(|(out, since)| {
+                    let since = match out {
+                        Out::Lost => since.max(state.gone),
+                        Out::Unavailable => since,
+                    };
+                    (out, Duration::from_secs(self.now - since))
+                }),
                 control: state
                     .control
                     .filter(|_| !matches!(state.out, Some((Out::Lost, _)))),
                 measured: state.measured,
+                released: state.released.clone(),
             };
             (asset.id, seat)
         });
-        decide(&self.order, &seats.collect(), self.now())
+        decide(&self.order, &seats.collect(), self.now(), None)
     }
 
-    /// What was decided is done, as the dispatcher does it.
     fn act(&mut self) -> Decision {
+        let decision = self.act_unheard();
+        for n in 0..self.states.len() {
+            self.gives_releases(n);
+        }
+        decision
+    }
+
+    /// What was asked to end is released at who can be reached.
+    fn gives_releases(&mut self, n: usize) {
+        if self.reachable(n) {
+            let own = self
+                .order
+                .children
+                .iter()
+                .filter(|s| s.asset_id == Some(id(n)));
+            let asked = own.filter(|share| share.cancel_requested_at.is_some());
+            self.states[n].released = asked.map(|share| share.id).collect();
+        }
+    }
+
+    /// What was decided is done, as the dispatcher does it, but the answers of the store are lost: no
+    /// release goes out.
+    fn act_unheard(&mut self) -> Decision {
         let decision = self.look();
         let now = self.now();
         match &decision {
@@ -136,11 +170,9 @@ impl World {
                 }
                 if !new.is_empty() {
                     split.resplits.last_mut().unwrap().shares = new.iter().map(|s| s.id).collect();
-                    if plan.residual == Power::ZERO {
-                        for share in &mut self.order.children {
-                            share.replaced |= plan.stands_in_for.contains(&share.id);
-                        }
-                    }
+                }
+                for share in &mut self.order.children {
+                    share.replaced = plan.replaced.contains(&share.id);
                 }
                 self.order.split = Some(split);
                 self.order.children.extend(new);
@@ -198,15 +230,19 @@ impl World {
     /// A new share starts if it is in time; what it takes the place of ends. Of a lost asset nobody
     /// hears of it.
     fn starts(&mut self, n: usize) {
-        let now = self.now();
+        let (now, now_s) = (self.now(), self.now);
         let reachable = self.reachable(n);
         let Some(share) = self.newest(n, &[DispatchStatus::Sent]) else {
             return;
         };
-        if share.cancel_requested_at.is_some() && reachable {
+        let (id, lease) = (share.id, share.duration_s);
+        let released = self.states[n].released.contains(&id);
+        let Some(share) = self
+            .newest(n, &[DispatchStatus::Sent])
+            .filter(|_| !released)
+        else {
             return;
-        }
-        let id = share.id;
+        };
         if !in_time(share, now) {
             if reachable {
                 self.moves(n, &[DispatchStatus::Sent], DispatchStatus::Expired);
@@ -214,6 +250,7 @@ impl World {
             return;
         }
         self.states[n].doing = Some(id);
+        self.states[n].until = lease.map(|lease| now_s + lease as u64);
         if reachable {
             self.tells(n);
         }
@@ -231,6 +268,7 @@ impl World {
 
     fn released(&mut self, n: usize) {
         const OPEN: [DispatchStatus; 2] = [DispatchStatus::Sent, DispatchStatus::Active];
+        self.gives_releases(n);
         let asked = self
             .newest(n, &OPEN)
             .is_some_and(|share| share.cancel_requested_at.is_some());
@@ -252,15 +290,30 @@ impl World {
         self.released(n);
     }
 
+    /// A session comes and goes, and nobody has looked meanwhile.
+    fn blinks(&mut self, n: usize) {
+        if let Some((Out::Lost, since)) = self.states[n].out {
+            self.returns(n);
+            (self.states[n].out, self.states[n].gone) = (Some((Out::Lost, since)), self.now);
+        }
+    }
+
     fn passes(&mut self, seconds: u64) {
         self.now += seconds;
         for n in 0..self.states.len() {
-            let leased = self.order.duration_s.is_some();
-            if let Some((Out::Lost, since)) = self.states[n].out
-                && !leased
-                && self.now - since >= 90
+            let state = &mut self.states[n];
+            if state.until.is_some_and(|until| until <= self.now) {
+                (state.doing, state.until) = (None, None);
+                if self.reachable(n) {
+                    self.moves(n, &[DispatchStatus::Active], DispatchStatus::Completed);
+                }
+                continue;
+            }
+            if let Some((Out::Lost, since)) = state.out
+                && state.until.is_none()
+                && self.now - since.max(state.gone) >= 90
             {
-                self.states[n].doing = None;
+                state.doing = None;
             }
         }
     }
@@ -424,7 +477,109 @@ fn an_asset_that_cannot_be_controlled_is_released_first_and_replaced_when_it_is_
     assert_eq!(shares(&released.act()), [(1, 6.0), (2, 6.0)]);
     let mut idle = unavailable();
     idle.states[0].measured = Some((idle.now(), Power::from_mw(0.1)));
-    assert_eq!(shares(&idle.act()), [(1, 6.0), (2, 6.0)]);
+    assert_eq!(shares(&idle.look()), [(1, 6.0), (2, 6.0)]);
+    // It may start yet what it was not told to leave.
+    idle.states[0].released.clear();
+    assert_eq!(idle.look(), Decision::Wait);
+}
+
+#[test]
+fn a_small_share_in_full_is_not_taken_for_rest() {
+    let mut world = World::new(3.0, Some(900.0));
+    world.states[0].out = Some((Out::Unavailable, world.now));
+    world.passes(30);
+    assert!(matches!(world.act(), Decision::Withdraw(_)));
+    world.passes(10);
+    // Less than 2 % of its 120 MW.
+    world.states[0].measured = Some((world.now(), Power::from_mw(1.8)));
+    assert_eq!(world.act(), Decision::Wait);
+    world.states[0].measured = Some((world.now(), Power::from_mw(0.1)));
+    assert_eq!(shares(&world.act()), [(1, 1.5), (2, 1.5)]);
+}
+
+#[test]
+fn a_session_that_nobody_saw_begins_the_failsafe_anew() {
+    let mut world = World::new(12.0, None);
+    world.states[0].out = Some((Out::Lost, world.now));
+    world.passes(80);
+    world.blinks(0);
+    world.passes(119);
+    assert_eq!(world.act(), Decision::Wait);
+    world.passes(1);
+    assert!(matches!(world.act(), Decision::Withdraw(_)));
+}
+
+#[test]
+fn a_share_that_was_given_up_after_its_asset_fell_back_is_not_held_again() {
+    let mut world = World::new(12.0, None);
+    world.states[0].out = Some((Out::Lost, world.now));
+    world.passes(120);
+    assert!(matches!(world.act(), Decision::Withdraw(_)));
+    world.order.children[0].status = DispatchStatus::Indeterminate;
+    assert_eq!(shares(&world.look()), [(1, 6.0), (2, 6.0)]);
+    world.order.children[0].cancelled_by = Some("ann".to_owned());
+    assert_eq!(world.look(), Decision::Wait);
+    world.order.children[0].cancel_requested_at = None;
+    assert_eq!(world.look(), Decision::Wait);
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_lease_longer() {
+    let mut world = World::new(12.0, Some(900.0));
+    world.order.children[0].status = DispatchStatus::Rejected;
+    let remaining = |world: &World, at_most| {
+        let seats = BTreeMap::new();
+        let seat = |n: usize| Seat {
+            asset: &world.assets[n],
+            member: Member::new(&world.assets[n]),
+            free: true,
+            out: None,
+            control: None,
+            measured: None,
+            released: Vec::new(),
+        };
+        let seats = (0..3).fold(seats, |mut seats, n| {
+            seats.insert(id(n), seat(n));
+            seats
+        });
+        match decide(&world.order, &seats, world.now(), at_most) {
+            Decision::Share(plan) => plan.remaining.map(|left| left.as_secs()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(remaining(&world, None), Some(890));
+    let at_most = Some(Duration::from_secs(300));
+    assert_eq!(remaining(&world, at_most), Some(300));
+    // For later, and the clock is before its time.
+    world.order.start_at = Some(at(BEGIN));
+    world.order.split.as_mut().unwrap().resplits.clear();
+    world.now = BEGIN - 60;
+    assert_eq!(
+        super::remaining(&world.order, world.now()),
+        Some(Duration::from_secs(900))
+    );
+}
+
+#[test]
+fn what_was_taken_back_is_not_said_to_be_replaced() {
+    let mut world = World::new(12.0, Some(900.0));
+    world.order.children[0].status = DispatchStatus::Rejected;
+    world.act();
+    assert!(world.order.children[0].replaced);
+    // The store had failed: nobody sent them, and nobody can stand in any more.
+    for share in &mut world.order.children[3..] {
+        share.status = DispatchStatus::Cancelled;
+    }
+    for n in [1, 2] {
+        world.states[n].ordered_otherwise = true;
+    }
+    world.passes(6);
+    assert_eq!(shares(&world.act()), []);
+    assert!(world.order.children.iter().all(|share| !share.replaced));
+    let residual = world.order.split.as_ref().unwrap().residual_mw;
+    assert!((residual.mw() - 7.2).abs() < 1e-9, "{residual:?}");
+    world.passes(6);
+    assert_eq!(world.act(), Decision::Wait);
 }
 
 #[test]
@@ -503,8 +658,9 @@ fn it_is_done_so_often_with_a_pause_and_not_shortly_before_the_end() {
     assert!(matches!(world.look(), Decision::Share(_)));
     world.now = BEGIN + 890;
     assert!(matches!(world.look(), Decision::Share(_)));
+    // What is missing is told all the same.
     world.now = BEGIN + 891;
-    assert_eq!(world.look(), Decision::Over);
+    assert_eq!(shares(&world.look()), []);
 
     world.now = BEGIN + 5;
     world.act();
@@ -515,7 +671,14 @@ fn it_is_done_so_often_with_a_pause_and_not_shortly_before_the_end() {
     assert!(matches!(world.look(), Decision::Share(_)));
     let resplits = &mut world.order.split.as_mut().unwrap().resplits;
     *resplits = vec![resplits[0].clone(); MOST_RESPLITS];
-    assert_eq!(world.look(), Decision::Over);
+    assert_eq!(shares(&world.act()), []);
+    let split = world.order.split.as_ref().unwrap();
+    assert_eq!(split.resplits.len(), MOST_RESPLITS);
+    assert!(split.residual_mw > Power::ZERO, "{split:?}");
+    world.passes(6);
+    assert_eq!(world.act(), Decision::Wait);
+    world.order.status = DispatchStatus::Completed;
+    assert_eq!(world.act(), Decision::Over);
 }
 
 #[test]
@@ -529,6 +692,7 @@ fn a_site_order_whose_end_was_asked_for_is_left_alone() {
 #[derive(Debug, Clone, Copy)]
 enum Happens {
     Looks,
+    LooksUnheard,
     Passes(u64),
     Starts(usize),
     Rejects(usize),
@@ -542,26 +706,33 @@ enum Happens {
     Released(usize),
     Cancelled(usize),
     Taken(usize),
+    Blinks(usize),
+    GivenUp(usize),
+    AllCancelled,
 }
 
 fn happenings() -> impl Strategy<Value = Happens> {
     use Happens as H;
     let any = 0..3_usize;
     prop_oneof![
-        6 => Just(H::Looks),
-        4 => (1..120_u64).prop_map(H::Passes),
-        4 => any.clone().prop_map(H::Starts),
-        1 => any.clone().prop_map(H::Rejects),
-        1 => any.clone().prop_map(H::Fails),
-        1 => any.clone().prop_map(H::FailsAtStart),
-        2 => any.clone().prop_map(H::Settles),
-        1 => any.clone().prop_map(H::Goes),
-        1 => any.clone().prop_map(H::Returns),
-        1 => any.clone().prop_map(H::Refuses),
-        1 => any.clone().prop_map(H::Measured),
-        1 => any.clone().prop_map(H::Released),
-        1 => any.clone().prop_map(H::Cancelled),
-        1 => any.prop_map(H::Taken),
+        40 => Just(H::Looks),
+        6 => Just(H::LooksUnheard),
+        1 => Just(H::AllCancelled),
+        28 => (1..120_u64).prop_map(H::Passes),
+        28 => any.clone().prop_map(H::Starts),
+        7 => any.clone().prop_map(H::Rejects),
+        7 => any.clone().prop_map(H::Fails),
+        7 => any.clone().prop_map(H::FailsAtStart),
+        14 => any.clone().prop_map(H::Settles),
+        7 => any.clone().prop_map(H::Goes),
+        7 => any.clone().prop_map(H::Returns),
+        7 => any.clone().prop_map(H::Refuses),
+        7 => any.clone().prop_map(H::Measured),
+        7 => any.clone().prop_map(H::Released),
+        7 => any.clone().prop_map(H::Cancelled),
+        7 => any.clone().prop_map(H::Taken),
+        7 => any.clone().prop_map(H::Blinks),
+        3 => any.prop_map(H::GivenUp),
     ]
 }
 
@@ -570,6 +741,20 @@ impl World {
         use DispatchStatus as S;
         match what {
             Happens::Looks => drop(self.act()),
+            Happens::LooksUnheard => drop(self.act_unheard()),
+            Happens::Blinks(n) => self.blinks(n),
+            // Nobody has heard of it for too long.
+            Happens::GivenUp(n) => {
+                self.moves(n, &[S::Sent, S::Active], S::Indeterminate);
+            }
+            Happens::AllCancelled => {
+                let at = self.now();
+                self.order.cancel_requested_at.get_or_insert(at);
+                for share in &mut self.order.children {
+                    share.cancel_requested_at.get_or_insert(at);
+                    share.cancelled_by.get_or_insert("ann".to_owned());
+                }
+            }
             Happens::Passes(seconds) => self.passes(seconds),
             Happens::Starts(n) => self.starts(n),
             Happens::Rejects(n) if self.reachable(n) => {
@@ -583,14 +768,13 @@ impl World {
                     self.fail(n);
                 }
             }
-            Happens::Settles(n) if self.reachable(n) => {
-                if self.newest(n, &[S::Active]).is_none() {
-                    self.settles(n);
-                }
+            Happens::Settles(n) if self.reachable(n) && self.newest(n, &[S::Active]).is_none() => {
+                self.settles(n);
             }
             Happens::Goes(n) => {
                 let now = self.now;
                 self.states[n].out.get_or_insert((Out::Lost, now));
+                self.states[n].released.clear();
             }
             Happens::Returns(n) => self.returns(n),
             Happens::Refuses(n) => {
@@ -633,13 +817,16 @@ proptest! {
 
     #[test]
     fn what_may_be_in_force_never_exceeds_the_order(
-        mw in prop_oneof![Just(12.0), Just(-12.0), Just(70.0), Just(-95.0)],
-        leased in any::<bool>(),
+        mw in prop_oneof![Just(3.0), Just(12.0), Just(-12.0), Just(70.0), Just(-95.0)],
+        lease in prop_oneof![Just(None), Just(Some(100_000.0)), Just(Some(300.0))],
         happenings in prop::collection::vec(happenings(), 1..60),
     ) {
-        let mut world = World::new(mw, leased.then_some(100_000.0));
+        let mut world = World::new(mw, lease);
         for what in happenings {
+            let shares = world.order.children.len();
             world.happens(what);
+            let cancelled = world.order.cancel_requested_at.is_some();
+            prop_assert!(!cancelled || world.order.children.len() == shares);
             let most = world.most();
             prop_assert!(most <= f64::abs(mw) + 1e-6, "{most} MW after {what:?}");
             let split = world.order.split.as_ref().unwrap();

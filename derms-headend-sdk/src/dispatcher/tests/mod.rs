@@ -4,6 +4,7 @@
 mod away;
 mod cancel;
 mod delivery;
+mod old_agents;
 mod orders;
 mod outcome;
 mod preview;
@@ -75,7 +76,10 @@ fn fleet() -> Arc<Fleet> {
         asset(LEFT, SITE, AssetKind::Battery, 20.0, 40.0),
         asset(RIGHT, SITE, AssetKind::Battery, 20.0, 40.0),
         asset(METER, SITE, AssetKind::Meter, 100.0, 0.0),
-        asset(FAR, FAR_SITE, AssetKind::Battery, 10.0, 10.0),
+        Asset {
+            default_mw: Power::from_mw(1.0),
+            ..asset(FAR, FAR_SITE, AssetKind::Battery, 10.0, 10.0)
+        },
     ];
     let sites = vec![site(SITE, "near"), site(FAR_SITE, "far")];
     Arc::new(Fleet::new(sites, assets).unwrap())

@@ -162,7 +162,8 @@ async fn the_lease_of_a_lost_asset_runs_on_and_is_not_doubled() {
     right
         .says(&bench, &order.children[1], SetpointPhase::Started)
         .await;
-    (left.messages(), right.messages());
+    left.messages();
+    right.messages();
     let left = left.disconnect(&bench).await;
     for _ in 0..12 {
         bench.pass(seconds(10)).await;
@@ -312,4 +313,226 @@ async fn a_headend_that_starts_anew_goes_on_looking_after_it() {
     bench.at_default(&gateway, BIG);
     bench.pass(seconds(6)).await;
     assert_eq!(gateway.orders().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_order_that_has_ended_keeps_nobody_from_taking_over() {
+    let bench = Bench::new().await;
+    let mut gateway = bench.gateway().await;
+    let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+    let later = bench.clock.now().saturating_add(seconds(300));
+    let new = NewDispatch::asset(LEFT, Power::from_mw(1.0)).starting_at(later);
+    let later = bench.submit(&new).await.unwrap();
+    bench.cancel(later.id).await;
+    gateway.says(&bench, &later, SetpointPhase::Released).await;
+    assert!(bench.status(later.id).await.is_terminal());
+    gateway.messages();
+    gateway
+        .says(&bench, &order.children[0], SetpointPhase::Rejected)
+        .await;
+    bench.pass(seconds(6)).await;
+    let orders = gateway.orders();
+    let sent: Vec<_> = orders.iter().map(|o| (o.asset_id, o.power.mw())).collect();
+    assert_eq!(sent, [(LEFT, 6.0), (RIGHT, 6.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_the_store_does_not_know_of_yet_is_heeded() {
+    for site in [true, false] {
+        let bench = Bench::new().await;
+        let mut gateway = bench.gateway().await;
+        let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+        gateway
+            .says(&bench, &order.children[0], SetpointPhase::Rejected)
+            .await;
+        bench.pass(Duration::from_millis(4_400)).await;
+        bench.store.set(Fault::Away);
+        let ended = if site { order.id } else { order.children[1].id };
+        bench.cancel(ended).await;
+        bench.store.set(Fault::None);
+        bench.pass(Duration::from_millis(800)).await;
+        assert_eq!(bench.stored(ended).await.cancel_requested_at, None);
+        assert_eq!(bench.shares_of(order.id).await.len(), 3);
+        bench.pass(seconds(30)).await;
+        assert!(bench.stored(ended).await.cancel_requested_at.is_some());
+        // What an operator took out is not shared, what was refused is.
+        let added = bench.stored(order.id).await.children;
+        let added: Vec<_> = added
+            .iter()
+            .filter(|share| share.revision == Some(2))
+            .collect();
+        let sent: Vec<_> = added.iter().map(|s| (s.asset_id, s.mw.mw())).collect();
+        let wanted = if site {
+            vec![]
+        } else {
+            vec![(Some(RIGHT), 9.6)]
+        };
+        assert_eq!(sent, wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_that_are_added_while_their_order_is_cancelled_are_not_sent() {
+    for (away, whole) in [(true, true), (false, true), (true, false)] {
+        let bench = Bench::new().await;
+        let mut gateway = bench.gateway().await;
+        let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+        gateway
+            .says(&bench, &order.children[0], SetpointPhase::Rejected)
+            .await;
+        bench.store.set(Fault::SharesSlow);
+        bench.pass(Duration::from_millis(5_500)).await;
+        assert_eq!(bench.shares_of(order.id).await.len(), 5);
+        if away {
+            bench.store.set(Fault::Away);
+        }
+        let (ended, shares) = match whole {
+            true => (order.id, &order.children[1..]),
+            false => (order.children[1].id, &order.children[1..2]),
+        };
+        bench.cancel(ended).await;
+        bench.store.set(Fault::None);
+        for share in shares {
+            gateway.says(&bench, share, SetpointPhase::Released).await;
+        }
+        bench.pass(seconds(3)).await;
+        gateway.replay(&bench, None).await.unwrap();
+        bench.pass(seconds(27)).await;
+        let set = |command: &Command| matches!(command, Command::Set(..));
+        assert_eq!(gateway.commands().iter().filter(|c| set(c)).count(), 0);
+        let goes_on = bench.shares_of(order.id).await;
+        let goes_on = goes_on
+            .iter()
+            .filter(|(_, _, status)| !status.is_terminal());
+        assert_eq!(goes_on.count(), usize::from(!whole), "the other one does");
+        if !whole {
+            continue;
+        }
+        // Nothing of it is kept.
+        assert_eq!(bench.dispatcher.known.lock().sizes(), [0; 4]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawal_whose_answer_was_lost_is_released_all_the_same() {
+    let bench = Bench::new().await;
+    let mut gateway = bench.gateway().await;
+    let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+    let big = &order.children[0];
+    gateway.says(&bench, big, SetpointPhase::Started).await;
+    bench.beats(&gateway, BIG, Availability::ReadOnly);
+    bench.store.set(Fault::CancelFailsAfter);
+    bench.pass(seconds(30)).await;
+    bench.hears(&gateway);
+    bench.pass(Duration::from_millis(5_500)).await;
+    bench.store.set(Fault::None);
+    assert!(bench.stored(big.id).await.cancel_requested_at.is_some());
+    assert_eq!(gateway.commands(), []);
+    gateway.session().mailbox.take();
+    bench.pass(seconds(6)).await;
+    assert!(gateway.session().mailbox.take().starved);
+    gateway.replay(&bench, None).await.unwrap();
+    assert_eq!(gateway.commands(), [Command::Release(big.id, 2)]);
+    bench.pass(seconds(6)).await;
+    assert!(!gateway.session().mailbox.take().starved, "it was given");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_order_whose_commit_seemed_to_fail_is_looked_after() {
+    for repeats in [true, false] {
+        let bench = Bench::new().await;
+        let mut gateway = bench.gateway().await;
+        let new = NewDispatch::site(SITE, Power::from_mw(12.0))
+            .rebalanced()
+            .lasting(seconds(600));
+        bench.store.set(Fault::CommitFailsAfter);
+        let failed = bench.dispatcher.submit(&new, None, Some("k")).await;
+        failed.unwrap_err();
+        bench.store.set(Fault::None);
+        if repeats {
+            let again = bench.dispatcher.submit(&new, None, Some("k")).await;
+            assert!(again.unwrap().repeated);
+        }
+        gateway.replay(&bench, None).await.unwrap();
+        assert_eq!(gateway.orders().len(), 3);
+        let query = DispatchQuery::default();
+        let all = bench.dispatcher.dispatches(&query).await.unwrap().items;
+        let order = &all[0];
+        for share in &order.children[1..] {
+            gateway.says(&bench, share, SetpointPhase::Started).await;
+        }
+        gateway
+            .says(&bench, &order.children[0], SetpointPhase::Rejected)
+            .await;
+        bench.pass(seconds(11)).await;
+        assert_eq!(gateway.orders().len(), 2);
+        bench.pass(seconds(6)).await;
+        assert_eq!(gateway.orders().len(), 0, "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_order_that_was_shared_anew_is_told() {
+    let bench = Bench::new().await;
+    let mut gateway = bench.gateway().await;
+    let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+    gateway
+        .says(&bench, &order.children[0], SetpointPhase::Rejected)
+        .await;
+    let mut changes = bench.dispatcher.changes();
+    bench.pass(seconds(6)).await;
+    let told = std::iter::from_fn(|| changes.try_recv().ok());
+    let site = told.filter(|told| told.id == order.id).last().unwrap();
+    assert_eq!(site.split.as_ref().unwrap().resplits.len(), 1);
+    let marks: Vec<_> = site.children.iter().map(|share| share.replaced).collect();
+    assert_eq!(marks, [true, false, false, false, false]);
+    let known = bench.dispatcher.known.lock().whole(order.id).unwrap();
+    assert_eq!(known.children, bench.stored(order.id).await.children);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_timers_do_not_wait_for_a_look() {
+    let bench = Bench::new().await;
+    let mut gateway = bench.gateway().await;
+    let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+    let waits = NewDispatch::asset(FAR, Power::from_mw(1.0));
+    let waits = waits.waiting_at_most(Duration::from_millis(5_300));
+    let waits = bench.submit(&waits).await.unwrap();
+    gateway
+        .says(&bench, &order.children[0], SetpointPhase::Rejected)
+        .await;
+    bench.store.set(Fault::SharesSlow);
+    bench.pass(Duration::from_millis(5_600)).await;
+    assert_eq!(gateway.orders().len(), 0, "the look goes on");
+    assert_eq!(bench.status(waits.id).await, DispatchStatus::Expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_between_two_looks_begins_the_failsafe_of_a_lost_asset_anew() {
+    let bench = Bench::new().await;
+    let mut left = bench.agent_of(LEFT).await;
+    let mut right = bench.agent_of(RIGHT).await;
+    let new = NewDispatch::site(SITE, Power::from_mw(12.0)).rebalanced();
+    let order = bench.submit(&new).await.unwrap();
+    left.says(&bench, &order.children[0], SetpointPhase::Started)
+        .await;
+    right
+        .says(&bench, &order.children[1], SetpointPhase::Started)
+        .await;
+    right.messages();
+    let left = left.disconnect(&bench).await;
+    for _ in 0..8 {
+        bench.pass(Duration::from_millis(10_200)).await;
+        bench.hears(&right);
+    }
+    let left = left.connect(&bench, &[LEFT]).await;
+    let left = left.disconnect(&bench).await;
+    for _ in 0..11 {
+        bench.pass(seconds(10)).await;
+        bench.hears(&right);
+    }
+    assert_eq!(right.messages().len(), 0, "its device may go on");
+    bench.pass(seconds(25)).await;
+    assert_eq!(right.only_order().power.mw(), 12.0);
+    drop(left);
 }

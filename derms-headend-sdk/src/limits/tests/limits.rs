@@ -226,7 +226,7 @@ async fn a_removed_limit_is_told_as_gone_and_removed_once() {
 #[tokio::test(start_paused = true)]
 async fn limits_that_leave_nothing_are_refused() {
     let bench = Bench::new().await;
-    let refused = async |new: NewLimit| bench.limits.set(&new, None).await.unwrap_err();
+    let refused = async |new: NewLimit| bench.limits.set(&new, None, None).await.unwrap_err();
     let nothing = NewLimit {
         max_mw: None,
         ..NewLimit::at_most(BIG, mw(0.0))
@@ -343,7 +343,7 @@ async fn a_limit_that_could_not_be_stored_is_not_in_force_now_or_later() {
     bench.store.set(Fault::LimitsFail);
     let error = bench
         .limits
-        .set(&NewLimit::at_most(BIG, mw(5.0)), None)
+        .set(&NewLimit::at_most(BIG, mw(5.0)), None, None)
         .await;
     assert!(matches!(error, Err(LimitError::Store(_))));
     assert_eq!(agent.told(), []);
@@ -408,4 +408,40 @@ async fn an_asset_that_comes_to_another_agent_is_told_by_what_that_one_says() {
     second.beats(&bench, BIG, control);
     assert_eq!(bench.limits.control(BIG).unwrap().mw, Some(mw(5.0)));
     assert_eq!(second.told(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_could_not_be_stored_comes_into_force_once_when_it_is_asked_for_again() {
+    for fault in [Fault::LimitsFail, Fault::LimitsFailAfter] {
+        let bench = Bench::new().await;
+        let mut agent = Agent::of(BIG).connect(&bench).await;
+        let new = NewLimit::at_most(BIG, mw(5.0));
+        let ask = async |new: &NewLimit| bench.limits.set(new, None, Some("k")).await;
+        bench.store.set(fault);
+        assert!(matches!(ask(&new).await, Err(LimitError::Store(_))));
+        assert_eq!(agent.told(), []);
+        bench.store.set(Fault::None);
+        // Long enough that what its caller was told is stored.
+        bench.pass(seconds(3)).await;
+        if fault == Fault::LimitsFailAfter {
+            let other = ask(&NewLimit::at_most(BIG, mw(6.0))).await;
+            assert!(matches!(other, Err(LimitError::IdempotencyConflict)));
+        }
+        let limit = ask(&new).await.unwrap();
+        assert_eq!(limit.status, LimitStatus::Pending);
+        assert_eq!(ask(&new).await.unwrap().id, limit.id);
+        assert_eq!(agent.told().len(), 1);
+        bench.pass(seconds(3)).await;
+        let all = bench
+            .limits
+            .history(&LimitQuery::default())
+            .await
+            .unwrap()
+            .items;
+        assert_eq!(all.len(), 1, "{all:?}");
+        let bench = bench.restarted().await;
+        assert_eq!(bench.limits.in_force(Some(BIG), None).len(), 1);
+        let again = bench.limits.set(&new, None, Some("k")).await.unwrap();
+        assert_eq!(again.id, limit.id);
+    }
 }

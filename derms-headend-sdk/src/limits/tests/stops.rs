@@ -157,7 +157,7 @@ async fn an_asset_is_stopped_while_any_stop_holds_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_is_not_meant_or_for_nobody_is_not_carried_out() {
     let bench = Bench::new().await;
-    let stop = async |new: NewStop| bench.limits.stop(&new, None).await.unwrap_err();
+    let stop = async |new: NewStop| bench.limits.stop(&new, None, None).await.unwrap_err();
     let unsure = NewStop {
         confirm: None,
         ..NewStop::all()
@@ -194,7 +194,11 @@ async fn without_the_store_a_stop_is_sent_all_the_same_and_stored_when_it_is_bac
         .await
         .unwrap();
     bench.store.set(Fault::LimitsFail);
-    let stop = bench.limits.stop(&NewStop::all(), None).await.unwrap();
+    let stop = bench
+        .limits
+        .stop(&NewStop::all(), None, None)
+        .await
+        .unwrap();
     assert!(!stop.stored);
     assert_eq!(agent.told().len(), 3);
     assert!(bench.limits.is_stopped(FAR));
@@ -330,4 +334,53 @@ async fn an_order_that_is_committed_while_its_asset_is_being_stopped_does_not_wa
             assert!(agent.only_told().stop);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_makes_one_stop_also_of_calls_at_one_time_and_over_a_restart() {
+    let bench = Bench::new().await;
+    let ask = async |bench: &Bench| bench.limits.stop(&site_stop(), None, Some("k")).await;
+    let (first, second) = tokio::join!(ask(&bench), ask(&bench));
+    let first = first.unwrap();
+    assert_eq!(second.unwrap().id, first.id);
+    assert_eq!(bench.limits.stops().len(), 1);
+    let all = bench.limits.stop(&NewStop::all(), None, Some("k")).await;
+    assert!(matches!(all, Err(StopError::IdempotencyConflict)));
+    let bench = bench.restarted().await;
+    assert_eq!(ask(&bench).await.unwrap().id, first.id);
+    // It has ended: that is the answer, and nothing is stopped again.
+    bench
+        .limits
+        .resume(first.id, seconds(1), None)
+        .await
+        .unwrap();
+    assert!(ask(&bench).await.unwrap().ended_at.is_some());
+    assert_eq!(bench.limits.stopped(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_can_not_be_looked_up_keeps_no_stop_from_being_carried_out() {
+    let bench = Bench::new().await;
+    bench.store.set(Fault::LimitsFail);
+    let stop = bench
+        .limits
+        .stop(&site_stop(), None, Some("k"))
+        .await
+        .unwrap();
+    assert!(!stop.stored && bench.limits.is_stopped(BIG));
+    let again = bench
+        .limits
+        .stop(&site_stop(), None, Some("k"))
+        .await
+        .unwrap();
+    assert_eq!(again.id, stop.id);
+    bench.store.set(Fault::None);
+    bench.pass(seconds(3)).await;
+    let bench = bench.restarted().await;
+    let again = bench
+        .limits
+        .stop(&site_stop(), None, Some("k"))
+        .await
+        .unwrap();
+    assert_eq!(again.id, stop.id);
 }

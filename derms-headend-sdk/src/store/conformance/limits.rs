@@ -7,7 +7,9 @@ use derms_proto::{
     AssetId, LimitId, LimitStatus, PowerLimit, ReasonCode, SiteId, Stop, StopId, StopScope,
 };
 
-use super::super::{HistoryQuery, LimitQuery, Restraints, Retention, Store};
+use super::super::{
+    HistoryQuery, Idempotency, Keyed, LimitQuery, Restraint, Restraints, Retention, Store,
+};
 use super::Broken;
 use super::kit::*;
 
@@ -15,6 +17,7 @@ sentences! {
     "a limit is read as it was kept last" => limit_kept,
     "a stop is read as it was kept last" => stop_kept,
     "what holds is what has not ended, with the highest revisions" => restraints,
+    "a key means one limit or stop, for as long as that is kept" => keys,
     "limits and stops come in pages, newest first" => pages,
     "limits are listed by asset and by site" => listed,
     "limits and stops that have ended are forgotten in their time, and no others" => forgotten,
@@ -40,6 +43,53 @@ fn limit(asset: AssetId, site: SiteId, second: u64) -> PowerLimit {
     }
 }
 
+async fn keys(store: Arc<dyn Store>) -> Checked {
+    let key = |key: &str, fingerprint: &str| Idempotency {
+        key: format!("{key} {}", uuid::Uuid::new_v4()),
+        fingerprint: fingerprint.to_owned(),
+    };
+    let limits = [1, 2].map(|second| Restraint::Limit(limit(new_asset(), new_site(), second)));
+    let stops = [1, 2].map(|second| {
+        let mut stop = stop(StopScope::Site(new_site()), second);
+        stop.reason = Some("smoke".to_owned());
+        Restraint::Stop(stop)
+    });
+    for [first, second] in [limits, stops] {
+        let mine = key("k", "5 MW");
+        let other = Idempotency {
+            fingerprint: "6 MW".to_owned(),
+            ..mine.clone()
+        };
+        same("a free key", &store.keyed(&mine).await?, &None)?;
+        same("the first", &store.put_keyed(&first, &mine).await?, &None)?;
+        same(
+            "the same again",
+            &store.put_keyed(&first, &mine).await?,
+            &None,
+        )?;
+        let kept = Some(Keyed::Same(first.clone()));
+        same("the key", &store.keyed(&mine).await?, &kept)?;
+        same(
+            "another one",
+            &store.put_keyed(&second, &mine).await?,
+            &kept,
+        )?;
+        let conflict = Some(Keyed::Conflict);
+        same(
+            "something else",
+            &store.put_keyed(&second, &other).await?,
+            &conflict,
+        )?;
+        same("the key", &store.keyed(&other).await?, &conflict)?;
+        let found = match &second {
+            Restraint::Limit(limit) => store.limit(limit.id).await?.is_some(),
+            Restraint::Stop(stop) => store.stop(stop.id).await?.is_some(),
+        };
+        same("the second is kept", &found, &false)?;
+    }
+    Ok(())
+}
+
 fn stop(scope: StopScope, second: u64) -> Stop {
     let (asset_id, site_id) = match scope {
         StopScope::Asset(asset) => (Some(asset), None),
@@ -61,6 +111,7 @@ fn stop(scope: StopScope, second: u64) -> Stop {
         not_obeyed: 0,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: None,
         ended_by: None,

@@ -152,12 +152,13 @@ async fn committed_as_an_order(store: Arc<dyn Store>) -> Checked {
     same("the same again", &store.add_shares(&new).await?, &None)?;
     // The split alone.
     let mut split = new;
-    (split.shares, split.seen) = (Vec::new(), Vec::new());
+    (split.shares, split.seen, split.replaced) = (Vec::new(), Vec::new(), vec![old]);
     split.split.residual_mw = Power::from_mw(0.5);
     store.add_shares(&split).await?;
     let parent = stored(&store, case.parent.id).await?;
     same("the split alone", &parent.split, &Some(split.split))?;
-    same("the shares", &parent.children.len(), &3)
+    let marks: Vec<_> = parent.children.iter().map(|s| s.replaced).collect();
+    same("whose place is taken", &marks, &vec![false, true, false])
 }
 
 async fn place_taken(store: Arc<dyn Store>) -> Checked {

@@ -132,6 +132,10 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             "a limit is read as it was kept last",
         ),
         (
+            Fault::KeysForgotten,
+            "a key means one limit or stop, for as long as that is kept",
+        ),
+        (
             Fault::StopsForgotten,
             "what holds is what has not ended, with the highest revisions",
         ),

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use derms_proto::{LimitId, Page, PowerLimit, Stop, StopId, StopScope, Timestamp};
 
 use super::super::page::{self, List, Place};
-use super::super::{HistoryQuery, LimitQuery, Restraints, StoreError};
+use super::super::{
+    HistoryQuery, Idempotency, Keyed, LimitQuery, Restraint, Restraints, StoreError,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct LimitTables {
@@ -14,6 +16,14 @@ pub(super) struct LimitTables {
     limit_places: HashMap<LimitId, Place>,
     stop_places: HashMap<StopId, Place>,
     revisions: HashMap<StopScope, u64>,
+    keys: HashMap<String, (String, Of)>,
+}
+
+/// What was set under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Limit(LimitId),
+    Stop(StopId),
 }
 
 /// Of each of both kinds, so many that have ended are kept.
@@ -46,12 +56,55 @@ impl LimitTables {
             let stored = Stop {
                 offline: 0,
                 unsupported: 0,
+                cannot_be_held: Vec::new(),
                 stored: true,
                 ..stop.clone()
             };
             self.stops.insert(place, stored);
         }
         self.forget_stops(KEEP_ENDED, Timestamp::MAX);
+    }
+
+    pub(super) fn put_keyed(&mut self, restraint: &Restraint, key: &Idempotency) -> Option<Keyed> {
+        let of = match restraint {
+            Restraint::Limit(limit) => Of::Limit(limit.id),
+            Restraint::Stop(stop) => Of::Stop(stop.id),
+        };
+        let own = self.keys.get(&key.key).is_some_and(|(_, held)| *held == of);
+        if let Some(found) = self.keyed(key).filter(|_| !own) {
+            return Some(found);
+        }
+        self.keys
+            .insert(key.key.clone(), (key.fingerprint.clone(), of));
+        match restraint {
+            Restraint::Limit(limit) => self.put_limits(std::slice::from_ref(limit)),
+            Restraint::Stop(stop) => self.put_stops(std::slice::from_ref(stop)),
+        }
+        None
+    }
+
+    pub(super) fn keyed(&self, key: &Idempotency) -> Option<Keyed> {
+        let (fingerprint, of) = self.keys.get(&key.key)?;
+        if *fingerprint != key.fingerprint {
+            return Some(Keyed::Conflict);
+        }
+        let restraint = match of {
+            Of::Limit(id) => Restraint::Limit(self.limit(*id)?),
+            Of::Stop(id) => Restraint::Stop(self.stop(*id)?),
+        };
+        Some(Keyed::Same(restraint))
+    }
+
+    /// Keys go with what was set under them.
+    fn forget_keys(&mut self, gone: u64) -> u64 {
+        if gone > 0 {
+            let (limits, stops) = (&self.limit_places, &self.stop_places);
+            self.keys.retain(|_, (_, of)| match of {
+                Of::Limit(id) => limits.contains_key(id),
+                Of::Stop(id) => stops.contains_key(id),
+            });
+        }
+        gone
     }
 
     fn given(&mut self, scope: StopScope, revision: u64) {
@@ -104,17 +157,19 @@ impl LimitTables {
     fn forget_limits(&mut self, keep: usize, before: Timestamp) -> u64 {
         let ended = |limit: &PowerLimit| limit.ended_at().is_some_and(|at| at < before);
         let places = &mut self.limit_places;
-        forget(&mut self.limits, keep, ended, |limit| {
+        let gone = forget(&mut self.limits, keep, ended, |limit| {
             places.remove(&limit.id);
-        })
+        });
+        self.forget_keys(gone)
     }
 
     fn forget_stops(&mut self, keep: usize, before: Timestamp) -> u64 {
         let ended = |stop: &Stop| stop.ended_at.is_some_and(|at| at < before);
         let places = &mut self.stop_places;
-        forget(&mut self.stops, keep, ended, |stop| {
+        let gone = forget(&mut self.stops, keep, ended, |stop| {
             places.remove(&stop.id);
-        })
+        });
+        self.forget_keys(gone)
     }
 }
 

@@ -27,8 +27,8 @@ use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
-    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -255,6 +255,18 @@ impl Store for MemoryStore {
 
     async fn stops(&self, query: &HistoryQuery) -> Result<Page<Stop>, StoreError> {
         self.limits.lock().stop_history(query)
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        Ok(self.limits.lock().put_keyed(restraint, key))
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        Ok(self.limits.lock().keyed(key))
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

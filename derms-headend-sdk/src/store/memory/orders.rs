@@ -115,14 +115,14 @@ impl OrderTables {
         for share in &new.shares {
             self.take(share, &mut superseded);
         }
-        for id in &new.replaced {
-            if let Some(order) = self.orders.get_mut(id) {
-                order.dispatch.replaced = true;
-            }
-        }
         let (parent, children) = self.parents.get_mut(&new.parent)?;
         parent.split = Some(new.split.clone());
         children.extend(new.shares.iter().map(|share| share.id));
+        for id in &*children {
+            if let Some(order) = self.orders.get_mut(id) {
+                order.dispatch.replaced = new.replaced.contains(id);
+            }
+        }
         let all = children.clone();
         let mut by_asset: Vec<_> = all
             .into_iter()

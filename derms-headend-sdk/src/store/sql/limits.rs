@@ -6,7 +6,7 @@ use derms_proto::{
 use uuid::Uuid;
 
 use super::super::page::{self, List, Place};
-use super::super::{HistoryQuery, LimitQuery, Restraints};
+use super::super::{HistoryQuery, Idempotency, Keyed, LimitQuery, Restraint, Restraints};
 use super::codes::{Code as _, name, named};
 use super::connection::{Connection, Row};
 use super::fault::Fault;
@@ -60,6 +60,74 @@ pub(super) async fn put_limits<C: Connection>(
         connection.run(statement).await?;
     }
     Ok(())
+}
+
+pub(super) async fn put_keyed<C: Connection>(
+    connection: &mut C,
+    restraint: &Restraint,
+    key: &Idempotency,
+) -> Result<Option<Keyed>, Fault> {
+    let (table, id) = match restraint {
+        Restraint::Limit(limit) => ("limits", limit.id.uuid()),
+        Restraint::Stop(stop) => ("stops", stop.id.uuid()),
+    };
+    let known = keyed(connection, key).await?;
+    let own = match &known {
+        Some(Keyed::Same(Restraint::Limit(limit))) => limit.id.uuid() == id,
+        Some(Keyed::Same(Restraint::Stop(stop))) => stop.id.uuid() == id,
+        Some(Keyed::Conflict) => false,
+        None => true,
+    };
+    if !own {
+        return Ok(known);
+    }
+    match restraint {
+        Restraint::Limit(limit) => put_limits(connection, std::slice::from_ref(limit)).await?,
+        Restraint::Stop(stop) => put_stops(connection, std::slice::from_ref(stop)).await?,
+    }
+    let statement = Statement::new(C::DIALECT, "update ")
+        .push(table)
+        .push(" set idempotency_key = ")
+        .bind(key.key.clone())
+        .push(", fingerprint = ")
+        .bind(key.fingerprint.clone())
+        .push(" where id = ")
+        .bind(id);
+    connection.run(statement).await?;
+    Ok(None)
+}
+
+pub(super) async fn keyed<C: Connection>(
+    connection: &mut C,
+    key: &Idempotency,
+) -> Result<Option<Keyed>, Fault> {
+    for table in ["limits", "stops"] {
+        let statement = Statement::new(C::DIALECT, "select fingerprint = ")
+            .bind(key.fingerprint.clone())
+            .push(", id from ")
+            .push(table)
+            .push(" where idempotency_key = ")
+            .bind(key.key.clone());
+        let rows = connection.rows(statement).await?;
+        let Some(row) = rows.first() else {
+            continue;
+        };
+        if !row.flag(0)? {
+            return Ok(Some(Keyed::Conflict));
+        }
+        let id = row.uuid(1)?;
+        let same = if table == "limits" {
+            limit(connection, LimitId::new(id))
+                .await?
+                .map(Restraint::Limit)
+        } else {
+            stop(connection, StopId::new(id))
+                .await?
+                .map(Restraint::Stop)
+        };
+        return Ok(same.map(Keyed::Same));
+    }
+    Ok(None)
 }
 
 pub(super) async fn limit<C: Connection>(
@@ -248,6 +316,7 @@ fn read_stop(row: &impl Row) -> Result<Stop, Fault> {
         not_obeyed: row.counter(10)?,
         offline: 0,
         unsupported: 0,
+        cannot_be_held: Vec::new(),
         stored: true,
         ended_at: row.opt_time(11)?,
         ended_by: row.opt_text(12)?,

@@ -14,8 +14,8 @@ use derms_proto::{
 
 use super::super::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
-    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
@@ -325,6 +325,19 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         read!(self, "to read the audit trail", connection => audit::history(connection, query))
+    }
+
+    async fn put_keyed(
+        &self,
+        restraint: &Restraint,
+        key: &Idempotency,
+    ) -> Result<Option<Keyed>, StoreError> {
+        write!(self, "to keep a limit or a stop", connection =>
+            limits::put_keyed(connection, restraint, key))
+    }
+
+    async fn keyed(&self, key: &Idempotency) -> Result<Option<Keyed>, StoreError> {
+        read!(self, "to look up a key", connection => limits::keyed(connection, key))
     }
 
     async fn restraints(&self) -> Result<Restraints, StoreError> {

@@ -226,6 +226,7 @@ fn reason() -> impl Strategy<Value = ReasonCode> {
         ReasonCode::Failsafe,
         ReasonCode::Stopped,
         ReasonCode::TooManyWaiting,
+        ReasonCode::Malformed,
     ])
 }
 

@@ -27,7 +27,7 @@ pub(super) fn registered() -> pb::Registered {
 }
 
 #[test]
-fn an_order_that_can_not_be_read_in_full_is_none() {
+fn an_order_that_can_not_be_read_in_full_is_none_and_says_what_it_is_if_it_can() {
     type Damage = fn(&mut pb::Setpoint);
     let cases: [(&str, Damage); 15] = [
         ("asset_id", |s| s.asset_id.clear()),
@@ -59,7 +59,22 @@ fn an_order_that_can_not_be_read_in_full_is_none() {
     for (field, damage) in cases {
         let mut bad = setpoint();
         damage(&mut bad);
-        assert_eq!(refused(headend_message::Body::Setpoint(bad)), field);
+        let body = headend_message::Body::Setpoint(bad);
+        if ["asset_id", "dispatch_id", "revision"].contains(&field) {
+            assert_eq!(refused(body), field);
+            continue;
+        }
+        match read_headend(body) {
+            Ok(HeadendMessage::UnreadableSetpoint(order)) => {
+                assert_eq!(
+                    (order.error.message, order.error.field),
+                    ("Setpoint", field)
+                );
+                assert_eq!(order.revision, setpoint().revision);
+                assert_eq!(order.asset_id.to_string(), setpoint().asset_id);
+            }
+            other => panic!("{other:?}"),
+        }
     }
     let release = pb::Release {
         asset_id: ID.to_owned(),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraints,
-    Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
+    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
@@ -201,6 +201,8 @@ delegate! {
     fn put_stops(stops: &[Stop]) -> ();
     fn stop(id: StopId) -> Option<Stop>;
     fn stops(query: &HistoryQuery) -> Page<Stop>;
+    fn put_keyed(restraint: &Restraint, key: &Idempotency) -> Option<Keyed>;
+    fn keyed(key: &Idempotency) -> Option<Keyed>;
     fn restraints() -> Restraints;
     fn append_audit(records: &[AuditRecord]) -> ();
     fn audit(query: &AuditQuery) -> Page<AuditRecord>;

@@ -19,6 +19,7 @@ pub(in super::super) async fn cancel<C: Connection>(
     connection: &mut C,
     cancels: &[Cancel],
 ) -> Result<Vec<Order>, Fault> {
+    hold_sites(connection, cancels).await?;
     let wanted = Wanted::find(connection, cancels).await?;
     let mut counters = hold_counters(connection, &wanted.assets).await?;
     let before = hold_orders(connection, &wanted).await?;
@@ -125,6 +126,24 @@ impl Wanted {
     fn leaves(&self, id: DispatchId) -> Vec<DispatchId> {
         self.shares.get(&id).cloned().unwrap_or_else(|| vec![id])
     }
+}
+
+/// Holds the site orders that are asked for, before anything else: whoever adds shares to one holds it
+/// first as well, so that no share is added unseen.
+async fn hold_sites<C: Connection>(connection: &mut C, cancels: &[Cancel]) -> Result<(), Fault> {
+    let ids: BTreeSet<Uuid> = cancels.iter().map(|cancel| cancel.id.uuid()).collect();
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    for ids in ids.chunks(MOST_IDS) {
+        let statement = Statement::new(
+            C::DIALECT,
+            "select id from dispatches where asset_id is null and id",
+        )
+        .one_of(ids)
+        .push(" order by id")
+        .push(C::DIALECT.for_update());
+        rows::ids(connection, statement).await?;
+    }
+    Ok(())
 }
 
 /// The highest revision of each asset; holds it, and by that all that commit orders for them.

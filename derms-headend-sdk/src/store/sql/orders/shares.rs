@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use derms_proto::AssetId;
+use derms_proto::{AssetId, DispatchId};
 use uuid::Uuid;
 
 use super::super::super::{AddedShares, NewShares, Order};
@@ -15,6 +15,10 @@ pub(in super::super) async fn add_shares<C: Connection>(
     connection: &mut C,
     new: &NewShares,
 ) -> Result<Option<AddedShares>, Fault> {
+    // Before the counters, as a cancel of the site order does.
+    if !is_open(connection, new).await? {
+        return Ok(None);
+    }
     let assets: Vec<AssetId> = new
         .shares
         .iter()
@@ -25,7 +29,7 @@ pub(in super::super) async fn add_shares<C: Connection>(
     let now = assets
         .iter()
         .map(|asset| counters.get(asset).copied().unwrap_or(0));
-    if !now.eq(new.seen.iter().copied()) || !is_open(connection, new).await? {
+    if !now.eq(new.seen.iter().copied()) {
         return Ok(None);
     }
     if new.shares.is_empty() {
@@ -71,13 +75,24 @@ async fn replace<C: Connection>(connection: &mut C, new: &NewShares) -> Result<(
         .push(" where id = ")
         .bind(new.parent);
     connection.run(statement).await?;
-    let replaced: Vec<Uuid> = new.replaced.iter().map(|id| id.uuid()).collect();
-    for ids in replaced.chunks(1_000) {
-        let statement = Statement::new(C::DIALECT, "update dispatches set replaced = ")
-            .bind(true)
-            .push(" where id")
-            .one_of(ids);
-        connection.run(statement).await?;
+    let marked = Statement::new(C::DIALECT, "select id from dispatches where parent_id = ")
+        .bind(new.parent)
+        .push(" and replaced = ")
+        .bind(true);
+    let marked = rows::ids(connection, marked).await?;
+    let replaced: BTreeSet<DispatchId> = new.replaced.iter().copied().collect();
+    for (ids, mark) in [
+        (marked.difference(&replaced), false),
+        (replaced.difference(&marked), true),
+    ] {
+        let ids: Vec<Uuid> = ids.map(|id| id.uuid()).collect();
+        for ids in ids.chunks(1_000) {
+            let statement = Statement::new(C::DIALECT, "update dispatches set replaced = ")
+                .bind(mark)
+                .push(" where id")
+                .one_of(ids);
+            connection.run(statement).await?;
+        }
     }
     Ok(())
 }
