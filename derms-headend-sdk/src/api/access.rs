@@ -159,6 +159,10 @@ async fn gate(route: Route, mut request: Request, next: Next) -> Response {
     if let Some(principal) = &principal {
         pending.by(principal);
         if let Err(problem) = access.check(principal) {
+            // Of a stop as well: what is refused ends nothing, and each would be a record.
+            if let Err(failure) = core.rates.call(principal) {
+                return failure.into_response();
+            }
             let refusal = Failure::from(problem).into_response();
             pending.answered(&refusal);
             return refusal;
