@@ -9,13 +9,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What `look` finds, unless it is what is held already or other than what it finds a moment later:
 /// who writes a file in place shows a part of it first, and a part can be good by itself.
 ///
-/// Blocks for a tenth of a second if something has changed.
+/// Blocks for a tenth of a second if something has changed; not for a thread of the runtime.
 ///
 /// # Errors
 /// Those of `look`.
-#[allow(
+#[expect(
     clippy::disallowed_methods,
-    reason = "it runs where blocking is allowed, and no clock of a test is meant"
+    reason = "called where files are read, on a thread for blocking work"
 )]
 pub(crate) fn settled<T: PartialEq, E>(
     is_held: impl FnOnce(&T) -> bool,

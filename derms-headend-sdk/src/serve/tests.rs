@@ -249,7 +249,7 @@ async fn a_connection_is_idle_when_no_stream_is_open_and_none_was_for_a_while() 
         streams: Arc::clone(&streams),
     };
     let started = Instant::now();
-    let idle = TaskTracker::new().spawn(connection::idle_for(LONG, streams));
+    let idle = tracked.tasks.spawn(connection::idle_for(LONG, streams));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     tracked.execute(ended);
     sleep(LONG * 10).await;
