@@ -768,10 +768,8 @@ impl World {
                     self.fail(n);
                 }
             }
-            Happens::Settles(n) if self.reachable(n) => {
-                if self.newest(n, &[S::Active]).is_none() {
-                    self.settles(n);
-                }
+            Happens::Settles(n) if self.reachable(n) && self.newest(n, &[S::Active]).is_none() => {
+                self.settles(n);
             }
             Happens::Goes(n) => {
                 let now = self.now;
