@@ -536,3 +536,20 @@ async fn a_session_between_two_looks_begins_the_failsafe_of_a_lost_asset_anew() 
     assert_eq!(right.only_order().power.mw(), 12.0);
     drop(left);
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_all_are_at_work_the_store_is_not_asked() {
+    let bench = Bench::new().await;
+    let mut gateway = bench.gateway().await;
+    let order = bench.rebalanced(&mut gateway, Some(seconds(600))).await;
+    bench.store.set(Fault::Away);
+    bench.pass(Duration::from_millis(5_200)).await;
+    bench.store.set(Fault::None);
+    gateway
+        .says(&bench, &order.children[0], SetpointPhase::Rejected)
+        .await;
+    bench.pass(seconds(3)).await;
+    assert_eq!(gateway.orders().len(), 0, "a look that failed is repeated");
+    bench.pass(seconds(3)).await;
+    assert_eq!(gateway.orders().len(), 2);
+}
