@@ -29,7 +29,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 pub use check::DispatchError;
-pub(crate) use guard::{PowerBounds, Reserved};
+pub(crate) use guard::PowerBounds;
 pub(crate) use share::Present;
 
 use crate::auth::Principal;

@@ -240,8 +240,13 @@ async fn what_a_follow_up_asks_for_and_a_limit_forces_counts_in_the_minute() {
         .problem(Code::UnknownAsset);
     let narrowed = call(limit(BESS_1, r#""max_mw":0"#)).await;
     assert_eq!(narrowed.status, StatusCode::CREATED);
-    let taken = call(limit(BESS_2, r#""max_mw":-8"#)).await;
+    let mut last = limit(BESS_2, r#""max_mw":-8"#);
+    let key = header::HeaderValue::from_static("k");
+    last.headers_mut().insert("idempotency-key", key);
+    let taken = call(last.clone()).await;
     assert_eq!(taken.status, StatusCode::CREATED);
+    let again = call(last).await;
+    assert_eq!(again.json()["id"], taken.json()["id"], "it is no new one");
     call(order(BESS_2, 0.1)).await.problem(Code::PowerRate);
 }
 
