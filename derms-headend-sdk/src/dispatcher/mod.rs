@@ -187,10 +187,8 @@ impl Dispatcher {
             Err(error) => {
                 self.settle(&order).await;
                 // With a key it may be in force by now: its power must not be there twice.
-                if order.idempotency.is_some() {
-                    if let Some(reserved) = reserved {
-                        reserved.keep();
-                    }
+                if let Some(reserved) = reserved.filter(|_| order.idempotency.is_some()) {
+                    reserved.keep();
                 }
                 return Err(error.into());
             }
