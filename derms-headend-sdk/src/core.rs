@@ -97,8 +97,14 @@ impl Core {
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
-            let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
             let limits = &core.limits;
+            // What is no new limit takes no power.
+            if let Some(key) = &key
+                && let Some(before) = limits.repeated(&new, principal.as_ref(), key).await?
+            {
+                return Ok(before);
+            }
+            let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
             let limit = limits.set(&new, principal.as_ref(), key.as_deref()).await?;
             if let Some(reserved) = reserved {
                 reserved.keep();

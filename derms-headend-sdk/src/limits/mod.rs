@@ -148,6 +148,20 @@ impl Limits {
         Ok(self.shown(limit))
     }
 
+    /// The limit that was set with this key before.
+    pub(crate) async fn repeated(
+        &self,
+        new: &NewLimit,
+        principal: Option<&Principal>,
+        key: &str,
+    ) -> Result<Option<PowerLimit>, LimitError> {
+        let key = idempotency("limit ", new, principal, key);
+        Ok(match self.set_before(&key).await? {
+            Before::Set(limit) => Some(self.shown(*limit)),
+            Before::Unsure(_) | Before::New => None,
+        })
+    }
+
     /// What was set under this key before.
     async fn set_before(&self, key: &Idempotency) -> Result<Before, LimitError> {
         let unsure = self.book.lock().is_unsure(key);

@@ -9,6 +9,7 @@ use derms_headend_sdk::proto::{Power, ProblemCode as Code};
 use derms_headend_sdk::{Encrypted, Headend, HeadendBuilder, Principal};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
+use tokio_util::task::TaskTracker;
 
 use crate::agent::Agent;
 use crate::support::{
@@ -130,11 +131,12 @@ async fn an_order_that_waits_has_no_place_and_a_body_that_trickles_takes_its_cal
         Agent::connect(&headend, BESS_1, &[BESS_1]).await,
         Agent::connect(&headend, BESS_2, &[BESS_2]).await,
     ];
+    let calls = TaskTracker::new();
     let mut waiting = Vec::new();
     for asset in [BESS_1, BESS_2] {
         let body = format!(r#"{{"asset_id":"{asset}","mw":1}}"#);
         let request = of("oda", post("/dispatch?wait_s=60", body));
-        waiting.push(tokio::spawn(send(headend.service(), request)));
+        waiting.push(calls.spawn(send(headend.service(), request)));
         settle().await;
     }
     assert!(waiting.iter().all(|call| !call.is_finished()));
@@ -142,7 +144,7 @@ async fn an_order_that_waits_has_no_place_and_a_body_that_trickles_takes_its_cal
         let mut request = json_post("/dispatch/preview").body(Never).unwrap();
         let principal = Principal::new(who).with_role(Role::Viewer);
         request.extensions_mut().insert(principal);
-        tokio::spawn(send(headend.service(), request))
+        calls.spawn(send(headend.service(), request))
     };
     let _vic = trickling("vic");
     settle().await;
@@ -240,8 +242,13 @@ async fn what_a_follow_up_asks_for_and_a_limit_forces_counts_in_the_minute() {
         .problem(Code::UnknownAsset);
     let narrowed = call(limit(BESS_1, r#""max_mw":0"#)).await;
     assert_eq!(narrowed.status, StatusCode::CREATED);
-    let taken = call(limit(BESS_2, r#""max_mw":-8"#)).await;
+    let mut last = limit(BESS_2, r#""max_mw":-8"#);
+    let key = header::HeaderValue::from_static("k");
+    last.headers_mut().insert("idempotency-key", key);
+    let taken = call(last.clone()).await;
     assert_eq!(taken.status, StatusCode::CREATED);
+    let again = call(last).await;
+    assert_eq!(again.json()["id"], taken.json()["id"], "it is no new one");
     call(order(BESS_2, 0.1)).await.problem(Code::PowerRate);
 }
 
