@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use derms_client::{Client, DispatchOptions};
-use derms_proto::{AgentMode, AssetId, DispatchStatus, NewDispatch, Power};
+use derms_client::{AuditHistoryQuery, Client, DispatchOptions};
+use derms_proto::{
+    AgentMode, AssetId, AuditRecord, DispatchStatus, NewDispatch, Power, ProblemCode,
+};
 use derms_tests::{
     FREE, Folder, HeadendProcess, Process, Program, Relative, children_of, lasting_address, until,
 };
@@ -372,7 +374,7 @@ async fn a_headend_that_is_killed_and_started_again_has_its_history_and_its_orde
 }
 
 #[tokio::test]
-async fn with_tls_everything_is_on_mutual_tls_in_one_command() {
+async fn with_tls_everything_is_on_mutual_tls_with_roles_in_one_command() {
     let data = Folder::new();
     let path = data.path().display().to_string();
     let own = [
@@ -401,7 +403,31 @@ async fn with_tls_everything_is_on_mutual_tls_in_one_command() {
         .await;
     let base = || rest.parse().unwrap();
     let ca = data.path().join("pki/ca.pem");
-    let client = Client::builder(base()).ca(ca).build().unwrap();
+    let of = |role: &str| {
+        let token = data.path().join(format!("access/{role}.token"));
+        Client::builder(base())
+            .ca(&ca)
+            .token_file(token)
+            .build()
+            .unwrap()
+    };
+    let nobody = Client::builder(base()).ca(&ca).build().unwrap();
+    let refused = nobody.agents().await.unwrap_err();
+    assert_eq!(refused.code(), Some(ProblemCode::Unauthenticated));
+    let order = NewDispatch::asset(id(BESS_1), Power::from_mw(5.0));
+    let client = of("viewer");
+    let refused = client.dispatch(&order).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ProblemCode::Forbidden));
+    let options = DispatchOptions::new().wait(SOON);
+    let taken = of("operator").dispatch_with(&order, options).await;
+    assert_eq!(taken.unwrap().status, DispatchStatus::Active);
+    let trail = of("admin").audit(AuditHistoryQuery::new()).await.unwrap();
+    let recorded = |who: &str, status: u16| {
+        let matches =
+            |it: &&AuditRecord| it.principal.as_deref() == Some(who) && it.status == Some(status);
+        trail.items.iter().any(|it| matches(&it))
+    };
+    assert!(recorded("demo-viewer", 403) && recorded("demo-operator", 202));
     for agent in client.agents().await.unwrap() {
         let id = agent.agent_id.unwrap();
         assert_eq!(agent.principal, Some(format!("urn:derms:agent:{id}")));

@@ -112,8 +112,8 @@ async fn a_wrong_flag_or_variable_is_one_line_that_says_what_to_change() {
         (
             "edge_agent",
             &["--asset-id", BESS_1],
-            ("HEADEND_GRPC", "https://a:1"),
-            "TLS",
+            ("HEADEND_GRPC", "ftp://a:1"),
+            "(HEADEND_GRPC)",
         ),
         (
             "edge_agent",
