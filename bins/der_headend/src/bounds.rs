@@ -38,7 +38,7 @@ pub(crate) struct BoundArgs {
     )]
     rate_limit: u32,
 
-    /// An origin whose pages may call REST from a browser, like https://control.example; several
+    /// An origin whose pages may call REST from a browser, like `https://control.example`; several
     /// with commas. Default: none
     #[arg(
         long,

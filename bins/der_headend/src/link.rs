@@ -32,7 +32,7 @@ pub(crate) struct LinkArgs {
     tls_key: Option<PathBuf>,
 
     /// The CAs of agents' certificates (PEM): an agent must show one that names it,
-    /// urn:derms:agent:<its id>
+    /// urn:derms:agent:ID
     #[arg(
         long,
         env = "HEADEND_CLIENT_CA",
@@ -75,7 +75,7 @@ pub(crate) struct LinkArgs {
     )]
     trusted_proxy: Vec<String>,
 
-    /// The header in which --trusted-proxy names the agent: urn:derms:agent:<its id>, or Envoy's
+    /// The header in which --trusted-proxy names the agent: urn:derms:agent:ID, or Envoy's
     /// x-forwarded-client-cert
     #[arg(
         long,

@@ -87,7 +87,7 @@ pub(crate) struct SecurityArgs {
     #[arg(long, env = "HEADEND_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 
-    /// The certificate of this agent (PEM), which names it: urn:derms:agent:<its id>. Default: none
+    /// The certificate of this agent (PEM), which names it: urn:derms:agent:ID. Default: none
     #[arg(long, env = "AGENT_CERT", value_name = "FILE", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
 
