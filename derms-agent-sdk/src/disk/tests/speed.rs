@@ -30,7 +30,7 @@ fn outbox_speed() {
     );
     let start = Instant::now();
     let mut writes = 0;
-    for number in 0..SAMPLES {
+    for number in 1..=SAMPLES {
         let now = MonoTime::default() + start.elapsed();
         assert_eq!(log.append(sample(number), now).lost, None);
         while let Some(shelved) = log.next_to_shelve(now, false) {
