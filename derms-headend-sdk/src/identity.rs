@@ -3,7 +3,7 @@
 use derms_proto::AgentId;
 
 /// What precedes the id in the URI name (SAN) of an agent's certificate.
-const URN: &str = "urn:derms:agent:";
+pub(crate) const URN: &str = "urn:derms:agent:";
 
 /// The agent that makes a request, as proved to the layer that put it there.
 ///

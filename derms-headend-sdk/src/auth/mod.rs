@@ -32,6 +32,8 @@ pub use jwks::JwtAlgorithm;
 pub use jwt::Jwt;
 pub use layer::{AuthFuture, AuthLayer, AuthService};
 pub use principal::{Principal, Role};
+#[cfg(feature = "tls")]
+pub(crate) use token::sha256;
 pub use token::{NewToken, TokenHash};
 pub use token_file::TokenFile;
 pub use watched::AuthFileError;

@@ -44,17 +44,15 @@ impl fmt::Debug for NewToken {
 }
 
 /// SHA-256 of a token. A token has 256 random bits, so nothing slower is needed: there is no
-/// dictionary to try.
-#[derive(Clone, Copy)]
+/// dictionary to try. To let somebody in compare with [`is`](Self::is).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
     /// Of this token.
     #[must_use]
     pub fn of(token: &str) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        Self(hash)
+        Self(sha256(token.as_bytes()))
     }
 
     /// Whether both are the same, in a time that does not depend on where they differ.
@@ -62,6 +60,12 @@ impl TokenHash {
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
 }
 
 impl fmt::Display for TokenHash {

@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::watched::Watched;
 use super::{AuthFileError, Authenticate, Principal, Refused, Role, TokenHash, jwt};
+use crate::identity::URN;
 
 /// The longest name, characters.
 const MAX_NAME: usize = 200;
-/// What names of agents begin with.
-const AGENTS: &str = "urn:derms:agent:";
 
 /// Static bearer tokens.
 ///
@@ -163,7 +162,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(good) {
         return Err("give a name of 1 to 200 characters on one line");
     }
-    if [jwt::NAMES, AGENTS]
+    if [jwt::NAMES, URN]
         .iter()
         .any(|others| name.starts_with(others))
     {

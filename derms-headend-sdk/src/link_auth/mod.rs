@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use derms_proto::{AgentId, Timestamp};
 use http::{Extensions, HeaderMap, header};
 
+use crate::auth::TokenHash;
 use crate::certificate::PeerCertificate;
 use crate::identity::AgentIdentity;
 use crate::peer::PeerAddr;
@@ -23,7 +24,6 @@ pub(crate) use keeper::{end_if_untrusted, keep};
 pub use proxy::{InvalidProxy, TrustedProxies};
 #[cfg(feature = "tls")]
 pub(crate) use settled::settled;
-pub(crate) use tokens::TokenHash;
 pub use tokens::{AgentTokens, TokensError};
 
 /// What proves an agent's identity here.

@@ -7,38 +7,9 @@ use std::sync::Arc;
 
 use derms_proto::AgentId;
 use parking_lot::RwLock;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
 use super::settled::settled;
-
-/// The SHA-256 of a token. A token has 256 random bits, so nothing slower is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    pub(crate) fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
-    }
-
-    fn from_hex(text: &str) -> Option<Self> {
-        // Each of them looked at, for the conversion takes a sign.
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut hash = [0; 32];
-        for (place, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
-        }
-        Some(Self(hash))
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenHash")
-    }
-}
+use crate::auth::TokenHash;
 
 type Table = HashMap<TokenHash, AgentId>;
 
@@ -129,7 +100,7 @@ impl AgentTokens {
     pub(crate) fn agent(&self, hash: &TokenHash) -> Option<AgentId> {
         let table = self.table.read();
         let (held, agent) = table.get_key_value(hash)?;
-        bool::from(held.0.ct_eq(&hash.0)).then_some(*agent)
+        held.is(hash).then_some(*agent)
     }
 }
 
@@ -166,7 +137,8 @@ fn parse(text: &str) -> Result<Table, (usize, &'static str)> {
         let agent = agent
             .parse()
             .map_err(|_| fail("the first word is no agent's id; write a UUID"))?;
-        let hash = words.next().and_then(TokenHash::from_hex).ok_or_else(|| {
+        let hash = words.next().and_then(|word| word.parse().ok());
+        let hash: TokenHash = hash.ok_or_else(|| {
             fail("after the id comes the SHA-256 of the token, 64 hexadecimal digits")
         })?;
         if hash == TokenHash::of("") {

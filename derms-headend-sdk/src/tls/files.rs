@@ -12,10 +12,10 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
-use sha2::{Digest as _, Sha256};
 
 use super::TlsError;
 use super::peer::next_update;
+use crate::auth::sha256;
 
 #[derive(Debug, Clone)]
 pub(super) struct Files {
@@ -47,7 +47,7 @@ pub(super) struct Fingerprint(Vec<[u8; 32]>);
 impl Fingerprint {
     fn of<'a>(all: impl IntoIterator<Item = &'a Vec<u8>>) -> Self {
         let all = all.into_iter();
-        Self(all.map(|bytes| Sha256::digest(bytes).into()).collect())
+        Self(all.map(|bytes| sha256(bytes)).collect())
     }
 }
 
