@@ -421,13 +421,19 @@ async fn with_tls_everything_is_on_mutual_tls_with_roles_in_one_command() {
     let options = DispatchOptions::new().wait(SOON);
     let taken = of("operator").dispatch_with(&order, options).await;
     assert_eq!(taken.unwrap().status, DispatchStatus::Active);
-    let trail = of("admin").audit(AuditHistoryQuery::new()).await.unwrap();
-    let recorded = |who: &str, status: u16| {
-        let matches =
-            |it: &&AuditRecord| it.principal.as_deref() == Some(who) && it.status == Some(status);
-        trail.items.iter().any(|it| matches(&it))
-    };
-    assert!(recorded("demo-viewer", 403) && recorded("demo-operator", 202));
+    // The trail is stored a moment after the call that it tells of.
+    let admin = of("admin");
+    until("the trail tells of both", SOON, async || {
+        let trail = admin.audit(AuditHistoryQuery::new()).await.unwrap();
+        let recorded = |who: &str, status: u16| {
+            let matches = |it: &&AuditRecord| {
+                it.principal.as_deref() == Some(who) && it.status == Some(status)
+            };
+            trail.items.iter().any(|it| matches(&it))
+        };
+        (recorded("demo-viewer", 403) && recorded("demo-operator", 202)).then_some(())
+    })
+    .await;
     for agent in client.agents().await.unwrap() {
         let id = agent.agent_id.unwrap();
         assert_eq!(agent.principal, Some(format!("urn:derms:agent:{id}")));
