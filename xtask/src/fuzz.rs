@@ -7,7 +7,7 @@ use crate::shell::{self, Result};
 use crate::workspace::Workspace;
 
 /// How long CI feeds each decoder, seconds.
-const SHORT: u64 = 8;
+const SHORT: u64 = 6;
 
 /// What is to be fed, and for how long.
 #[derive(Debug, clap::Args)]

@@ -12,6 +12,8 @@ use crate::identity::URN;
 
 /// The longest name, characters.
 const MAX_NAME: usize = 200;
+/// The longest text that tells what is wrong, characters.
+const MAX_FAULT: usize = 500;
 
 /// Static bearer tokens.
 ///
@@ -119,6 +121,17 @@ impl Authenticate for TokenFile {
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    entries(text).map_err(|mut what| {
+        // A slip may make one value of all that follows it.
+        if let Some((end, _)) = what.char_indices().nth(MAX_FAULT) {
+            what.truncate(end);
+            what.push('…');
+        }
+        what
+    })
+}
+
+fn entries(text: &str) -> Result<Vec<Entry>, String> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,

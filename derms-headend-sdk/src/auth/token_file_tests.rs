@@ -53,6 +53,17 @@ async fn what_is_appended_is_read_with_role_sites_and_end() {
     assert!(text.contains(&TokenHash::of("a").to_string()));
 }
 
+#[test]
+fn a_fault_is_told_in_a_line_however_long_the_value_is() {
+    let folder = Folder::new();
+    let name = "ä".repeat(10_000);
+    let text = format!("tokens:\n  - {{name: {name}, role: viewer, sha256: ab}}\n");
+    std::fs::write(folder.file(), text).unwrap();
+    let fault = TokenFile::open(folder.file()).unwrap_err();
+    assert!(fault.what.starts_with("token of `ä"), "{fault}");
+    assert_eq!(fault.what.chars().count(), MAX_FAULT + 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_file_is_for_its_user_alone() {

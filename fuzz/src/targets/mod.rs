@@ -2,9 +2,13 @@
 //!
 //! What broke a decoder once lies in `corpus/<target>/` for ever: each run begins with it.
 
+mod access_files;
 mod answers;
 mod fleet;
+mod folder;
+mod jwt;
 mod messages;
+mod pem;
 #[doc(hidden)]
 pub mod planted;
 mod rest;
@@ -28,6 +32,12 @@ pub const ALL: &[Target] = &[
     fleet::TARGET,
     rest::TARGET,
     answers::TARGET,
+    jwt::TOKEN,
+    jwt::CLAIMS,
+    access_files::TOKEN_FILE,
+    access_files::JWKS,
+    access_files::AGENT_TOKENS,
+    pem::TARGET,
 ];
 
 /// The target of this name, the planted ones among them.

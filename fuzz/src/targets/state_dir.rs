@@ -5,13 +5,13 @@
 //! directories of real agents, turned into such rows.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use derms_agent_sdk::{AgentRuntime, BuildError, sim};
 use prost::Message as _;
 
+use super::folder::Folder;
 use super::{MIB, fleet, runtime};
 use crate::{Shape, Target, Verdict, files_in};
 
@@ -58,13 +58,13 @@ fn file(number: u8) -> String {
 /// must be good for the next start.
 fn run(input: &[u8]) -> Verdict {
     let folder = Folder::new();
-    let _ = open(&folder.0).expect("an agent opens an empty directory");
-    let identity = identity(&folder.0);
+    let _ = open(folder.path()).expect("an agent opens an empty directory");
+    let identity = identity(folder.path());
     for (number, content) in files(input, &identity) {
-        let path = folder.0.join(file(number));
+        let path = folder.path().join(file(number));
         std::fs::write(path, content).expect("the directory can be written");
     }
-    match open(&folder.0) {
+    match open(folder.path()) {
         Ok(agent) => runtime().block_on(async {
             // On the paused clock; the agent's own does not jump, so nothing of it ends sooner.
             let run = tokio::time::timeout(Duration::from_millis(20), agent.run());
@@ -74,7 +74,7 @@ fn run(input: &[u8]) -> Verdict {
         Err(BuildError::StateDir { .. }) => return Verdict::Refused,
         Err(error) => panic!("{error}"),
     }
-    let _ = open(&folder.0).expect("what an agent wrote it can read");
+    let _ = open(folder.path()).expect("what an agent wrote it can read");
     Verdict::Taken
 }
 
@@ -189,29 +189,4 @@ fn record(seed: &mut Vec<u8>, number: u8, mode: u8, content: &[u8]) {
     seed.extend([number, mode]);
     seed.extend(length.to_le_bytes());
     seed.extend(&content[..length.into()]);
-}
-
-/// In memory, where there is such a place; gone when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let memory = Path::new("/dev/shm");
-        let place = if memory.is_dir() {
-            memory.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = place.join(format!("derms-fuzz-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -14,7 +14,7 @@ async fn new_token(file: &Path, args: &[&str]) -> Output {
     program.args(args.iter().copied()).run().await
 }
 
-async fn token(file: &Path, name: &str, role: &str) -> String {
+pub(super) async fn token(file: &Path, name: &str, role: &str) -> String {
     let output = new_token(file, &["--name", name, "--role", role]).await;
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     let token = output.stdout.trim().to_owned();

@@ -9,6 +9,7 @@ mod gateway;
 mod help;
 mod life;
 mod restart;
+mod secrets;
 mod tls;
 
 const BESS_1: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";

@@ -11,7 +11,7 @@ use crate::{BESS_1, BESS_2};
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn pki(folder: &Folder, args: &[&str]) -> String {
+pub(super) async fn pki(folder: &Folder, args: &[&str]) -> String {
     let dir = folder.file("pki").display().to_string();
     let program = Program::new("der_headend").args(["pki", "--dir", &dir]);
     let output = program.args(args.iter().copied()).run().await;
@@ -20,7 +20,7 @@ async fn pki(folder: &Folder, args: &[&str]) -> String {
 }
 
 /// The flags of a headend with the certificates in a folder.
-fn tls_flags(folder: &Folder) -> [String; 8] {
+pub(super) fn tls_flags(folder: &Folder) -> [String; 8] {
     let file = |name: &str| folder.file("pki").join(name).display().to_string();
     [
         "--tls-cert".to_owned(),
