@@ -147,7 +147,7 @@ impl Writer {
                     stored(&one, answer);
                 }
                 Written::Never => {
-                    tracing::error!(what = A::NAME, %log, first_seq = *first,
+                    tracing::error!(what = A::NAME, log_id = %log, first_seq = *first,
                         "a batch can't be stored; its agent keeps it and sends it again");
                     self.broken.insert(log, *first);
                     ack.1.not_kept(A::KIND);
@@ -292,7 +292,7 @@ where
                 return Written::Yes(value);
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(what, %error, retry_in = ?delay, "can't store; acknowledging nothing");
+                tracing::warn!(what, %error, retry_in_s = delay.as_secs_f64(), "can't store; acknowledging nothing");
             }
             Err(error) => {
                 tracing::error!(what, %error, "can't store; this will not mend by itself");
