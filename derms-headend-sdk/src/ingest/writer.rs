@@ -285,10 +285,15 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let mut delay = FIRST_DELAY;
+    let mut since = None;
     loop {
         match call().await {
             Ok(value) => {
                 fails(false);
+                if let Some(since) = since {
+                    let lasted_s = Instant::elapsed(&since).as_secs_f64();
+                    tracing::info!(what, lasted_s, "stored again");
+                }
                 return Written::Yes(value);
             }
             Err(error @ StoreError::Unavailable { .. }) => {
@@ -300,6 +305,7 @@ where
             }
         }
         fails(true);
+        since.get_or_insert_with(Instant::now);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = stop.cancelled() => return Written::Stopped,
