@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{HeadendMessage, WireError};
-use derms_proto::{CloseReason, pb};
+use derms_proto::wire::TraceContext as _;
+use derms_proto::{CloseReason, Traceparent, pb};
 use http::Uri;
 use http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -150,7 +151,7 @@ fn plain(uri: &Uri) -> Uri {
 /// What comes out of a stream.
 #[derive(Debug)]
 pub(crate) enum Inbound {
-    Message(Box<HeadendMessage>),
+    Message(Box<HeadendMessage>, Option<Traceparent>),
     Malformed(WireError),
     Ended(End),
 }
@@ -206,8 +207,9 @@ async fn read(
         .map_err(|status| end_of(&status, in_session))?
     {
         in_session = true;
+        let trace = message.trace_context().and_then(Traceparent::parse);
         match HeadendMessage::try_from(message) {
-            Ok(message) => inbound(Inbound::Message(Box::new(message))).await,
+            Ok(message) => inbound(Inbound::Message(Box::new(message), trace)).await,
             Err(error) => inbound(Inbound::Malformed(error)).await,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use derms_proto::{
     AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, NewDispatch, NewLimit, NewStop,
-    PowerLimit, Stop, StopId,
+    PowerLimit, Stop, StopId, Traceparent,
 };
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -67,11 +67,12 @@ impl Core {
         new: NewDispatch,
         principal: Option<Principal>,
         key: Option<String>,
+        caller: Option<Traceparent>,
     ) -> Result<Submitted, DispatchError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
             core.dispatcher
-                .submit(&new, principal.as_ref(), key.as_deref())
+                .submit(&new, principal.as_ref(), key.as_deref(), caller)
                 .await
         })
         .await
@@ -141,7 +142,7 @@ impl Core {
             // What is not cancelled by then is tried again until it is.
             let cancelled = tokio::time::timeout(CANCEL_PATIENCE, core.dispatcher.cancel_stopped());
             if !matches!(cancelled.await, Ok(Ok(()))) {
-                tracing::warn!(stop = %stop.id, "orders that wait for stopped assets are cancelled later");
+                tracing::warn!(stop_id = %stop.id, "orders that wait for stopped assets are cancelled later");
             }
             Ok(stop)
         })

@@ -92,7 +92,7 @@ impl Headend {
         principal: Option<&Principal>,
     ) -> Result<Dispatch, DispatchError> {
         self.core
-            .submit(new.clone(), principal.cloned(), None)
+            .submit(new.clone(), principal.cloned(), None, None)
             .await
             .map(|s: Submitted| s.dispatch)
     }

@@ -143,16 +143,16 @@ impl Refusals {
             }
             Refusal::Identity { peer, agent, text } => {
                 let shown = agent.map(tracing::field::display);
-                tracing::warn!(peer, agent = shown, reason = text, "agent refused");
+                tracing::warn!(peer, agent_id = shown, reason = text, "agent refused");
                 self.tell(*peer, *agent, "a session", format!("{text}{more}"));
             }
             Refusal::Claim { peer, agent, asset } => {
-                tracing::warn!(peer, %agent, %asset, "claim refused: not this agent's asset");
+                tracing::warn!(peer, agent_id = %agent, asset_id = %asset, "claim refused: not this agent's asset");
                 let why = format!("not this agent's asset{more}");
                 self.tell(*peer, Some(*agent), &format!("asset {asset}"), why);
             }
             Refusal::Revoked { peer, agent, text } => {
-                tracing::warn!(peer, %agent, reason = text, "session ended: no longer trusted");
+                tracing::warn!(peer, agent_id = %agent, reason = text, "session ended: no longer trusted");
                 self.tell(*peer, Some(*agent), "a session", format!("{text}{more}"));
             }
         }

@@ -61,11 +61,13 @@ mod preview;
 mod problem;
 mod quantity;
 mod schedule;
+mod shown;
 mod split;
 mod split_summary;
 mod stop;
 mod telemetry;
 mod time;
+mod trace;
 
 pub use agent::{
     AgentMode, AgentStatus, AssetName, Availability, CloseReason, ControlSource, Heartbeat,
@@ -94,6 +96,7 @@ pub use telemetry::{
     TelemetryHistoryItem, TelemetrySnapshot,
 };
 pub use time::{InvalidTimestamp, Timestamp};
+pub use trace::{SpanId, TraceId, Traceparent};
 
 #[cfg(any(feature = "client", feature = "server"))]
 mod codec;

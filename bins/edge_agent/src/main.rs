@@ -24,7 +24,7 @@ fn start() -> Result<(), Stop> {
     let config = Config::parse(std::env::args_os())?;
     derms_program::start_log(config.log_format)?;
     // Everything runs on this thread, so each line of the log tells which agent it is of.
-    let _name = tracing::info_span!("agent", name = config.name).entered();
+    let _name = tracing::info_span!("agent", agent_name = config.name).entered();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,7 +62,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         BuildError::StateDir { .. } => Failure::start(chain(&error)),
         _ => Failure::configuration(chain(&error)),
     })?;
-    tracing::info!(%agent, %headend, assets, "serving simulated devices");
+    tracing::info!(agent_id = %agent, %headend, assets, "serving simulated devices");
     let reload = match config.gateway {
         Some((file, site)) => Some(Reload::new(file, site, config.assets, devices)?),
         None => None,

@@ -66,7 +66,7 @@ impl Reload {
                 }
             };
             if let Err(error) = done {
-                tracing::error!(asset = %id, error = chain(&error), "an asset can't be changed; it stays as it was");
+                tracing::error!(asset_id = %id, error = chain(&error), "an asset can't be changed; it stays as it was");
                 continue;
             }
             self.served.retain(|asset| asset.id != id);

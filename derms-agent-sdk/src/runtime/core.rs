@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use derms_proto::wire::TraceContext as _;
 use derms_proto::{AssetId, pb};
 use http::Uri;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::Parts;
 use super::changes::{Change, Changes};
-use super::device::{self, Device, Shared};
+use super::device::{self, Device, Order, Shared};
 use super::handle::Publisher;
+use super::journal::Journal;
 use super::storage::{Job, Storage};
-use super::{Parts, journal};
+use super::traces::Traces;
 use crate::builder::MAX_ASSETS;
 use crate::clock::{Clock, MonoTime};
 use crate::connect::{self, Dial, Inbound, Link, OUTBOUND, Security};
-use crate::session::{End, Input, Output, Session};
+use crate::session::{Command, End, Input, Output, Session};
 
 /// What may wait for the session. Full: devices and the stream's reader wait; the session never
 /// waits for anything, so it is not full for long.
@@ -37,6 +40,8 @@ pub(super) struct Core {
     security: Arc<Security>,
     storage: Option<Storage>,
     publisher: Publisher,
+    journal: Journal,
+    traces: Traces,
     tasks: TaskTracker,
     life: CancellationToken,
     devices: BTreeMap<AssetId, Device>,
@@ -101,6 +106,8 @@ impl Core {
             .collect();
         let now = parts.clock.now();
         Self {
+            journal: Journal::new(parts.config.agent_id, parts.headend.clone()),
+            traces: Traces::default(),
             session: Session::new(parts.config, now),
             headend: parts.headend,
             clock: parts.clock,
@@ -171,7 +178,12 @@ impl Core {
         }
         match event.what {
             What::Connected(link) => self.connected(link),
-            What::Inbound(Inbound::Message(message)) => self.feed(Input::Received(message)),
+            What::Inbound(Inbound::Message(message, trace)) => {
+                if let Some(trace) = trace {
+                    self.traces.received(&message, trace);
+                }
+                self.feed(Input::Received(message));
+            }
             What::Inbound(Inbound::Malformed(error)) => self.feed(Input::Malformed(error)),
             What::Inbound(Inbound::Ended(end)) => self.feed(Input::Ended(end)),
         }
@@ -220,7 +232,10 @@ impl Core {
             Output::Send(message) => {
                 let connection = self.connection.as_ref()?;
                 let outbound = connection.outbound.as_ref()?;
-                if outbound.try_send(pb::AgentMessage::from(*message)).is_err() {
+                let trace = self.traces.of_message(&message);
+                let mut message = pb::AgentMessage::from(*message);
+                message.set_trace_context(trace.map(|trace| trace.to_string()));
+                if outbound.try_send(message).is_err() {
                     let text = "the headend does not read what is sent to it".into();
                     return Some(Input::Ended(End::Lost { text }));
                 }
@@ -246,8 +261,17 @@ impl Core {
                 command,
             } => {
                 let device = self.devices.get(&asset_id)?;
-                if device.commands.try_send((token, command)).is_err() {
-                    tracing::error!(asset = %asset_id, "the device's task has ended");
+                let trace = match &command {
+                    Command::Apply(setpoint) => self.traces.of_order(setpoint.dispatch_id),
+                    Command::Default(_) => None,
+                };
+                let order = Order {
+                    token,
+                    command,
+                    trace,
+                };
+                if device.commands.try_send(order).is_err() {
+                    tracing::error!(%asset_id, "the device's task has ended");
                 }
             }
             Output::Arrived { asset_id } => {
@@ -264,7 +288,8 @@ impl Core {
                     .send_if_modified(|now| std::mem::replace(now, every) != every);
             }
             Output::Event(event) => {
-                journal::write(&event, &self.headend);
+                self.journal
+                    .write(&event, &self.traces, self.clock.now().mono);
                 self.snapshot_at = MonoTime::default();
                 self.publisher.event(event);
             }

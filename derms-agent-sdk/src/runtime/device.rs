@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::AssetId;
+use derms_proto::{AssetId, Traceparent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::Instrument as _;
 
+use super::traces;
 use crate::clock::Clock;
 use crate::session::{Command, DeviceFault, Input};
 use crate::{AdapterError, Applied, DerAdapter};
@@ -31,8 +33,17 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Device {
     /// Full only if it is not asked in turn, which the session never does.
-    pub(super) commands: mpsc::Sender<(u64, Command)>,
+    pub(super) commands: mpsc::Sender<Order>,
     _ends: DropGuard,
+}
+
+/// A command on its way to a device.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) token: u64,
+    pub(super) command: Command,
+    /// The trace of the dispatch that it is of.
+    pub(super) trace: Option<Traceparent>,
 }
 
 /// Starts the tasks of a device.
@@ -53,18 +64,39 @@ pub(super) fn start(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, shared: &Sh
 async fn obey(
     asset_id: AssetId,
     adapter: Arc<dyn DerAdapter>,
-    mut queue: mpsc::Receiver<(u64, Command)>,
+    mut queue: mpsc::Receiver<Order>,
     shared: Shared,
 ) {
-    while let Some((token, command)) = queue.recv().await {
+    // What the device was told last: its way back to the default belongs to the same trace.
+    let mut last = None;
+    while let Some(order) = queue.recv().await {
+        let Order {
+            token,
+            command,
+            trace,
+        } = order;
         let adapter = Arc::clone(&adapter);
+        let span = match &command {
+            Command::Apply(setpoint) => {
+                last = Some((setpoint.dispatch_id, trace));
+                traces::span("apply", asset_id, setpoint.dispatch_id, trace)
+            }
+            Command::Default(_) => {
+                let (dispatch_id, trace) = last.unwrap_or_default();
+                traces::span("go_to_default", asset_id, dispatch_id, trace)
+            }
+        };
+        let is_default = matches!(command, Command::Default(_));
         let call = async move {
             match command {
                 Command::Apply(setpoint) => adapter.apply(&setpoint).await,
                 Command::Default(power) => adapter.go_to_default(power).await,
             }
         };
-        let result: Result<Applied, _> = limited(call, &shared).await;
+        let result: Result<Applied, _> = limited(call.instrument(span), &shared).await;
+        if is_default && result.is_ok() {
+            last = None;
+        }
         let result = result.map_err(|error| DeviceFault {
             reason: error.reason(),
             text: explained(&error),

@@ -6,6 +6,7 @@ mod device;
 mod handle;
 mod journal;
 mod storage;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use super::extract::{Id, Params};
 use super::problem::Failure;
 use super::rates::Turn;
 use super::record::Note;
+use super::trace;
 use crate::core::Core;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -88,5 +89,6 @@ pub(super) async fn cancel(
     } else {
         StatusCode::ACCEPTED
     };
-    Ok((status, Json(dispatch)).into_response())
+    let order = core.dispatcher.trace(&dispatch);
+    Ok(trace::told((status, Json(dispatch)).into_response(), order))
 }

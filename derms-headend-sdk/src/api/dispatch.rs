@@ -22,6 +22,7 @@ use super::listing::Wanted;
 use super::problem::Failure;
 use super::rates::Turn;
 use super::record::Note;
+use super::trace;
 use crate::core::Core;
 use crate::dispatcher::is_answered;
 use crate::store::DispatchQuery;
@@ -39,7 +40,7 @@ pub(super) struct SubmitParams {
     wait_s: Option<f64>,
 }
 
-/// Documented here, read in [`idempotency_key`].
+/// Documented here, read in [`idempotency_key`] and [`trace::of_caller`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is only described")]
@@ -48,6 +49,9 @@ pub(super) struct SubmitHeaders {
     /// ASCII characters; keys of different principals do not meet.
     #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+    /// W3C Trace Context: what the order is a part of. One that can't be read counts as absent.
+    #[param(value_type = String, required = false)]
+    traceparent: Option<String>,
 }
 
 /// Order a power
@@ -60,7 +64,8 @@ pub(super) struct SubmitHeaders {
     request_body = NewDispatch,
     responses(
     (status = 202, description = "Taken, or taken before with this key", body = Dispatch,
-        headers(("Location" = String, description = "Path of the dispatch, the prefix of a mounted headend included"))),
+        headers(("Location" = String, description = "Path of the dispatch, the prefix of a mounted headend included"),
+            ("traceresponse" = String, description = "The trace of the order, as in the logs of headend and agent: `00-<trace id>-<span id>-<flags>`"))),
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
@@ -90,7 +95,10 @@ pub(super) async fn submit(
     caller.check_order(&core, &new)?;
     let until = Instant::now() + wait;
     let changes = core.dispatcher.changes();
-    let mut dispatch = core.submit(new, caller.0, key).await?.dispatch;
+    let mut dispatch = core
+        .submit(new, caller.0, key, trace::of_caller(&headers))
+        .await?
+        .dispatch;
     note.detail(format!("dispatch {}: {}", dispatch.id, dispatch.mw));
     if wait > Duration::ZERO {
         turn.end();
@@ -104,7 +112,8 @@ pub(super) async fn submit(
         }
     }
     core.limits.annotate(&mut dispatch);
-    Ok(made(StatusCode::ACCEPTED, &uri, dispatch.id, &dispatch))
+    let response = made(StatusCode::ACCEPTED, &uri, dispatch.id, &dispatch);
+    Ok(trace::told(response, core.dispatcher.trace(&dispatch)))
 }
 
 /// The parameter `wait_s`.

@@ -22,6 +22,7 @@ mod record;
 mod secure;
 mod stop;
 mod telemetry;
+mod trace;
 
 use std::sync::Arc;
 

@@ -59,12 +59,14 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::CONTENT_TYPE,
         header::ACCEPT,
         HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("traceparent"),
     ];
     let read = [
         header::LOCATION,
         header::LINK,
         header::RETRY_AFTER,
         header::WWW_AUTHENTICATE,
+        HeaderName::from_static("traceresponse"),
     ];
     Some(
         CorsLayer::new()

@@ -79,7 +79,8 @@ impl Audit {
             target: "audit",
             id = %record.id, principal = record.principal, peer = record.peer,
             action = record.action, on = record.target, status = record.status,
-            code = record.code.map(tracing::field::debug), detail = record.detail,
+            code = record.code.map(tracing::field::display), detail = record.detail,
+            "audit"
         );
         let most = match record.code {
             Some(ProblemCode::Forbidden | ProblemCode::Unauthenticated) => MOST_WITH_REFUSALS,

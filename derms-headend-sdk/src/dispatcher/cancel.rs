@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{HeadendMessage, ReleaseOrder};
+use derms_proto::wire::TraceContext as _;
 use derms_proto::{AssetId, Dispatch, DispatchId, pb};
 
 use super::{Dispatcher, Timer, leaves};
@@ -61,7 +62,7 @@ impl Dispatcher {
             // Asked for before, and stored then.
             return Ok(Some(dispatch));
         }
-        tracing::error!(dispatch = %id, %error, orders = new.len(),
+        tracing::error!(dispatch_id = %id, %error, orders = new.len(),
             "can't store a cancel; it is carried out, and kept until the store answers");
         let assets: BTreeSet<AssetId> =
             leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
@@ -92,9 +93,9 @@ impl Dispatcher {
         for order in &changed {
             let dispatch = &order.dispatch;
             tracing::info!(
-                dispatch = %dispatch.id, asset = dispatch.asset_id.map(tracing::field::display),
-                status = ?dispatch.status, release = order.release,
-                by = dispatch.cancelled_by, "dispatch cancelled"
+                dispatch_id = %dispatch.id, asset_id = dispatch.asset_id.map(tracing::field::display),
+                status = %dispatch.status, release = order.release,
+                principal = dispatch.cancelled_by, trace_id = self.trace_id(dispatch), "cancel taken"
             );
             self.moved(order.clone()).await;
             assets.extend(dispatch.asset_id.filter(|_| order.release.is_some()));
@@ -120,9 +121,10 @@ impl Dispatcher {
             return true;
         }
         let (written, all) = self.write_releases(session, assets);
-        for id in written {
-            tracing::info!(dispatch = %id, agent = %session.agent_id, "release sent");
-            let timer = Timer::Unanswered(id, session.epoch);
+        for dispatch in written {
+            tracing::info!(dispatch_id = %dispatch.id, asset_id = dispatch.asset_id.map(tracing::field::display),
+                agent_id = %session.agent_id, trace_id = self.trace_id(&dispatch), "release sent");
+            let timer = Timer::Unanswered(dispatch.id, session.epoch);
             self.timers.set(timer, self.config.ping_after).await;
         }
         if !all {
@@ -133,7 +135,7 @@ impl Dispatcher {
 
     /// Under the lock, so that of two at the same time one writes it, and no setpoint of a
     /// cancelled order follows.
-    fn write_releases(&self, session: &Session, assets: &[AssetId]) -> (Vec<DispatchId>, bool) {
+    fn write_releases(&self, session: &Session, assets: &[AssetId]) -> (Vec<Dispatch>, bool) {
         let mut written = Vec::new();
         let mut known = self.known.lock();
         for due in known.due(session, assets) {
@@ -146,9 +148,13 @@ impl Dispatcher {
                 revision: due.revision,
                 epoch: session.epoch,
             });
-            place.send(Box::new(pb::HeadendMessage::from(message)));
+            let order = known.order(due.id).cloned();
+            let trace = order.as_ref().and_then(|order| self.trace(order));
+            let mut message = pb::HeadendMessage::from(message);
+            message.set_trace_context(trace.map(|trace| trace.to_string()));
+            place.send(Box::new(message));
             known.written(due, session.epoch);
-            written.push(due.id);
+            written.extend(order);
         }
         (written, true)
     }
@@ -202,7 +208,7 @@ impl Dispatcher {
             self.raise_unstored(&[asset]).await?;
         }
         self.known.lock().stored(id);
-        tracing::info!(dispatch = %id, "a cancel is stored that was carried out before");
+        tracing::info!(dispatch_id = %id, "a cancel is stored that was carried out before");
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{HeadendMessage, Register, SetpointOrder};
+use derms_proto::wire::TraceContext as _;
 use derms_proto::{
     AssetId, ControlSource, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp, pb,
 };
@@ -135,9 +136,12 @@ impl Dispatcher {
             if known.is_over(dispatch.id) {
                 return;
             }
-            place.send(Box::new(pb::HeadendMessage::from(message)));
+            let mut message = pb::HeadendMessage::from(message);
+            message.set_trace_context(self.trace(dispatch).map(|trace| trace.to_string()));
+            place.send(Box::new(message));
         }
-        tracing::info!(dispatch = %dispatch.id, asset = %asset_id, agent = %session.agent_id, "dispatch sent");
+        tracing::info!(dispatch_id = %dispatch.id, %asset_id, agent_id = %session.agent_id,
+            epoch = session.epoch, revision, trace_id = self.trace_id(dispatch), "dispatch sent");
         let timer = Timer::Unanswered(dispatch.id, session.epoch);
         self.timers.set(timer, self.config.ping_after).await;
     }
@@ -257,7 +261,6 @@ fn give_up(dispatch: &Dispatch, now: Timestamp) -> Advance {
             "the agent restarted without its memory and began at the default",
         )
     };
-    tracing::warn!(dispatch = %dispatch.id, ?status, "{text}");
     Advance {
         id: dispatch.id,
         status,

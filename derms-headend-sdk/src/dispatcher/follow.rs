@@ -26,10 +26,7 @@ impl Dispatcher {
                 ReportFate::Applied(order) => {
                     self.note(&order);
                     let dispatch = order.dispatch;
-                    tracing::info!(
-                        dispatch = %dispatch.id, %agent, status = ?dispatch.status,
-                        reason = dispatch.reason.map(tracing::field::debug), "dispatch moved on"
-                    );
+                    self.log_step(&dispatch, Some(agent));
                     self.tell(dispatch);
                 }
                 ReportFate::Repeated(order) => {
@@ -37,20 +34,20 @@ impl Dispatcher {
                     self.tell(order.dispatch);
                 }
                 ReportFate::Contradiction { order, reported } => tracing::error!(
-                    dispatch = %order.dispatch.id, %agent, known = ?order.dispatch.status, ?reported,
+                    dispatch_id = %order.dispatch.id, agent_id = %agent, known = %order.dispatch.status, %reported,
                     "a report contradicts what is known; it was stored without effect"
                 ),
                 ReportFate::ReleaseRefused { order, revision } => {
                     let dispatch = &order.dispatch;
                     tracing::warn!(
-                        dispatch = %dispatch.id, %agent, revision,
+                        dispatch_id = %dispatch.id, agent_id = %agent, revision,
                         "a release came too late at the agent; it is given anew when nothing newer is in force"
                     );
                     self.known.lock().refused(dispatch.id, revision);
                     self.look_at_releases(dispatch.asset_id);
                 }
                 ReportFate::UnknownDispatch(id) => tracing::warn!(
-                    dispatch = %id, %agent, "a report of a dispatch that is none of this agent's here"
+                    dispatch_id = %id, agent_id = %agent, "a report of a dispatch that is none of this agent's here"
                 ),
                 ReportFate::Event(entry) => {
                     if let Report::Limit(report) = &entry.report {
@@ -59,9 +56,9 @@ impl Dispatcher {
                     if let Report::Event(event) = &entry.report {
                         let (code, text, asset) = (&event.code, &event.text, entry.asset_id);
                         if event.severity >= Severity::Warning {
-                            tracing::warn!(%agent, %asset, severity = ?event.severity, code, text, "event");
+                            tracing::warn!(agent_id = %agent, asset_id = %asset, severity = %event.severity, code, text, "event");
                         } else {
-                            tracing::info!(%agent, %asset, severity = ?event.severity, code, text, "event");
+                            tracing::info!(agent_id = %agent, asset_id = %asset, severity = %event.severity, code, text, "event");
                         }
                     }
                 }
@@ -119,7 +116,7 @@ impl Dispatcher {
                     && session.epoch == epoch
                     && (dispatch.status == DispatchStatus::Sent || released)
                 {
-                    tracing::warn!(dispatch = %id, agent = %session.agent_id, released, "no answer to a sent dispatch; asking whether the agent lives");
+                    tracing::warn!(dispatch_id = %id, agent_id = %session.agent_id, released, "no answer to a sent dispatch; asking whether the agent lives");
                     session.mailbox.probe();
                 }
                 Ok(())
@@ -139,7 +136,7 @@ impl Dispatcher {
                     steps.push(expiry(dispatch.id, now));
                 }
             } else if self.quiet_for_too_long(dispatch, now) {
-                tracing::error!(dispatch = %dispatch.id, "no report within the time limit; its fate can't be known");
+                tracing::error!(dispatch_id = %dispatch.id, "no report within the time limit; its fate can't be known");
                 steps.push(Advance {
                     id: dispatch.id,
                     status: DispatchStatus::Indeterminate,

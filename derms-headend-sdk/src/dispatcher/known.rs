@@ -127,6 +127,11 @@ impl Known {
         of_site.or_else(of_share)
     }
 
+    /// An open order for an asset.
+    pub(super) fn order(&self, id: DispatchId) -> Option<&Dispatch> {
+        Some(&self.orders.get(&id)?.order.dispatch)
+    }
+
     /// Whether the release of an order was written to the session of this epoch.
     pub(super) fn is_released(&self, id: DispatchId, epoch: u64) -> bool {
         let written = self.orders.get(&id).and_then(|open| open.written);

@@ -13,6 +13,7 @@ mod schedule;
 mod share;
 mod stopped;
 mod timers;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,12 @@ use std::time::Duration;
 
 use derms_proto::{
     AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, Fleet, NewDispatch, Page,
+    Traceparent,
 };
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 pub use check::DispatchError;
 pub(crate) use guard::PowerBounds;
@@ -43,6 +46,7 @@ use crate::store::{
 use guard::{Guard, asked};
 use known::Known;
 use timers::{Timer, Timers};
+use trace::Traces;
 
 /// Changes that a slow listener may lag behind before it must read the store again.
 const CHANGES: usize = 1_024;
@@ -64,6 +68,7 @@ pub(crate) struct Dispatcher {
     known: Mutex<Known>,
     looked: Mutex<rebalance::Looked>,
     guard: Guard,
+    traces: Mutex<Traces>,
 }
 
 /// The answer to an order.
@@ -101,6 +106,7 @@ impl Dispatcher {
             known: Mutex::default(),
             looked: Mutex::default(),
             guard,
+            traces: Mutex::default(),
         });
         (dispatcher, queue)
     }
@@ -146,7 +152,7 @@ impl Dispatcher {
         self.changes.subscribe()
     }
 
-    /// Checks, splits, commits and sends an order.
+    /// Checks, splits, commits and sends an order; `caller`: what it is a part of.
     ///
     /// Once it is committed it is carried out even if the caller goes away: call this in a task of
     /// its own.
@@ -155,6 +161,7 @@ impl Dispatcher {
         new: &NewDispatch,
         principal: Option<&Principal>,
         key: Option<&str>,
+        caller: Option<Traceparent>,
     ) -> Result<Submitted, DispatchError> {
         let now = self.clock.now();
         let idempotency = key.map(|key| idempotency("", new, principal, key));
@@ -169,10 +176,23 @@ impl Dispatcher {
         };
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
+        if let Some(caller) = caller {
+            self.traces.lock().remember(dispatch.id, caller);
+        }
+        let span = self.span(&dispatch);
         let order = NewOrder {
             dispatch,
             idempotency,
         };
+        self.carry_out(order, reserved).instrument(span).await
+    }
+
+    /// Commits and sends what was checked.
+    async fn carry_out(
+        &self,
+        order: NewOrder,
+        reserved: Option<guard::Reserved<'_>>,
+    ) -> Result<Submitted, DispatchError> {
         let (dispatch, superseded) = match self.store.commit(&order).await {
             Ok(Commit::New {
                 dispatch,
@@ -219,13 +239,15 @@ impl Dispatcher {
     /// Orders for assets are stored: all learn of them, and those whose assets are served go out.
     async fn committed(&self, leaves: &[Dispatch], superseded: Vec<Dispatch>) {
         for old in superseded {
+            self.log_step(&old, None);
             self.moved(unsent(old)).await;
         }
         let mut served = Vec::new();
         for leaf in leaves {
             tracing::info!(
-                dispatch = %leaf.id, asset = leaf.asset_id.map(tracing::field::display),
-                mw = leaf.mw.mw(), revision = leaf.revision, "dispatch committed"
+                dispatch_id = %leaf.id, asset_id = leaf.asset_id.map(tracing::field::display),
+                mw = leaf.mw.mw(), revision = leaf.revision, principal = leaf.principal,
+                trace_id = self.trace_id(leaf), "dispatch committed"
             );
             self.watch(leaf).await;
             self.note(&unsent(leaf.clone()));
@@ -327,6 +349,7 @@ impl Dispatcher {
     /// Moves orders on and tells of those that moved.
     async fn advance(&self, steps: &[Advance]) -> Result<(), StoreError> {
         for order in self.store.advance(steps).await?.into_iter().flatten() {
+            self.log_step(&order.dispatch, None);
             self.moved(order).await;
         }
         Ok(())

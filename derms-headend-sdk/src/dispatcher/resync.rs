@@ -99,7 +99,7 @@ impl Dispatcher {
         let (asset, dispatch, revision) = match mismatch {
             Mismatch::Missing { asset, dispatch } => {
                 // Its agent will tell how it ended, when the device has obeyed: nothing is guessed.
-                tracing::error!(code = "mismatch", %agent, %asset, %dispatch,
+                tracing::error!(code = "mismatch", agent_id = %agent, asset_id = %asset, dispatch_id = %dispatch,
                     "an order is active here and not in force at its agent; its report is awaited");
                 return Ok(());
             }
@@ -112,11 +112,11 @@ impl Dispatcher {
         let known = self.store.dispatch(dispatch).await?.is_some();
         if !known && !self.store.is_durable() {
             // A headend that forgets by design has nothing better to say; the lease ends it.
-            tracing::warn!(code = "mismatch", %agent, %asset, %dispatch,
+            tracing::warn!(code = "mismatch", agent_id = %agent, asset_id = %asset, dispatch_id = %dispatch,
                 "the agent keeps to an order of an earlier life of this headend");
             return Ok(());
         }
-        tracing::error!(code = "mismatch", %agent, %asset, %dispatch, known,
+        tracing::error!(code = "mismatch", agent_id = %agent, asset_id = %asset, dispatch_id = %dispatch, known,
             "the agent keeps to an order that has ended here; it is released");
         let given = self.store.revisions(&[asset]).await?;
         let revision = given.into_iter().fold(revision, u64::max) + 1;

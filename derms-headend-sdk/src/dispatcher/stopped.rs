@@ -52,7 +52,7 @@ impl Dispatcher {
                 .map(|asset| asset.default_mw.mw().abs());
             let nearer = default.is_some_and(|default| default <= mw.mw().abs());
             if cannot && nearer {
-                tracing::warn!(dispatch = %id, %asset,
+                tracing::warn!(dispatch_id = %id, asset_id = %asset,
                     "its agent can't be stopped; the order is released instead");
                 self.cancel(id, Some(&Principal::new(STOP))).await?;
             }

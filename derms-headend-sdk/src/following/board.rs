@@ -98,9 +98,9 @@ impl Following {
         let mw = telemetry.measurements.mw.map(|mw| mw.mw());
         let tolerance = watch.tolerance().mw();
         if follows {
-            tracing::info!(%dispatch, %asset, mw, code = "following", "event");
+            tracing::info!(dispatch_id = %dispatch, asset_id = %asset, mw, code = "following", "event");
         } else {
-            tracing::warn!(%dispatch, %asset, mw, tolerance, code = "not_following",
+            tracing::warn!(dispatch_id = %dispatch, asset_id = %asset, mw, tolerance, code = "not_following",
                 text = "the asset does not do what its order says", "event");
         }
     }

@@ -82,7 +82,7 @@ pub(super) async fn claim(
     if let Some(incumbent) = core.registry.suspect(agent, register.instance_id)
         && answers(&incumbent, core.config.ping_timeout).await
     {
-        tracing::error!(%agent, incumbent = %incumbent.instance_id, newcomer = %register.instance_id,
+        tracing::error!(agent_id = %agent, incumbent = %incumbent.instance_id, newcomer = %register.instance_id,
             "two live processes use one agent identity; give one of them its own");
         return Err(retry(
             CloseReason::DuplicateInstance,
@@ -100,7 +100,7 @@ pub(super) async fn claim(
     let epoch_and_more = store_side(&core, &register, &claimant, &claims)
         .await
         .map_err(|error| {
-            tracing::warn!(%agent, %error, "can't register an agent");
+            tracing::warn!(agent_id = %agent, %error, "can't register an agent");
             retry(
                 CloseReason::StoreUnavailable,
                 "the store can't be reached",
@@ -212,7 +212,7 @@ pub(super) fn tell_refused(core: &Core, session: &Session, grants: &[Grant]) {
                 asset: grant.asset_id,
             }),
             status => {
-                tracing::warn!(%agent, asset = %grant.asset_id, ?status, "claim refused");
+                tracing::warn!(agent_id = %agent, asset_id = %grant.asset_id, %status, "claim refused");
             }
         }
     }
@@ -232,7 +232,7 @@ async fn store_side(
         if let Some(mut next) = core.store.log_cursor(agent, head.kind, head.log_id).await? {
             if head.kind == LogKind::Report && next < head.first_seq {
                 // Acknowledged before, or the agent would still have them; reports know no gaps.
-                tracing::error!(%agent, from = next, to = head.first_seq,
+                tracing::error!(agent_id = %agent, from = next, to = head.first_seq,
                     "the store has lost reports that it had acknowledged (an older backup?)");
                 next = head.first_seq;
             }
@@ -281,7 +281,7 @@ pub(super) async fn revisions(
     let mut revisions = HashMap::with_capacity(assets.len());
     for (state, known) in states.into_iter().zip(known) {
         if state.last_revision > known {
-            tracing::warn!(%agent, asset = %state.asset_id, known, seen = state.last_revision,
+            tracing::warn!(agent_id = %agent, asset_id = %state.asset_id, known, seen = state.last_revision,
                 "the agent has seen later orders than this headend remembers; counting on from there");
             core.store
                 .raise_revision(state.asset_id, state.last_revision)

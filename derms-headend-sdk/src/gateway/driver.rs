@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind, RefusedEntry};
-use derms_proto::{CloseReason, pb};
+use derms_proto::wire::TraceContext as _;
+use derms_proto::{CloseReason, Traceparent, pb};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -178,7 +179,14 @@ impl Driver {
                     live.facts.read(now);
                     self.settle(live);
                 }
-                live.state.received(AgentMessage::try_from(message), now);
+                let trace = message.trace_context().and_then(Traceparent::parse);
+                let message = AgentMessage::try_from(message);
+                if let (Some(trace), Some(session), Ok(AgentMessage::Report(batch))) =
+                    (trace, &live.session, &message)
+                {
+                    facts::traced(&self.core, session, batch, trace);
+                }
+                live.state.received(message, now);
             }
             Ok(None) => live
                 .state
@@ -322,8 +330,9 @@ impl Driver {
                 register,
                 cursors,
             }) => {
-                tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
-                    assets = session.assets().len(), "agent connected");
+                let principal = session.principal.as_ref().map(Principal::name);
+                tracing::info!(agent_id = %session.agent_id, principal, peer = session.peer,
+                    epoch = session.epoch, assets = session.assets().len(), "agent connected");
                 live.state
                     .claimed(session.epoch, &register.logs, &cursors, Instant::now());
                 self.replay(&session, Some(register));
@@ -341,7 +350,7 @@ impl Driver {
             core.limits.replay(&session);
             let assets = session.assets();
             if let Err(error) = core.dispatcher.replay(&session, &assets, register.as_deref()).await {
-                tracing::warn!(agent = %session.agent_id, %error, "can't look up waiting orders; trying again");
+                tracing::warn!(agent_id = %session.agent_id, %error, "can't look up waiting orders; trying again");
                 session.mailbox.starve();
             }
         });
@@ -414,12 +423,15 @@ impl Driver {
             }
         }
         let Some(session) = live.session else {
-            tracing::info!(peer = self.peer, cause = ?end.reason, text = end.text, "stream ended before a session began");
+            let principal = self.principal.as_ref().map(Principal::name);
+            tracing::info!(principal, peer = self.peer, cause = %end.reason, text = end.text, "stream ended before a session began");
             return;
         };
         let lasted = self.core.clock.now().saturating_since(session.connected_at);
-        tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
-            cause = ?end.reason, text = end.text, ?lasted, "agent disconnected");
+        let principal = session.principal.as_ref().map(Principal::name);
+        tracing::info!(agent_id = %session.agent_id, principal, peer = session.peer,
+            epoch = session.epoch, cause = %end.reason, text = end.text,
+            lasted_s = lasted.as_secs_f64(), "agent disconnected");
         // The response stream ends when the last sender goes; the session holds one.
         let (agent, epoch) = (session.agent_id, session.epoch);
         drop((session, self.outbound, self.inbound));

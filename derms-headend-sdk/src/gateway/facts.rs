@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use derms_proto::link::{AgentHeartbeat, RefusalCode, RefusedEntry, ReportEntry, Sample};
-use derms_proto::{AgentId, AssetId, Heartbeat, SiteId, Telemetry, Timestamp};
+use derms_proto::link::{
+    AgentHeartbeat, RefusalCode, RefusedEntry, Report, ReportBatch, ReportEntry, Sample,
+};
+use derms_proto::{AgentId, AssetId, Heartbeat, SiteId, Telemetry, Timestamp, Traceparent};
 
 use super::log::Accepted;
 use crate::core::Core;
@@ -124,6 +126,18 @@ pub(super) fn report(
         at: core.clock.now(),
     };
     (append, refused)
+}
+
+/// Learns from reports which trace their orders belong to.
+pub(super) fn traced(core: &Core, session: &Session, batch: &ReportBatch, trace: Traceparent) {
+    for entry in batch.entries.iter().flatten() {
+        if let Report::Setpoint(report) = &entry.report
+            && session.serves(entry.asset_id)
+        {
+            core.dispatcher
+                .traced(report.dispatch_id, entry.asset_id, trace);
+        }
+    }
 }
 
 /// Shows what an agent says about its assets, and has it stored.

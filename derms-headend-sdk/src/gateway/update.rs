@@ -15,7 +15,7 @@ use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 pub(super) async fn update(core: Arc<Core>, session: Arc<Session>, update: AssetUpdate) {
     if let Err(error) = try_update(&core, &session, &update).await {
         // The agent claims again with its next heartbeat.
-        tracing::warn!(agent = %session.agent_id, %error, "can't answer an asset update");
+        tracing::warn!(agent_id = %session.agent_id, %error, "can't answer an asset update");
     }
 }
 
@@ -50,7 +50,7 @@ async fn try_update(
                 .try_send(Box::new(pb::HeadendMessage::from(message)))
                 .is_err()
             {
-                tracing::warn!(agent = %session.agent_id, "no room to answer an asset update");
+                tracing::warn!(agent_id = %session.agent_id, "no room to answer an asset update");
             }
             core.limits.greet(session, states, &answered);
         });
@@ -79,7 +79,7 @@ pub(super) async fn record_end(core: &Core, agent: AgentId, epoch: u64, end: &Se
         let Err(error) = result else {
             return;
         };
-        tracing::warn!(%agent, epoch, %error, retry_in = ?delay, "can't record the end of a session");
+        tracing::warn!(agent_id = %agent, epoch, %error, retry_in_s = delay.as_secs_f64(), "can't record the end of a session");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             // Taken up again at the next start: open orders of an earlier life are in doubt.

@@ -147,7 +147,7 @@ impl Writer {
                     stored(&one, answer);
                 }
                 Written::Never => {
-                    tracing::error!(what = A::NAME, %log, first_seq = *first,
+                    tracing::error!(what = A::NAME, log_id = %log, first_seq = *first,
                         "a batch can't be stored; its agent keeps it and sends it again");
                     self.broken.insert(log, *first);
                     ack.1.not_kept(A::KIND);
@@ -285,14 +285,19 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let mut delay = FIRST_DELAY;
+    let mut since = None;
     loop {
         match call().await {
             Ok(value) => {
                 fails(false);
+                if let Some(since) = since {
+                    let lasted_s = Instant::elapsed(&since).as_secs_f64();
+                    tracing::info!(what, lasted_s, "stored again");
+                }
                 return Written::Yes(value);
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(what, %error, retry_in = ?delay, "can't store; acknowledging nothing");
+                tracing::warn!(what, %error, retry_in_s = delay.as_secs_f64(), "can't store; acknowledging nothing");
             }
             Err(error) => {
                 tracing::error!(what, %error, "can't store; this will not mend by itself");
@@ -300,6 +305,7 @@ where
             }
         }
         fails(true);
+        since.get_or_insert_with(Instant::now);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = stop.cancelled() => return Written::Stopped,

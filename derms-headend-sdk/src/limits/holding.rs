@@ -91,7 +91,7 @@ impl Holding {
         };
         let new = self.reached(asset);
         if state == State::NotObeyed && self.set(asset, state) {
-            tracing::error!(stop = %self.stop.id, %asset, phase = ?report.phase, text = report.text,
+            tracing::error!(stop_id = %self.stop.id, asset_id = %asset, phase = %report.phase, text = report.text,
                 "an asset does not obey a stop");
             return true;
         }

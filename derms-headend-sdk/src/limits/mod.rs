@@ -140,7 +140,7 @@ impl Limits {
             book.unsaved_limits.remove(&limit.id);
             book.add(limit, now)
         };
-        tracing::warn!(limit = %limit.id, asset = %limit.asset_id,
+        tracing::warn!(limit_id = %limit.id, asset_id = %limit.asset_id,
             min_mw = limit.min_mw.map(Power::mw), max_mw = limit.max_mw.map(Power::mw),
             expires_at = limit.expires_at.map(tracing::field::display),
             principal = limit.principal, "limit set");
@@ -290,7 +290,7 @@ impl Limits {
             return Err(error.into());
         }
         self.book.lock().remove(&removed, now);
-        tracing::warn!(limit = %id, asset = %removed.asset_id, principal = removed.removed_by, "limit removed");
+        tracing::warn!(limit_id = %id, asset_id = %removed.asset_id, principal = removed.removed_by, "limit removed");
         self.tell(&[removed.asset_id]);
         Ok(removed)
     }

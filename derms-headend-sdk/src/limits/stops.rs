@@ -71,18 +71,19 @@ impl Limits {
             stop
         };
         let (id, assets) = (stop.id, stop.assets);
-        tracing::warn!(stop = %id, ?scope, assets, principal = stop.principal,
+        tracing::warn!(stop_id = %id, asset_id = stop.asset_id.map(tracing::field::display),
+            site_id = stop.site_id.map(tracing::field::display), all = stop.all, assets, principal = stop.principal,
             reason = stop.reason, "stopping");
         // It has been waited for once.
         let patience = STORE_PATIENCE * u32::from(reachable);
         let stored = match timeout(patience, self.put_stop(&stop)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::error!(stop = %id, %error, "can't store a stop; sending it all the same");
+                tracing::error!(stop_id = %id, %error, "can't store a stop; sending it all the same");
                 false
             }
             Err(_) => {
-                tracing::error!(stop = %id, "the store takes too long for a stop; sending it all the same");
+                tracing::error!(stop_id = %id, "the store takes too long for a stop; sending it all the same");
                 false
             }
         };
@@ -94,7 +95,7 @@ impl Limits {
         self.tell(&assets);
         self.end_orders();
         let told = self.held(id).unwrap_or(stop);
-        tracing::warn!(stop = %id, reached = told.reached, of = told.assets, "stop told");
+        tracing::warn!(stop_id = %id, reached = told.reached, of = told.assets, "stop told");
         Ok(told)
     }
 
@@ -205,7 +206,7 @@ impl Limits {
             book.end_stop(&ended, within, now);
             book.assets_of(ended.scope())
         };
-        tracing::warn!(stop = %id, ?within, principal = ended.ended_by, "stop ended");
+        tracing::warn!(stop_id = %id, within_s = within.as_secs_f64(), principal = ended.ended_by, "stop ended");
         self.tell(&assets);
         Ok(ended)
     }

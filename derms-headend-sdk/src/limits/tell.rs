@@ -134,8 +134,8 @@ impl Limits {
 
     /// An agent's report on limits is stored.
     pub(crate) fn reported(&self, agent: AgentId, asset: AssetId, report: &LimitReport) {
-        tracing::info!(%agent, %asset, revision = report.revision, phase = ?report.phase,
-            reason = report.reason.map(tracing::field::debug), text = report.text, "limits reported");
+        tracing::info!(agent_id = %agent, asset_id = %asset, revision = report.revision, phase = %report.phase,
+            reason = report.reason.map(tracing::field::display), text = report.text, "limits reported");
         let now = self.clock.now();
         self.book.lock().reported(asset, report, now);
         self.due.notify_one();

@@ -122,7 +122,7 @@ impl Book {
         let entry = self.assets.entry(asset).or_default();
         let shown = said.revision.min(MAX_COUNTER);
         if shown > entry.revision {
-            tracing::warn!(%asset, known = entry.revision, shown,
+            tracing::warn!(asset_id = %asset, known = entry.revision, shown,
                 "the agent keeps to later limits than this headend remembers; telling it anew");
             entry.revision = shown;
             entry.turn(now);
@@ -176,7 +176,7 @@ impl Book {
             limit.reason = report.reason;
             limit.text.clone_from(&report.text);
             if before != *limit {
-                tracing::info!(limit = %limit.id, %asset, status = ?limit.status, text = limit.text, "limit moved on");
+                tracing::info!(limit_id = %limit.id, asset_id = %asset, status = %limit.status, text = limit.text, "limit moved on");
                 self.unsaved_limits.insert(limit.id, limit.clone());
             }
         }

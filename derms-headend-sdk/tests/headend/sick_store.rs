@@ -26,6 +26,8 @@ pub(crate) enum Sickness {
     Unavailable,
     Corrupt,
     Panic,
+    /// It answers, and takes nothing that is measured or reported.
+    Full,
 }
 
 /// All clones are the same store.
@@ -40,16 +42,18 @@ impl SickStore {
         self.sickness.store(sickness as u8, Ordering::SeqCst);
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    fn check(&self, call: &str) -> Result<(), StoreError> {
         const UNAVAILABLE: u8 = Sickness::Unavailable as u8;
         const CORRUPT: u8 = Sickness::Corrupt as u8;
         const PANIC: u8 = Sickness::Panic as u8;
+        const FULL: u8 = Sickness::Full as u8;
         let context = SECRET.to_owned();
         let source = Some(SECRET.into());
         match self.sickness.load(Ordering::SeqCst) {
             UNAVAILABLE => Err(StoreError::Unavailable { context, source }),
             CORRUPT => Err(StoreError::Corrupt { context, source }),
             PANIC => panic!("{SECRET}"),
+            FULL if call.starts_with("append_") => Err(StoreError::Unavailable { context, source }),
             _ => Ok(()),
         }
     }
@@ -64,7 +68,7 @@ macro_rules! delegate {
             }
 
             $(async fn $name(&self, $($arg: $kind),*) -> Result<$out, StoreError> {
-                self.check()?;
+                self.check(stringify!($name))?;
                 self.inner.$name($($arg),*).await
             })*
         }

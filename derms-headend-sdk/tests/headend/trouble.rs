@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use derms_headend_sdk::proto::ProblemCode as Code;
+use derms_headend_sdk::proto::{Measurements, ProblemCode as Code};
 
+use crate::agent::Agent;
 use crate::sick_store::{SECRET, SickStore, Sickness};
 use crate::support::{Answer, BESS_1, get, headend_with, post};
 
@@ -82,6 +83,34 @@ async fn a_headend_is_ready_again_when_its_store_is_back() {
         0,
         "nothing was done"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_headend_that_is_not_ready_says_which_reason_it_has() {
+    let store = SickStore::default();
+    let (headend, clock) = headend_with(store.clone()).await;
+    let reason = async |code, words: &str| {
+        next_probe().await;
+        let answer = get(&headend, "/readyz").await;
+        answer.problem(code);
+        assert!(answer.text().contains(words), "{answer:?}");
+    };
+    store.set(Sickness::Unavailable);
+    reason(Code::StoreUnavailable, "the store can't be reached").await;
+    store.set(Sickness::Full);
+    let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
+    next_probe().await;
+    get(&headend, "/readyz").await.ok();
+    agent
+        .measured(BESS_1, clock.now(), Measurements::default())
+        .await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    reason(Code::StoreUnavailable, "does not take telemetry").await;
+    store.set(Sickness::None);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    get(&headend, "/readyz").await.ok();
+    headend.shutdown().await;
+    reason(Code::Draining, "the headend is shutting down").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The trace context that rides on each message.
 
-use crate::pb;
+use crate::{Traceparent, pb};
 
 /// The W3C trace context of a message: what caused it, for tracing across processes.
 ///
@@ -62,20 +62,9 @@ impl TraceContext for pb::HeadendMessage {
     }
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero.
+/// Of version 00, as both sides write it.
 fn well_formed(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut part = |len| {
-        parts.next().filter(|part| {
-            part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        })
-    };
-    let nonzero = |id: &str| id.bytes().any(|b| b != b'0');
-    part(2) == Some("00")
-        && part(32).is_some_and(nonzero)
-        && part(16).is_some_and(nonzero)
-        && part(2).is_some()
-        && parts.next().is_none()
+    text.starts_with("00-") && Traceparent::parse(text).is_some()
 }
 
 #[cfg(test)]

@@ -108,14 +108,14 @@ async fn a_lease_and_a_failsafe_need_no_headend_and_what_has_ended_does_not_come
     let lease = Duration::from_secs(6);
     let order = NewDispatch::asset(leased, Power::from_mw(5.0)).lasting(lease);
     let with_lease = active(&headend.client, &order).await.id;
-    let began = time_of(&mut agents[0], "phase=Started").await;
+    let began = time_of(&mut agents[0], "phase=started").await;
     let order = NewDispatch::asset(ordered, Power::from_mw(7.0));
     let without = active(&headend.client, &order).await.id;
     headend.process.signal(Signal::KILL);
     headend.process.ended().await;
     let killed = Timestamp::now();
 
-    let ended = time_of(&mut agents[0], "phase=Completed").await;
+    let ended = time_of(&mut agents[0], "phase=completed").await;
     let lasted = ended.saturating_since(began).as_secs_f64();
     assert!((6.0..7.0).contains(&lasted), "the lease lasted {lasted} s");
     let tripped = time_of(&mut agents[1], "the link was lost for too long: failsafe").await;

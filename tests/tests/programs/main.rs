@@ -8,6 +8,7 @@ mod db;
 mod gateway;
 mod help;
 mod life;
+mod logs;
 mod restart;
 mod secrets;
 mod tls;

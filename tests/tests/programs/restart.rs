@@ -58,7 +58,7 @@ async fn agents_outlive_a_headend_that_was_killed_and_has_forgotten_everything()
     }
     let order = NewDispatch::asset(leased, Power::from_mw(5.0)).lasting(LEASE);
     active(&headend.client, &order).await;
-    let began = time_of(&mut agents[0], "phase=Started").await;
+    let began = time_of(&mut agents[0], "phase=started").await;
 
     headend.process.signal(Signal::KILL);
     assert_eq!(headend.process.ended().await.0, None);
@@ -87,7 +87,7 @@ async fn agents_outlive_a_headend_that_was_killed_and_has_forgotten_everything()
 
     // The lease goes on through the outage and ends at its time, with nobody to tell it.
     until_setpoint(client, leased, Some(5.0)).await;
-    let ended = time_of(&mut agents[0], "phase=Completed").await;
+    let ended = time_of(&mut agents[0], "phase=completed").await;
     let lasted = ended.saturating_since(began);
     let late = LEASE + Duration::from_secs(2);
     assert!(

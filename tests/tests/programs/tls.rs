@@ -87,7 +87,7 @@ async fn a_ca_is_made_and_agents_are_let_in_and_out_in_one_command_each() {
     until_agents(&client, &[BESS_1, BESS_2]).await;
 
     pki(&folder, &["revoke", "--agent", BESS_1]).await;
-    one.says("reason=Revoked").await;
+    one.says("cause=revoked").await;
     until_agents(&client, &[BESS_2]).await;
     // A new certificate for the same agent is another one.
     assert_eq!(one.terminated().await, Some(0));

@@ -249,10 +249,10 @@ impl Dispatcher {
             }
         };
         let Some(added) = added else {
-            tracing::info!(dispatch = %order.id, "something was ordered meanwhile; looking again");
+            tracing::info!(dispatch_id = %order.id, "something was ordered meanwhile; looking again");
             return Ok(());
         };
-        tracing::warn!(dispatch = %order.id, missing_mw = plan.missing.mw(),
+        tracing::warn!(dispatch_id = %order.id, missing_mw = plan.missing.mw(),
             residual_mw = plan.residual.mw(), shares = added.shares.len(),
             stands_in_for = ?plan.stands_in_for, "site order shared anew");
         self.take_back_if_ending(order.id, &added.shares).await;

@@ -141,7 +141,11 @@ impl Bench {
     }
 
     async fn submit(&self, new: &NewDispatch) -> Result<Dispatch, DispatchError> {
-        Ok(self.dispatcher.submit(new, None, None).await?.dispatch)
+        Ok(self
+            .dispatcher
+            .submit(new, None, None, None)
+            .await?
+            .dispatch)
     }
 
     async fn order(&self, asset: AssetId, mw: f64) -> Dispatch {

@@ -217,7 +217,7 @@ async fn one_idempotency_key_is_one_dispatch() {
     let bench = Bench::new().await;
     let mut agent = bench.agent_of(BIG).await;
     let submit = async |new: &NewDispatch, who: Option<&Principal>, key| {
-        bench.dispatcher.submit(new, who, Some(key)).await
+        bench.dispatcher.submit(new, who, Some(key), None).await
     };
     let first = submit(&on(BIG, 5.0), None, "k").await.unwrap();
     assert!(!first.repeated);
@@ -244,20 +244,20 @@ async fn a_repeated_site_order_is_found_although_the_site_has_gone_offline_since
     let new = NewDispatch::site(SITE, Power::from_mw(4.0));
     let first = bench
         .dispatcher
-        .submit(&new, None, Some("k"))
+        .submit(&new, None, Some("k"), None)
         .await
         .unwrap();
     agent.disconnect(&bench).await;
     let again = bench
         .dispatcher
-        .submit(&new, None, Some("k"))
+        .submit(&new, None, Some("k"), None)
         .await
         .unwrap();
     assert!(again.repeated);
     assert_eq!(again.dispatch.id, first.dispatch.id);
     let error = bench
         .dispatcher
-        .submit(&new, None, Some("other"))
+        .submit(&new, None, Some("other"), None)
         .await
         .unwrap_err();
     assert!(matches!(error, DispatchError::SiteOffline(_)), "{error:?}");
@@ -287,13 +287,13 @@ async fn a_commit_that_fails_can_be_asked_for_again_with_its_key() {
     let new = on(BIG, 5.0).waiting_at_most(seconds(60));
     bench
         .dispatcher
-        .submit(&new, None, Some("k"))
+        .submit(&new, None, Some("k"), None)
         .await
         .unwrap_err();
     bench.store.set(Fault::None);
     let again = bench
         .dispatcher
-        .submit(&new, None, Some("k"))
+        .submit(&new, None, Some("k"), None)
         .await
         .unwrap();
     assert_eq!(again.dispatch.status, DispatchStatus::Pending);
@@ -315,7 +315,12 @@ async fn an_order_that_may_be_in_force_keeps_its_part_of_the_minute_and_a_withdr
     };
     let clock = Clock::new(|| START);
     let bench = Bench::on(FaultyStore::new(Fault::CommitFailsAfter), clock, config).await;
-    let submit = async |key| bench.dispatcher.submit(&on(BIG, 10.0), None, key).await;
+    let submit = async |key| {
+        bench
+            .dispatcher
+            .submit(&on(BIG, 10.0), None, key, None)
+            .await
+    };
     let unsure = [
         submit(None).await,
         submit(Some("k")).await,

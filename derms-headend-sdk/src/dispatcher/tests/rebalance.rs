@@ -446,11 +446,11 @@ async fn a_site_order_whose_commit_seemed_to_fail_is_looked_after() {
             .rebalanced()
             .lasting(seconds(600));
         bench.store.set(Fault::CommitFailsAfter);
-        let failed = bench.dispatcher.submit(&new, None, Some("k")).await;
+        let failed = bench.dispatcher.submit(&new, None, Some("k"), None).await;
         failed.unwrap_err();
         bench.store.set(Fault::None);
         if repeats {
-            let again = bench.dispatcher.submit(&new, None, Some("k")).await;
+            let again = bench.dispatcher.submit(&new, None, Some("k"), None).await;
             assert!(again.unwrap().repeated);
         }
         gateway.replay(&bench, None).await.unwrap();

@@ -140,7 +140,11 @@ impl Bench {
     }
 
     async fn order(&self, new: &NewDispatch) -> Result<Dispatch, DispatchError> {
-        Ok(self.dispatcher.submit(new, None, None).await?.dispatch)
+        Ok(self
+            .dispatcher
+            .submit(new, None, None, None)
+            .await?
+            .dispatch)
     }
 
     async fn status(&self, limit: &PowerLimit) -> LimitStatus {
