@@ -179,6 +179,7 @@ impl Driver {
                     self.settle(live);
                 }
                 live.state.received(AgentMessage::try_from(message), now);
+                self.count_repeated(live);
             }
             Ok(None) => live
                 .state
@@ -196,6 +197,16 @@ impl Driver {
                 }
                 _ => live.state.ended(lost(status.message())),
             },
+        }
+    }
+
+    fn count_repeated(&self, live: &mut Live) {
+        let (telemetry, reports) = live.state.take_repeated();
+        let link = &self.core.metrics.link;
+        for (log, times) in [(&link.telemetry, telemetry), (&link.reports, reports)] {
+            if times > 0 {
+                log.duplicates.inc_by(times);
+            }
         }
     }
 
@@ -322,6 +333,7 @@ impl Driver {
                 register,
                 cursors,
             }) => {
+                self.core.metrics.link.connects.inc();
                 tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
                     assets = session.assets().len(), "agent connected");
                 live.state
@@ -413,6 +425,8 @@ impl Driver {
                 connection.cut();
             }
         }
+        let had_session = live.session.is_some();
+        self.core.metrics.link.ended(end.reason, had_session);
         let Some(session) = live.session else {
             tracing::info!(peer = self.peer, cause = ?end.reason, text = end.text, "stream ended before a session began");
             return;
