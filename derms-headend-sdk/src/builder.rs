@@ -22,6 +22,7 @@ use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{self, Limits};
 use crate::link_auth::{self, AgentTokens, LinkAuth, TrustedProxies};
+use crate::metrics::{CountedStore, Metrics};
 use crate::policy::{AgentPolicy, Policy};
 use crate::prune;
 use crate::refusals::Refusals;
@@ -264,6 +265,8 @@ impl HeadendBuilder {
     /// A number is out of range, or the store can't be read.
     pub async fn build(self) -> Result<Headend, BuildError> {
         check(&self.config)?;
+        let metrics = Arc::new(Metrics::new()?);
+        let store: Arc<dyn Store> = Arc::new(CountedStore::new(self.store, Arc::clone(&metrics)));
         let fleet = Arc::new(self.fleet);
         let config = Arc::new(self.config);
         let policy = self.policy.map_or_else(|| Policy::of(&fleet), Policy::Own);
@@ -281,7 +284,7 @@ impl HeadendBuilder {
         let streams = TaskTracker::new();
         let limits = Arc::new(Limits::new(
             Arc::clone(&fleet),
-            Arc::clone(&self.store),
+            Arc::clone(&store),
             Arc::clone(&registry),
             self.clock.clone(),
             streams.clone(),
@@ -289,7 +292,7 @@ impl HeadendBuilder {
         limits.recover().await?;
         let (dispatcher, timers) = Dispatcher::new(
             Arc::clone(&fleet),
-            Arc::clone(&self.store),
+            Arc::clone(&store),
             Arc::clone(&registry),
             Present {
                 latest: Arc::clone(&latest),
@@ -305,7 +308,7 @@ impl HeadendBuilder {
             config.following,
         ));
         let changes = dispatcher.changes();
-        for telemetry in self.store.latest_telemetry().await? {
+        for telemetry in store.latest_telemetry().await? {
             latest.offer(&telemetry);
         }
 
@@ -319,12 +322,19 @@ impl HeadendBuilder {
         background.spawn(following::run(
             Arc::clone(&following),
             changes,
-            Arc::clone(&self.store),
+            Arc::clone(&store),
             stop.clone(),
         ));
-        let ingest = Ingest::start(&self.store, &dispatcher, config.ingest, &background, &stop);
+        let ingest = Ingest::start(
+            &store,
+            &dispatcher,
+            config.ingest,
+            &background,
+            &stop,
+            &metrics,
+        );
         background.spawn(prune::run(
-            Arc::clone(&self.store),
+            Arc::clone(&store),
             config.retention.clone(),
             self.clock.clone(),
             stop.clone(),
@@ -336,7 +346,7 @@ impl HeadendBuilder {
         ));
         background.spawn(audit::run(
             Arc::clone(&audit),
-            Arc::clone(&self.store),
+            Arc::clone(&store),
             stop.clone(),
         ));
         if auth.has_files() {
@@ -354,7 +364,7 @@ impl HeadendBuilder {
             fleet,
             config,
             clock: self.clock,
-            store: self.store,
+            store,
             latest,
             registry,
             policy,
@@ -367,6 +377,7 @@ impl HeadendBuilder {
             audit,
             rates: Rates::new(rates),
             readiness: Readiness::default(),
+            metrics,
             heartbeats,
             streams,
             background,

@@ -22,6 +22,7 @@ use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{LimitError, Limits, StopError};
 use crate::link_auth::LinkAuth;
+use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) audit: Arc<Audit>,
     pub(crate) rates: Rates,
     pub(crate) readiness: Readiness,
+    pub(crate) metrics: Arc<Metrics>,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
     /// Sessions and what they started.

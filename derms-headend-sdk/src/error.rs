@@ -19,6 +19,9 @@ pub enum BuildError {
     /// The store can't be read.
     #[error("can't take up what the store holds")]
     Store(#[from] StoreError),
+    /// The metrics can't be set up: a fault of this crate.
+    #[error("can't set up the metrics, which is a fault of the headend; report it")]
+    Metrics(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why a headend could not listen.

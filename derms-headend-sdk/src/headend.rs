@@ -183,6 +183,13 @@ impl Headend {
         self.core.dispatcher.dispatch(id).await
     }
 
+    /// What this headend counts, in the text format 0.0.4 of Prometheus, as `GET /metrics` gives it:
+    /// for a host that adds it to what it exports itself. All names begin with `derms_`. Takes up to
+    /// 2 s when the store does not answer.
+    pub async fn metrics(&self) -> String {
+        self.core.metrics.text(&self.core).await
+    }
+
     /// How often callers of the agent link were turned away since the start.
     #[must_use]
     pub fn link_refusals(&self) -> LinkRefusals {

@@ -55,7 +55,8 @@
 //!
 //! # Watching
 //! The crate logs with `tracing`; it installs no subscriber, reads no environment and binds no port
-//! unasked. `GET /healthz` and `GET /readyz` are for probes. See [`HeadendService`].
+//! unasked. `GET /healthz` and `GET /readyz` are for probes. What it counts is at `GET /metrics` and in
+//! [`Headend::metrics`], of each headend for itself. See [`HeadendService`].
 //!
 //! # Features
 //! | name | what it adds | default |
@@ -86,6 +87,7 @@ mod latest;
 mod limits;
 mod link_auth;
 mod mailbox;
+mod metrics;
 mod peer;
 mod policy;
 mod prune;

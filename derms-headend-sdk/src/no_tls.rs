@@ -34,6 +34,10 @@ impl ServerTls {
         match *self {}
     }
 
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        match *self {}
+    }
+
     pub(crate) fn has_old_list(&self, _: Timestamp) -> bool {
         match *self {}
     }

@@ -387,6 +387,15 @@ impl Registry {
         given_up.map_or(Duration::MAX, Instant::elapsed)
     }
 
+    /// How many assets are served by a session that has been heard within the liveness limit.
+    pub(crate) fn connected(&self) -> usize {
+        let tables = self.tables.read();
+        let sessions = tables.assets.values();
+        sessions
+            .filter(|session| session.silence() < self.liveness)
+            .count()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.tables.read().agents.len()
     }

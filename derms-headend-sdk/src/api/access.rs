@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use derms_proto::{AuditRecord, Problem, ProblemCode};
 use http::{Extensions, HeaderMap, HeaderValue, header};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -20,6 +20,7 @@ use super::rates::Turn;
 use super::record::{Note, Pending, is_miss};
 use crate::auth::{Principal, Role, Unproved};
 use crate::core::Core;
+use crate::metrics::NO_ROUTE;
 use crate::peer::PeerAddr;
 
 /// A call is answered within this: the longest that a caller may ask to wait, and a store that tries
@@ -38,6 +39,8 @@ pub(super) enum Access {
     Docs,
     /// A viewer.
     Read,
+    /// A viewer of all sites: what can't be told apart by site.
+    Oversee,
     /// An operator; it changes something.
     Change,
     /// An operator; it makes something end or stand still, and is never held up by a rate.
@@ -51,7 +54,7 @@ impl Access {
     const fn role(self) -> Option<Role> {
         match self {
             Self::Public => None,
-            Self::Docs | Self::Read => Some(Role::Viewer),
+            Self::Docs | Self::Read | Self::Oversee => Some(Role::Viewer),
             Self::Change | Self::Halt => Some(Role::Operator),
             Self::Administer => Some(Role::Admin),
         }
@@ -67,8 +70,10 @@ impl Access {
             let text = format!("this needs the role {needed}, and yours is {has}");
             return Err(Problem::new(ProblemCode::Forbidden, text));
         }
-        if self == Self::Administer && principal.sites().is_some() {
-            let text = "this needs an admin of all sites, and you are limited to some";
+        let of_all_sites = matches!(self, Self::Administer | Self::Oversee);
+        if let Some(needed) = needed.filter(|_| of_all_sites && principal.sites().is_some()) {
+            let text =
+                format!("this needs the role {needed} of all sites, and you are limited to some");
             return Err(Problem::new(ProblemCode::Forbidden, text));
         }
         Ok(())
@@ -81,6 +86,8 @@ struct Route {
     access: Access,
     /// What it does, in the audit trail.
     action: Arc<str>,
+    /// The template of its path.
+    path: Arc<str>,
 }
 
 /// The table of routes.
@@ -106,7 +113,13 @@ impl Routes {
                 action = operation.operation_id.clone();
             }
         }
-        let methods = guarded(access, action.as_deref().unwrap_or("unknown"), methods);
+        let path = paths.paths.keys().next().map_or(NO_ROUTE, String::as_str);
+        let methods = guarded(
+            access,
+            action.as_deref().unwrap_or("unknown"),
+            path,
+            methods,
+        );
         Self(self.0.routes((schemas, paths, methods)))
     }
 
@@ -117,7 +130,10 @@ impl Routes {
         path: &str,
         methods: MethodRouter<Arc<Core>>,
     ) -> Self {
-        Self(self.0.route(path, guarded(access, "get_docs", methods)))
+        Self(
+            self.0
+                .route(path, guarded(access, "get_docs", path, methods)),
+        )
     }
 
     pub(super) fn split(self) -> (Router<Arc<Core>>, OpenApi) {
@@ -128,33 +144,45 @@ impl Routes {
 fn guarded(
     access: Access,
     action: &str,
+    path: &str,
     methods: MethodRouter<Arc<Core>>,
 ) -> MethodRouter<Arc<Core>> {
     let route = Route {
         access,
         action: action.into(),
+        path: path.into(),
     };
     methods.route_layer(from_fn(move |request, next| {
-        gate(route.clone(), request, next)
+        counted(route.clone(), request, next)
     }))
 }
 
-/// Lets a request pass to its handler, or not, and records what became of it.
-async fn gate(route: Route, mut request: Request, next: Next) -> Response {
+/// Lets a request pass to its handler, or not, and counts how it was answered.
+async fn counted(route: Route, request: Request, next: Next) -> Response {
     let core = match core_of(&request) {
         Ok(core) => core,
         Err(failure) => return failure.into_response(),
     };
-    let Route { access, action } = route;
+    let (method, began) = (request.method().clone(), Instant::now());
+    let path = Arc::clone(&route.path);
+    let response = gate(&core, route, request, next).await;
+    let http = &core.metrics.http;
+    http.answered(&method, &path, response.status(), began.elapsed());
+    response
+}
+
+/// Lets a request pass to its handler, or not, and records what became of it.
+async fn gate(core: &Arc<Core>, route: Route, mut request: Request, next: Next) -> Response {
+    let Route { access, action, .. } = route;
     if access == Access::Public || access == Access::Docs && core.config.public_docs {
         return next.run(request).await;
     }
     let note = Note::default();
-    let record = begin(&core, &action, &request);
+    let record = begin(core, &action, &request);
     let mut pending = Pending::new(&core.audit, record, note.clone());
-    let principal = match identify(&core, request.extensions(), request.headers()).await {
+    let principal = match identify(core, request.extensions(), request.headers()).await {
         Ok(principal) => principal,
-        Err(refusal) => return failed_login(&core, &request, pending, refusal),
+        Err(refusal) => return failed_login(core, &request, pending, refusal),
     };
     if let Some(principal) = &principal {
         pending.by(principal);
@@ -238,15 +266,23 @@ pub(super) async fn known_caller(request: Request, next: Next) -> Response {
         Ok(core) => core,
         Err(failure) => return failure.into_response(),
     };
-    match identify(&core, request.extensions(), request.headers()).await {
+    let (method, began) = (request.method().clone(), Instant::now());
+    let response = told_to_known(&core, request, next).await;
+    let http = &core.metrics.http;
+    http.answered(&method, NO_ROUTE, response.status(), began.elapsed());
+    response
+}
+
+async fn told_to_known(core: &Arc<Core>, request: Request, next: Next) -> Response {
+    match identify(core, request.extensions(), request.headers()).await {
         Ok(principal) => match principal.map_or(Ok(()), |who| core.rates.call(&who)) {
             Ok(()) => next.run(request).await,
             Err(failure) => failure.into_response(),
         },
         Err(refusal) => {
-            let record = begin(&core, "no_such_path", &request);
+            let record = begin(core, "no_such_path", &request);
             let pending = Pending::new(&core.audit, record, Note::default());
-            failed_login(&core, &request, pending, refusal)
+            failed_login(core, &request, pending, refusal)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use derms_proto::link::LogKind;
 use derms_proto::{Problem, ProblemCode};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -56,13 +57,57 @@ pub(super) async fn healthz() -> Json<Health> {
     (status = 503, description = "`store_unavailable`, `draining`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn readyz(State(core): State<Arc<Core>>) -> Result<Json<Health>, Failure> {
-    if core.drain.is_cancelled() {
-        return Err(Problem::new(ProblemCode::Draining, "the headend is shutting down").into());
+    match core.not_ready().await {
+        None => Ok(Json(Health { status: "ready" })),
+        Some((_, failure)) => Err(failure),
     }
-    core.readiness.check(&*core.store).await?;
-    if let Some(what) = core.ingest.failing() {
+}
+
+/// Why a headend takes no work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotReady {
+    Draining,
+    StoreUnavailable,
+    /// The store can be reached, and does not take these.
+    Reports,
+    Telemetry,
+}
+
+impl NotReady {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Draining,
+        Self::StoreUnavailable,
+        Self::Reports,
+        Self::Telemetry,
+    ];
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Reports => "reports_not_stored",
+            Self::Telemetry => "telemetry_not_stored",
+        }
+    }
+}
+
+impl Core {
+    /// Why it takes no work now, with the answer to who asks; `None` if it does.
+    pub(crate) async fn not_ready(&self) -> Option<(NotReady, Failure)> {
+        if self.drain.is_cancelled() {
+            let problem = Problem::new(ProblemCode::Draining, "the headend is shutting down");
+            return Some((NotReady::Draining, problem.into()));
+        }
+        if let Err(failure) = self.readiness.check(&*self.store).await {
+            return Some((NotReady::StoreUnavailable, failure));
+        }
+        let kind = self.ingest.failing()?;
+        let (why, what) = match kind {
+            LogKind::Telemetry => (NotReady::Telemetry, "telemetry"),
+            _ => (NotReady::Reports, "reports"),
+        };
         let detail = format!("the store can be reached, but does not take {what}");
-        return Err(Problem::new(ProblemCode::StoreUnavailable, detail).into());
+        let problem = Problem::new(ProblemCode::StoreUnavailable, detail);
+        Some((why, problem.into()))
     }
-    Ok(Json(Health { status: "ready" }))
 }

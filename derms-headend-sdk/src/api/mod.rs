@@ -15,6 +15,7 @@ mod health;
 mod heartbeat;
 mod limits;
 mod listing;
+mod metrics;
 mod preview;
 mod problem;
 pub(crate) mod rates;
@@ -36,7 +37,7 @@ use http::{Method, Uri};
 use utoipa_axum::routes;
 
 use crate::core::Core;
-pub(crate) use health::Readiness;
+pub(crate) use health::{NotReady, Readiness};
 pub(crate) use rates::Rates;
 
 use access::{Access, Routes, known_caller};
@@ -48,7 +49,7 @@ const MAX_LIMIT: usize = 1_000;
 const MAX_BODY: usize = 64 << 10;
 
 fn routes() -> Routes {
-    use Access::{Administer, Change, Docs, Halt, Public, Read};
+    use Access::{Administer, Change, Docs, Halt, Oversee, Public, Read};
     docs::pages(Routes::new(document::start()))
         .to(Read, routes!(assets::list))
         .to(Read, routes!(assets::get))
@@ -76,6 +77,7 @@ fn routes() -> Routes {
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
         .to(Administer, routes!(audit::list))
+        .to(Oversee, routes!(metrics::metrics))
         .to(Public, routes!(health::healthz))
         .to(Public, routes!(health::readyz))
         .to(Docs, routes!(docs::openapi))

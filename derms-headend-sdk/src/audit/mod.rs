@@ -37,6 +37,8 @@ struct Waiting {
     records: VecDeque<AuditRecord>,
     /// Since the last that was kept.
     lost: u64,
+    /// Since the start.
+    lost_in_all: u64,
 }
 
 impl fmt::Debug for Waiting {
@@ -95,11 +97,18 @@ impl Audit {
                 );
             }
             waiting.lost += 1;
+            waiting.lost_in_all += 1;
             return;
         }
         waiting.records.push_back(record);
         drop(waiting);
         self.something.notify_one();
+    }
+
+    /// How many records wait, and how many found no room since the start.
+    pub(crate) fn levels(&self) -> (usize, u64) {
+        let waiting = self.waiting.lock();
+        (waiting.records.len(), waiting.lost_in_all)
     }
 
     #[cfg(test)]

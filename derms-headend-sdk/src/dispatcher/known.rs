@@ -185,6 +185,12 @@ impl Known {
         }
     }
 
+    /// Where the open orders stand.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = DispatchStatus> {
+        let orders = self.orders.values();
+        orders.map(|open| open.order.dispatch.status)
+    }
+
     fn end(&mut self, id: DispatchId) {
         self.ended.insert(id);
         self.endings.push_back(id);

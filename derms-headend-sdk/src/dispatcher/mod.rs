@@ -147,6 +147,11 @@ impl Dispatcher {
         self.known.lock().raise(asset, revision);
     }
 
+    /// The status of each order for one asset that is known to be open.
+    pub(crate) fn open(&self) -> Vec<DispatchStatus> {
+        self.known.lock().statuses().collect()
+    }
+
     /// Every change of every order, as it happens.
     pub(crate) fn changes(&self) -> broadcast::Receiver<Arc<Dispatch>> {
         self.changes.subscribe()

@@ -202,6 +202,7 @@ fn forbidden(core: &Core, agent: AgentId, credentials: Option<&Credentials>) -> 
 /// Logs what was not granted, and counts what was tried without a right. Not to be called under the
 /// lock of the registry, on which all sessions wait.
 pub(super) fn tell_refused(core: &Core, session: &Session, grants: &[Grant]) {
+    core.metrics.link.claimed(grants);
     for grant in grants {
         let agent = session.agent_id;
         match grant.status {

@@ -187,6 +187,7 @@ impl Driver {
                     facts::traced(&self.core, session, batch, trace);
                 }
                 live.state.received(message, now);
+                self.count_repeated(live);
             }
             Ok(None) => live
                 .state
@@ -204,6 +205,16 @@ impl Driver {
                 }
                 _ => live.state.ended(lost(status.message())),
             },
+        }
+    }
+
+    fn count_repeated(&self, live: &mut Live) {
+        let (telemetry, reports) = live.state.take_repeated();
+        let link = &self.core.metrics.link;
+        for (log, times) in [(&link.telemetry, telemetry), (&link.reports, reports)] {
+            if times > 0 {
+                log.duplicates.inc_by(times);
+            }
         }
     }
 
@@ -330,6 +341,7 @@ impl Driver {
                 register,
                 cursors,
             }) => {
+                self.core.metrics.link.connects.inc();
                 let principal = session.principal.as_ref().map(Principal::name);
                 tracing::info!(agent_id = %session.agent_id, principal, peer = session.peer,
                     epoch = session.epoch, assets = session.assets().len(), "agent connected");
@@ -422,6 +434,8 @@ impl Driver {
                 connection.cut();
             }
         }
+        let had_session = live.session.is_some();
+        self.core.metrics.link.ended(end.reason, had_session);
         let Some(session) = live.session else {
             let principal = self.principal.as_ref().map(Principal::name);
             tracing::info!(principal, peer = self.peer, cause = %end.reason, text = end.text, "stream ended before a session began");

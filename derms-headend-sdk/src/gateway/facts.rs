@@ -47,6 +47,9 @@ impl Facts {
         agent: AgentId,
         accepted: Accepted<Sample>,
     ) -> (TelemetryAppend, Vec<RefusedEntry>) {
+        let link = &core.metrics.link;
+        link.telemetry.received.inc_by(accepted.items.len() as u64);
+        link.gaps(&accepted.gaps);
         let mut refused = accepted.refused;
         let mut samples = Vec::with_capacity(accepted.items.len());
         for (seq, sample) in accepted.items {
@@ -55,6 +58,7 @@ impl Facts {
                 None => refused.push(not_granted(seq)),
             }
         }
+        link.telemetry.refused.inc_by(refused.len() as u64);
         let append = TelemetryAppend {
             agent,
             log: accepted.log,
@@ -67,6 +71,7 @@ impl Facts {
 
     /// Shows samples that are not stored.
     pub(super) fn live(&mut self, core: &Core, agent: AgentId, samples: Vec<Sample>) {
+        core.metrics.link.live_samples.inc_by(samples.len() as u64);
         for sample in samples {
             self.show(core, agent, sample);
         }
@@ -94,6 +99,8 @@ impl Facts {
             measurements: sample.measurements,
         };
         core.latest.offer_at(slot, &telemetry);
+        let link = &core.metrics.link;
+        link.sample(telemetry.measured_at, telemetry.received_at);
         core.following.measured(&telemetry);
         // In history orders, limits and events tell it.
         telemetry.measurements.control = None;
@@ -107,6 +114,8 @@ pub(super) fn report(
     session: &Session,
     accepted: Accepted<ReportEntry>,
 ) -> (ReportAppend, Vec<RefusedEntry>) {
+    let log = &core.metrics.link.reports;
+    log.received.inc_by(accepted.items.len() as u64);
     let mut refused = accepted.refused;
     let mut entries = Vec::with_capacity(accepted.items.len());
     for (seq, entry) in accepted.items {
@@ -117,6 +126,7 @@ pub(super) fn report(
             refused.push(not_granted(seq));
         }
     }
+    log.refused.inc_by(refused.len() as u64);
     let append = ReportAppend {
         agent: session.agent_id,
         epoch: session.epoch,

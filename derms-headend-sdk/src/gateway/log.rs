@@ -34,6 +34,8 @@ pub(crate) struct LogTrack {
     durable: u64,
     /// Batches handed to the store that it has not confirmed.
     in_hand: usize,
+    /// Entries that had come before, since somebody asked.
+    repeated: u64,
     most_in_hand: usize,
     rewind: Option<Rewind>,
 }
@@ -53,6 +55,7 @@ impl LogTrack {
             expected: next_seq,
             durable: next_seq,
             in_hand: 0,
+            repeated: 0,
             most_in_hand: most_in_hand as usize,
             rewind: None,
         }
@@ -65,6 +68,11 @@ impl LogTrack {
     /// The last number that is stored.
     pub(crate) fn durable(&self) -> u64 {
         self.durable.saturating_sub(1)
+    }
+
+    /// How many entries came again since the last look.
+    pub(crate) fn take_repeated(&mut self) -> u64 {
+        std::mem::take(&mut self.repeated)
     }
 
     pub(crate) fn rewind_at(&self) -> Option<Instant> {
@@ -118,6 +126,8 @@ impl LogTrack {
         }
         let end = first_seq.saturating_add(items.len() as u64);
         let next_seq = expected.max(if items.is_empty() { 0 } else { end });
+        let before = expected.saturating_sub(first_seq);
+        self.repeated += before.min(items.len() as u64);
         if next_seq == self.expected {
             // All of it came before. Once stored, the agent should hear that again.
             return if self.durable == self.expected && self.in_hand == 0 {

@@ -353,6 +353,17 @@ impl StreamSession {
         }
     }
 
+    /// How many entries of telemetry and of reports came again since the last look.
+    pub(crate) fn take_repeated(&mut self) -> (u64, u64) {
+        match &mut self.state {
+            State::Active(active) => (
+                active.telemetry.take_repeated(),
+                active.report.take_repeated(),
+            ),
+            _ => (0, 0),
+        }
+    }
+
     /// A part of a log from this number on could not be kept: asks for it again, later.
     pub(crate) fn not_kept(&mut self, kind: LogKind, now: Instant) {
         if let State::Active(active) = &mut self.state {

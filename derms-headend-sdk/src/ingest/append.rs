@@ -25,8 +25,12 @@ pub(crate) trait Append: Send + Sync + Sized + 'static {
 
     fn log(&self) -> LogId;
     fn next_seq(&self) -> u64;
-    /// Entries, at least 1: what it weighs in a transaction.
-    fn entries(&self) -> usize;
+    /// Entries that are to be stored.
+    fn numbers(&self) -> usize;
+    /// The same, at least 1: what it weighs in a transaction.
+    fn entries(&self) -> usize {
+        self.numbers().max(1)
+    }
     /// What it takes in memory, about, besides its own size.
     fn bytes(&self) -> usize;
     fn write<'a>(store: &'a dyn Store, appends: &'a [Self]) -> Writing<'a, Self::Answer>;
@@ -47,8 +51,8 @@ impl Append for TelemetryAppend {
         self.next_seq
     }
 
-    fn entries(&self) -> usize {
-        self.samples.len().max(1)
+    fn numbers(&self) -> usize {
+        self.samples.len()
     }
 
     fn bytes(&self) -> usize {
@@ -91,8 +95,8 @@ impl Append for ReportAppend {
         self.next_seq
     }
 
-    fn entries(&self) -> usize {
-        self.entries.len().max(1)
+    fn numbers(&self) -> usize {
+        self.entries.len()
     }
 
     fn bytes(&self) -> usize {

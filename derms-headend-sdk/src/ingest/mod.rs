@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use derms_proto::Heartbeat;
-use derms_proto::link::RefusedEntry;
+use derms_proto::link::{LogKind, RefusedEntry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dispatcher::Dispatcher;
 use crate::mailbox::Mailbox;
+use crate::metrics::{LogMetrics, Metrics};
 use crate::store::{ReportAppend, Store, TelemetryAppend};
 use append::Append;
 use writer::Writer;
@@ -30,6 +31,7 @@ pub(crate) struct Ingest {
     telemetry: Queue<Item<TelemetryAppend>>,
     reports: Queue<Item<ReportAppend>>,
     heartbeats: Queue<Vec<Heartbeat>>,
+    metrics: Arc<Metrics>,
     /// Whether something waits because the store did not take it.
     failing: Arc<Failing>,
 }
@@ -68,6 +70,17 @@ pub(crate) struct NotKept;
 struct Queue<T> {
     sender: mpsc::Sender<Waiting<T>>,
     room: Arc<Semaphore>,
+    bytes: usize,
+}
+
+/// How full a queue is, and how full it may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Level {
+    pub(crate) batches: usize,
+    pub(crate) batches_limit: usize,
+    /// What is being stored counts.
+    pub(crate) bytes: usize,
+    pub(crate) bytes_limit: usize,
 }
 
 /// What waits in a queue, and the room that it takes up until it is stored or dropped.
@@ -85,6 +98,7 @@ impl Ingest {
         bounds: Bounds,
         tasks: &TaskTracker,
         stop: &CancellationToken,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let (telemetry, telemetry_queue) = Queue::new(bounds);
         let (reports, report_queue) = Queue::new(bounds);
@@ -96,10 +110,15 @@ impl Ingest {
             heartbeat_queue,
             stop.clone(),
         ));
-        let writer = Writer::new(Arc::clone(&store), Arc::clone(&failing), stop.clone());
+        let writer = Writer::new(
+            Arc::clone(&store),
+            Arc::clone(&failing),
+            Arc::clone(metrics),
+            stop.clone(),
+        );
         tasks.spawn(writer.run(telemetry_queue, |_, ()| {}));
         let dispatcher = Arc::clone(dispatcher);
-        let writer = Writer::new(store, Arc::clone(&failing), stop);
+        let writer = Writer::new(store, Arc::clone(&failing), Arc::clone(metrics), stop);
         tasks.spawn(
             writer.run(report_queue, move |appends: &[ReportAppend], fates| {
                 for (append, fates) in appends.iter().zip(fates) {
@@ -111,37 +130,59 @@ impl Ingest {
             telemetry,
             reports,
             heartbeats,
+            metrics: Arc::clone(metrics),
             failing,
         }
     }
 
     pub(crate) fn telemetry(&self, item: Item<TelemetryAppend>) -> Result<(), NotKept> {
         let bytes = item.bytes();
-        self.telemetry.put(item, bytes)
+        let kept = self.telemetry.put(item, bytes);
+        count(kept, &self.metrics.link.telemetry)
     }
 
     pub(crate) fn reports(&self, item: Item<ReportAppend>) -> Result<(), NotKept> {
         let bytes = item.bytes();
-        self.reports.put(item, bytes)
+        let kept = self.reports.put(item, bytes);
+        count(kept, &self.metrics.link.reports)
     }
 
     /// Heartbeats are not acknowledged: those that find the queue full are left out of history.
     pub(crate) fn heartbeats(&self, heartbeats: Vec<Heartbeat>) {
         let bytes = size_of_val(heartbeats.as_slice());
-        let _ = self.heartbeats.put(heartbeats, bytes);
+        let number = heartbeats.len() as u64;
+        if self.heartbeats.put(heartbeats, bytes).is_err() {
+            self.metrics.link.heartbeats_dropped.inc_by(number);
+        }
     }
 
     /// What can't be stored now, if anything.
-    pub(crate) fn failing(&self) -> Option<&'static str> {
+    pub(crate) fn failing(&self) -> Option<LogKind> {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         if is(&self.failing.reports) {
-            Some("reports")
+            Some(LogKind::Report)
         } else if is(&self.failing.telemetry) {
-            Some("telemetry")
+            Some(LogKind::Telemetry)
         } else {
             None
         }
     }
+
+    /// How full each queue is.
+    pub(crate) fn levels(&self) -> [(&'static str, Level); 3] {
+        [
+            ("telemetry", self.telemetry.level()),
+            ("report", self.reports.level()),
+            ("heartbeat", self.heartbeats.level()),
+        ]
+    }
+}
+
+fn count(kept: Result<(), NotKept>, log: &LogMetrics) -> Result<(), NotKept> {
+    if kept.is_err() {
+        log.not_kept.inc();
+    }
+    kept
 }
 
 impl<A: Append> Item<A> {
@@ -153,9 +194,24 @@ impl<A: Append> Item<A> {
 impl<T> Queue<T> {
     fn new(bounds: Bounds) -> (Self, mpsc::Receiver<Waiting<T>>) {
         let (sender, receiver) = mpsc::channel(bounds.batches);
-        let room = Semaphore::new(bounds.bytes.min(Semaphore::MAX_PERMITS));
-        let room = Arc::new(room);
-        (Self { sender, room }, receiver)
+        let bytes = bounds.bytes.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(bytes));
+        let queue = Self {
+            sender,
+            room,
+            bytes,
+        };
+        (queue, receiver)
+    }
+
+    fn level(&self) -> Level {
+        let batches_limit = self.sender.max_capacity();
+        Level {
+            batches: batches_limit - self.sender.capacity(),
+            batches_limit,
+            bytes: self.bytes - self.room.available_permits(),
+            bytes_limit: self.bytes,
+        }
     }
 
     fn put(&self, what: T, bytes: usize) -> Result<(), NotKept> {

@@ -50,8 +50,9 @@ impl Setup {
             config,
             Arc::new(limits),
         );
+        let metrics = Arc::new(Metrics::new().unwrap());
         Self {
-            ingest: Ingest::start(&shared, &dispatcher, bounds, &tasks, &stop),
+            ingest: Ingest::start(&shared, &dispatcher, bounds, &tasks, &stop, &metrics),
             store,
             stop,
             tasks,
@@ -137,7 +138,7 @@ async fn a_store_that_is_away_delays_acknowledgements_and_loses_nothing() {
     let mut log = Log::new();
     setup.ingest.telemetry(log.part(1, 5)).unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(setup.ingest.failing(), Some("telemetry"));
+    assert_eq!(setup.ingest.failing(), Some(LogKind::Telemetry));
     assert!(
         log.told.try_recv().is_err(),
         "acknowledged before it was stored"
@@ -214,7 +215,7 @@ async fn a_store_in_which_nothing_works_is_said_and_left_alone_for_a_while() {
     setup.ingest.telemetry(log.part(1, 2)).unwrap();
     log.not_kept().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(setup.ingest.failing(), Some("telemetry"));
+    assert_eq!(setup.ingest.failing(), Some(LogKind::Telemetry));
 }
 
 #[tokio::test(start_paused = true)]

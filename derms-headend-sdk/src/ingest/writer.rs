@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::append::{Append, Writing};
 use super::{Failing, Item, Waiting};
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// Entries that are stored in one call, and a batch more.
@@ -41,6 +42,7 @@ type Ack = (Vec<RefusedEntry>, Arc<Mailbox>);
 pub(super) struct Writer {
     store: Arc<dyn Store>,
     failing: Arc<Failing>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     /// Logs of which the store refused something, with the first number that it does not have:
     /// what comes behind it must not be stored before it.
@@ -60,11 +62,13 @@ impl Writer {
     pub(super) fn new(
         store: Arc<dyn Store>,
         failing: Arc<Failing>,
+        metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             store,
             failing,
+            metrics,
             stop,
             broken: HashMap::new(),
         }
@@ -88,7 +92,7 @@ impl Writer {
             } in waiting
             {
                 if self.is_behind(item.append.log(), item.first_seq) {
-                    item.mailbox.not_kept(A::KIND);
+                    self.not_kept::<A>(&item.mailbox);
                     continue;
                 }
                 firsts.push(item.first_seq);
@@ -101,7 +105,7 @@ impl Writer {
             let pause_after = pause_after::<A>(began.elapsed());
             match written {
                 Written::Yes(answer) => {
-                    acknowledge(&appends, acks).await;
+                    self.acknowledge(&appends, acks).await;
                     stored(&appends, answer);
                 }
                 Written::Never => self.one_by_one(appends, &firsts, acks, &mut stored).await,
@@ -136,21 +140,21 @@ impl Writer {
         for ((append, first), ack) in appends.into_iter().zip(firsts).zip(acks) {
             let log = append.log();
             if self.broken.contains_key(&log) {
-                ack.1.not_kept(A::KIND);
+                self.not_kept::<A>(&ack.1);
                 continue;
             }
             let one = [append];
             match self.insist(&one).await {
                 Written::Yes(answer) => {
                     any = true;
-                    acknowledge(&one, vec![ack]).await;
+                    self.acknowledge(&one, vec![ack]).await;
                     stored(&one, answer);
                 }
                 Written::Never => {
                     tracing::error!(what = A::NAME, log_id = %log, first_seq = *first,
                         "a batch can't be stored; its agent keeps it and sends it again");
                     self.broken.insert(log, *first);
-                    ack.1.not_kept(A::KIND);
+                    self.not_kept::<A>(&ack.1);
                 }
                 Written::Stopped => return,
             }
@@ -163,6 +167,19 @@ impl Writer {
                 () = self.stop.cancelled() => {}
             }
         }
+    }
+
+    fn not_kept<A: Append>(&self, mailbox: &Mailbox) {
+        self.metrics.link.log(A::KIND).not_kept.inc();
+        mailbox.not_kept(A::KIND);
+    }
+
+    async fn acknowledge<A: Append>(&self, appends: &[A], acks: Vec<Ack>) {
+        let log = self.metrics.link.log(A::KIND);
+        let stored: usize = appends.iter().map(Append::numbers).sum();
+        log.stored.inc_by(stored as u64);
+        log.acks.inc_by(appends.len() as u64);
+        acknowledge(appends, acks).await;
     }
 
     /// Repeats a call until it works, ever more slowly, unless it never will.

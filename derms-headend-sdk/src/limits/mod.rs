@@ -324,6 +324,14 @@ impl Limits {
         limits.into_iter().map(|limit| self.shown(limit)).collect()
     }
 
+    /// How many limits and stops hold.
+    pub(crate) fn holding(&self) -> (usize, usize) {
+        let now = self.clock.now();
+        let book = self.book.lock();
+        let limits = book.assets.values().map(|entry| entry.holding(now).count());
+        (limits.sum(), book.stops.len())
+    }
+
     /// All limits, newest first.
     pub(crate) async fn history(&self, query: &LimitQuery) -> Result<Page<PowerLimit>, StoreError> {
         let page = self.store.limits(query).await?;

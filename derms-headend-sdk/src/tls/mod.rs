@@ -191,6 +191,12 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// When the first certificate of the headend's chain ends; `None` if that can't be read.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        let own = Arc::clone(&self.0.active.read().own.held);
+        peer::expires(&own.cert)
+    }
+
     /// Whether a revocation list should have been replaced by now; of the same lists it says so
     /// once.
     pub(crate) fn has_old_list(&self, now: Timestamp) -> bool {

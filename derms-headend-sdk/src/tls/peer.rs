@@ -59,6 +59,15 @@ fn not_after(certificate: &Certificate) -> Timestamp {
     timestamp(certificate.tbs_certificate().validity().not_after)
 }
 
+/// When the first of a chain ends.
+pub(super) fn expires(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let ends = chain.iter().filter_map(|der| {
+        let certificate = Certificate::from_der(der).ok()?;
+        Some(not_after(&certificate))
+    });
+    ends.min()
+}
+
 /// When a revocation list should have a successor, if it says so.
 pub(super) fn next_update(list: &[u8]) -> Option<Timestamp> {
     let list = CertificateList::<Rfc5280>::from_der(list).ok()?;

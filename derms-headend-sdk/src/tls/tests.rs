@@ -289,3 +289,13 @@ fn a_missing_list_of_a_ca_is_no_pardon() {
     let refused = tls.check(&certificate, day(10)).unwrap_err();
     assert!(refused.contains("revocation list"), "{refused}");
 }
+
+#[tokio::test]
+async fn the_metrics_tell_when_the_certificate_of_the_headend_ends() {
+    let fleet = derms_proto::Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+    let folder = Folder::new(&ca("ours"));
+    let headend = crate::Headend::builder(fleet).tls(folder.tls());
+    let said = headend.build().await.unwrap().metrics().await;
+    let end = "derms_certificate_expiry_timestamp_seconds{role=\"headend\"} 1769904000";
+    assert!(said.lines().any(|line| line == end), "{said}");
+}

@@ -22,7 +22,7 @@ use crate::support::{
 
 /// What is called, and what is answered to: nobody, a viewer, an operator, an admin, and an operator
 /// of another site. What is asked for is of Jersey.
-const CALLS: [(&str, &str, [u16; 5]); 30] = [
+const CALLS: [(&str, &str, [u16; 5]); 31] = [
     ("get", "/agents", [401, 200, 200, 200, 200]),
     ("get", "/agents/history", [401, 200, 200, 200, 200]),
     ("get", "/assets", [401, 200, 200, 200, 200]),
@@ -42,6 +42,7 @@ const CALLS: [(&str, &str, [u16; 5]); 30] = [
     ("get", "/limits/history", [401, 200, 200, 200, 200]),
     ("get", "/limits/{id}", [401, 200, 200, 200, 404]),
     ("delete", "/limits/{id}", [401, 403, 202, 202, 404]),
+    ("get", "/metrics", [401, 200, 200, 200, 403]),
     ("get", "/openapi.json", [401, 200, 200, 200, 200]),
     ("get", "/readyz", [200, 200, 200, 200, 200]),
     ("get", "/sites", [401, 200, 200, 200, 200]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
-    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, AssetUpdate, Control,
+    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, AssetUpdate, Control, Gap,
     Grant, HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead, LogKind, Rating,
     Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder,
     SetpointPhase, SetpointReport, Software, TelemetryBatch,
@@ -115,6 +115,23 @@ impl Agent {
         }))
         .await;
         self.acked(LogKind::Telemetry, seq).await;
+    }
+
+    /// Sends part of the telemetry log as it is said, and waits until it is stored up to its end.
+    pub(crate) async fn part(&mut self, first_seq: u64, samples: Vec<Sample>, gaps: Vec<Gap>) {
+        let log = self.logs.get_mut(&0).unwrap();
+        let log_id = log.0;
+        let lost = gaps.iter().map(|gap| gap.last_seq).max().unwrap_or(0);
+        let last = lost.max(first_seq + samples.len() as u64 - 1);
+        log.1 = log.1.max(last + 1);
+        self.send(AgentMessage::Telemetry(TelemetryBatch {
+            log_id,
+            first_seq,
+            samples: samples.into_iter().map(Ok).collect(),
+            gaps,
+        }))
+        .await;
+        self.acked(LogKind::Telemetry, last).await;
     }
 
     pub(crate) async fn measured_mw(&mut self, asset: &str, at: Timestamp, mw: f64) {
