@@ -15,6 +15,7 @@ use http::Uri;
 use crate::clock::{Clock, SystemClock};
 use crate::connect::{Dial, Security, Tcp};
 use crate::disk::{self, Dir};
+use crate::doctor::Doctor;
 use crate::outbox::REPORT_CAPACITY;
 use crate::runtime::Parts;
 use crate::session::Config;
@@ -26,7 +27,7 @@ const LEAST_OUTBOX: usize = 64 << 10;
 /// What samples may take in memory unless it is said otherwise, and at most with a state directory.
 const IN_MEMORY: usize = 8 << 20;
 /// What they may take on a disk unless it is said otherwise.
-const ON_DISK: usize = 64 << 20;
+pub(crate) const ON_DISK: usize = 64 << 20;
 /// Most assets of one agent.
 pub(crate) const MAX_ASSETS: usize = 1_024;
 
@@ -35,20 +36,20 @@ pub(crate) type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Puts an [`AgentRuntime`] together; made by [`AgentRuntime::builder`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct AgentBuilder {
-    headend: Uri,
+    pub(crate) headend: Uri,
     agent_id: Option<AgentId>,
-    assets: Vec<(Asset, Arc<dyn DerAdapter>)>,
-    adapter_timeout: Duration,
-    telemetry_bytes: Option<usize>,
+    pub(crate) assets: Vec<(Asset, Arc<dyn DerAdapter>)>,
+    pub(crate) adapter_timeout: Duration,
+    pub(crate) telemetry_bytes: Option<usize>,
     telemetry_age: Duration,
-    software: Software,
+    pub(crate) software: Software,
     backoff: Box<dyn Backoff>,
-    state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
     shutdown: Vec<BoxFuture>,
     signals: bool,
-    dialer: Arc<dyn Dial>,
-    security: Security,
-    clock: Arc<dyn Clock>,
+    pub(crate) dialer: Arc<dyn Dial>,
+    pub(crate) security: Security,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl AgentBuilder {
@@ -178,17 +179,8 @@ impl AgentBuilder {
     /// # Errors
     /// See [`BuildError`].
     pub fn build(self) -> Result<AgentRuntime, BuildError> {
-        self.check_headend()?;
-        for (asset, _) in &self.assets {
-            if let Some(problem) = asset.problem() {
-                return Err(BuildError::InvalidAsset {
-                    asset_id: asset.id,
-                    name: asset.name.clone(),
-                    problem,
-                });
-            }
-        }
-        let agent_id = self.check_identity()?;
+        let agent_id = self.check_plain()?;
+        self.check_files()?;
         let (state, recovered) = self.open_state(agent_id)?.unzip();
         let memory = self.telemetry_bytes.unwrap_or(IN_MEMORY);
         let kinds = self
@@ -249,6 +241,27 @@ impl AgentBuilder {
         })
     }
 
+    /// Looks at all that the agent needs without starting it, beside an agent of the same id that
+    /// may run. See [`Doctor`].
+    pub fn doctor(self) -> Doctor {
+        Doctor::new(self)
+    }
+
+    /// Checks what can be checked without looking at any file; gives who the agent is.
+    pub(crate) fn check_plain(&self) -> Result<AgentId, BuildError> {
+        self.check_headend()?;
+        for (asset, _) in &self.assets {
+            if let Some(problem) = asset.problem() {
+                return Err(BuildError::InvalidAsset {
+                    asset_id: asset.id,
+                    name: asset.name.clone(),
+                    problem,
+                });
+            }
+        }
+        self.check_identity()
+    }
+
     fn check_headend(&self) -> Result<(), BuildError> {
         let Security { tls, token } = &self.security;
         let host = self.headend.host().filter(|host| !host.is_empty());
@@ -272,6 +285,11 @@ impl AgentBuilder {
                 problem,
             });
         }
+        Ok(())
+    }
+
+    fn check_files(&self) -> Result<(), BuildError> {
+        let Security { tls, token } = &self.security;
         if let Some(tls) = tls {
             tls.check(&self.headend).map_err(BuildError::Tls)?;
         }

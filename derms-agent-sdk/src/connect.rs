@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{HeadendMessage, WireError};
+use derms_proto::link::{HeadendMessage, Probe, ProbeAnswer, WireError};
 use derms_proto::wire::TraceContext as _;
-use derms_proto::{CloseReason, Traceparent, pb};
+use derms_proto::{AgentId, Check, CloseReason, Timestamp, Traceparent, pb};
 use http::Uri;
 use http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -39,6 +39,9 @@ pub(crate) const OUTBOUND: usize = 256;
 const MAX_MESSAGE: usize = 1 << 20;
 /// How long the headend may take to end its side after this side has ended.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How it begins when the headend does not take the agent's certificate.
+pub(crate) const REFUSED: &str = "the headend refuses the agent's certificate";
 
 /// Bytes both ways.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -79,6 +82,19 @@ pub(crate) trait Secure: Send + Sync + fmt::Debug + 'static {
     fn check(&self, headend: &Uri) -> Result<(), Box<dyn Error + Send + Sync>>;
 
     async fn secure(&self, io: Box<dyn Io>, headend: &Uri) -> io::Result<Box<dyn Io>>;
+
+    /// Looks at what the agent shows, under the name of that check.
+    fn own_certificate(&self, name: &'static str, agent: AgentId, now: Timestamp) -> Check;
+
+    /// As [`secure`](Self::secure), and tells what was found of the handshake and of the headend's
+    /// certificate, under the names of these two checks.
+    async fn handshake(
+        &self,
+        names: [&'static str; 2],
+        io: Box<dyn Io>,
+        headend: &Uri,
+        now: Timestamp,
+    ) -> (Option<Box<dyn Io>>, [Check; 2]);
 }
 
 /// What an agent shows and wants to see of an address.
@@ -99,24 +115,40 @@ pub(crate) struct Link {
 /// Dials once and prepares HTTP/2 on it.
 pub(crate) async fn open(dialer: &dyn Dial, security: &Security, uri: &Uri) -> Result<Link, End> {
     let unreachable = |text: String| End::Unreachable { text };
-    let token = security.token.clone();
-    let authorization = tokio::task::spawn_blocking(move || {
-        token.map(|path| token::authorization(&path)).transpose()
-    });
-    let authorization = authorization
-        .await
-        .map_err(|error| unreachable(chain(&error)))?
-        .map_err(|error| unreachable(chain(&error)))?;
-    let mut io = timeout(CONNECT_TIMEOUT, dialer.dial(uri))
-        .await
-        .map_err(|_| unreachable(format!("no connection within {CONNECT_TIMEOUT:?}")))?
-        .map_err(|error| unreachable(error.to_string()))?;
+    let authorization = authorization(security).await.map_err(unreachable)?;
+    let mut io = dial(dialer, uri).await.map_err(unreachable)?;
     if let (Some("https"), Some(tls)) = (uri.scheme_str(), &security.tls) {
         io = timeout(HANDSHAKE_TIMEOUT, tls.secure(io, uri))
             .await
             .map_err(|_| unreachable(format!("no TLS within {HANDSHAKE_TIMEOUT:?}")))?
             .map_err(|error| unreachable(chain(&error)))?;
     }
+    Ok(Link {
+        channel: http2(io, uri).await.map_err(unreachable)?,
+        authorization,
+    })
+}
+
+/// What proves the agent in each call, if it has a token.
+pub(crate) async fn authorization(
+    security: &Security,
+) -> Result<Option<AsciiMetadataValue>, String> {
+    let token = security.token.clone();
+    let authorization = tokio::task::spawn_blocking(move || {
+        token.map(|path| token::authorization(&path)).transpose()
+    });
+    let authorization = authorization.await.map_err(|error| chain(&error))?;
+    authorization.map_err(|error| chain(&error))
+}
+
+pub(crate) async fn dial(dialer: &dyn Dial, uri: &Uri) -> Result<Box<dyn Io>, String> {
+    timeout(CONNECT_TIMEOUT, dialer.dial(uri))
+        .await
+        .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?
+        .map_err(|error| error.to_string())
+}
+
+async fn http2(io: Box<dyn Io>, uri: &Uri) -> Result<Channel, String> {
     // Tonic would reconnect by itself and without delay: its connector works once.
     let mut io = Some(TokioIo::new(io));
     let once = tower::service_fn(move |_: Uri| {
@@ -131,14 +163,39 @@ pub(crate) async fn open(dialer: &dyn Dial, security: &Security, uri: &Uri) -> R
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let channel = timeout(HANDSHAKE_TIMEOUT, endpoint.connect_with_connector(once))
+    timeout(HANDSHAKE_TIMEOUT, endpoint.connect_with_connector(once))
         .await
-        .map_err(|_| unreachable(format!("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}")))?
-        .map_err(|error| unreachable(chain(&error)))?;
-    Ok(Link {
-        channel,
-        authorization,
-    })
+        .map_err(|_| format!("no HTTP/2 within {HANDSHAKE_TIMEOUT:?}"))?
+        .map_err(|error| chain(&error))
+}
+
+/// Asks what a Register would be answered.
+pub(crate) async fn probe(
+    io: Box<dyn Io>,
+    uri: &Uri,
+    authorization: Option<AsciiMetadataValue>,
+    probe: Probe,
+) -> Result<ProbeAnswer, Status> {
+    let channel = http2(io, uri).await.map_err(Status::unknown)?;
+    let mut client =
+        pb::agent_link_client::AgentLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut request = Request::new(pb::ProbeRequest::from(probe));
+    if let Some(authorization) = authorization {
+        request
+            .metadata_mut()
+            .insert("authorization", authorization);
+    }
+    let answer = client.probe(request).await?.into_inner();
+    ProbeAnswer::try_from(answer).map_err(|error| Status::unknown(error.to_string()))
+}
+
+/// What a status says, with its causes.
+pub(crate) fn told(status: &Status) -> String {
+    match status.source() {
+        Some(source) => format!("{}: {}", status.message(), chain(source)),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => status.message().to_owned(),
+    }
 }
 
 /// The same address with `http`.

@@ -54,6 +54,10 @@
 //! agent. See [`AgentEvent`] and [`AgentSnapshot`]. The same events are logged with `tracing`;
 //! the crate installs no subscriber and reads no environment.
 //!
+//! # Finding what is wrong
+//! [`AgentBuilder::doctor`] looks at all that an agent needs, from its files to the headend's grants,
+//! and says what to do; an agent that runs goes on. See [`doctor`].
+//!
 //! # Assets that come and go
 //! [`AgentHandle::add`] and [`AgentHandle::remove`] change what a running agent serves. What is
 //! removed ends truthfully and goes to its default; its revisions stay remembered.
@@ -71,6 +75,7 @@ mod builder;
 mod clock;
 mod connect;
 mod disk;
+pub mod doctor;
 mod error;
 mod event;
 mod forward;

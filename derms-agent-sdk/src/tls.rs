@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use derms_proto::{AgentId, Check, Timestamp};
 use http::Uri;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -14,7 +15,8 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::async_trait;
-use crate::connect::{Io, Secure};
+use crate::connect::{Io, REFUSED, Secure};
+use crate::doctor::tls as doctor;
 
 /// How an agent proves the headend, and itself, over an `https` address.
 ///
@@ -173,6 +175,41 @@ impl Secure for ClientTls {
             .await?;
         Ok(Box::new(stream))
     }
+
+    fn own_certificate(&self, name: &'static str, agent: AgentId, now: Timestamp) -> Check {
+        let chain = self.own.as_ref().map(|own| certificates(&own.certificate));
+        match chain.transpose() {
+            Ok(chain) => {
+                let der = chain.as_ref().and_then(|chain| chain.first());
+                doctor::own(name, der, agent, now)
+            }
+            Err(error) => Check::fail(name, error.to_string(), "put the file in place"),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        names: [&'static str; 2],
+        io: Box<dyn Io>,
+        headend: &Uri,
+        now: Timestamp,
+    ) -> (Option<Box<dyn Io>>, [Check; 2]) {
+        let (this, uri) = (self.clone(), headend.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            Ok::<_, TlsError>((this.config()?, this.roots()?, this.name(&uri)?))
+        });
+        let failed = match read.await {
+            Ok(Ok((config, roots, name))) => {
+                return doctor::handshake(names, config, roots, name, io, now).await;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let [tls, certificate] = names;
+        let look = Check::skip(certificate, "it was not shown");
+        let remedy = "put the files in place, and let the agent read them";
+        (None, [Check::fail(tls, failed, remedy), look])
+    }
 }
 
 /// What TLS says in words of ours, if it is the cause of an error.
@@ -232,7 +269,7 @@ fn alert_words(alert: &str) -> String {
         }
         _ => return format!("the headend ended TLS ({alert})"),
     };
-    format!("the headend refuses the agent's certificate: {fault} ({alert})")
+    format!("{REFUSED}: {fault} ({alert})")
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

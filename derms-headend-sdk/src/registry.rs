@@ -306,28 +306,54 @@ impl Registry {
         let mut grants = Vec::with_capacity(claims.len());
         let mut seen = HashSet::with_capacity(claims.len());
         for asset_id in claims.iter().filter(|id| seen.insert(**id)) {
-            let status = match self.fleet.asset(*asset_id) {
-                None => GrantStatus::UnknownAsset,
-                Some(asset) if !self.policy.may_serve(session.agent_id, asset) => {
-                    GrantStatus::Forbidden
-                }
-                Some(_) if session.serves(*asset_id) => GrantStatus::Granted,
-                Some(_) if session.assets.read().len() >= self.max_assets => GrantStatus::TooMany,
-                Some(_) if tables.assets.contains_key(asset_id) => GrantStatus::ServedElsewhere,
-                Some(_) => GrantStatus::Granted,
+            let status = if session.serves(*asset_id) && self.may_serve(session, *asset_id) {
+                GrantStatus::Granted
+            } else {
+                let held = session.assets.read().len();
+                let elsewhere = tables.assets.contains_key(asset_id);
+                self.verdict(session.agent_id, *asset_id, held, elsewhere)
             };
             if status == GrantStatus::Granted {
                 tables.assets.insert(*asset_id, Arc::clone(session));
                 session.add(*asset_id);
             }
-            grants.push(Grant {
-                asset_id: *asset_id,
-                status,
-                last_revision: 0,
-                text: None,
-            });
+            grants.push(answer(*asset_id, status));
         }
         grants
+    }
+
+    fn may_serve(&self, session: &Session, asset: AssetId) -> bool {
+        let asset = self.fleet.asset(asset);
+        asset.is_some_and(|asset| self.policy.may_serve(session.agent_id, asset))
+    }
+
+    /// What an agent that has so many assets is answered of one that it does not have.
+    fn verdict(&self, agent: AgentId, asset: AssetId, held: usize, elsewhere: bool) -> GrantStatus {
+        match self.fleet.asset(asset) {
+            None => GrantStatus::UnknownAsset,
+            Some(asset) if !self.policy.may_serve(agent, asset) => GrantStatus::Forbidden,
+            Some(_) if held >= self.max_assets => GrantStatus::TooMany,
+            Some(_) if elsewhere => GrantStatus::ServedElsewhere,
+            Some(_) => GrantStatus::Granted,
+        }
+    }
+
+    /// What a new session of this agent would be granted now, and whether one is live; nothing
+    /// changes.
+    pub(crate) fn probe(&self, agent: AgentId, claims: &[AssetId]) -> (Vec<Grant>, bool) {
+        let tables = self.tables.read();
+        let mut seen = HashSet::with_capacity(claims.len());
+        let mut held = 0;
+        let claims = claims.iter().filter(|id| seen.insert(**id));
+        let grants = claims.map(|asset_id| {
+            // A new session takes the place of the agent's own.
+            let holder = tables.assets.get(asset_id);
+            let elsewhere = holder.is_some_and(|session| session.agent_id != agent);
+            let status = self.verdict(agent, *asset_id, held, elsewhere);
+            held += usize::from(status == GrantStatus::Granted);
+            answer(*asset_id, status)
+        });
+        (grants.collect(), tables.agents.contains_key(&agent))
     }
 
     /// Takes a session out, if it is still the one of its agent: a stale teardown touches nothing.
@@ -469,6 +495,15 @@ impl Tables {
             self.last_seen.insert(asset, session.last_seen());
             self.given_up.insert(asset, Instant::now());
         }
+    }
+}
+
+fn answer(asset_id: AssetId, status: GrantStatus) -> Grant {
+    Grant {
+        asset_id,
+        status,
+        last_revision: 0,
+        text: None,
     }
 }
 

@@ -328,3 +328,42 @@ async fn how_long_an_asset_has_had_no_session_is_counted_from_its_last_one() {
     }
     assert_eq!(registry.unserved(asset_id(1)), Duration::MAX);
 }
+
+#[test]
+fn a_probe_tells_what_a_new_session_would_get_and_changes_nothing() {
+    use GrantStatus as G;
+    let registry = registry(3);
+    let of_its_own = AgentId::from(asset_id(1));
+    let incumbent = session(of_its_own, 1, 1);
+    insert(&registry, &incumbent, &[asset_id(1)]).unwrap();
+    let asked = |agent, claims: &[AssetId]| {
+        let (grants, connected) = registry.probe(agent, claims);
+        let statuses: Vec<_> = grants.iter().map(|grant| grant.status).collect();
+        (statuses, connected)
+    };
+    // Its own session would give way to the new one; that of another agent does not.
+    let claims = [asset_id(1), asset_id(1), asset_id(2), asset_id(9)];
+    let (granted, connected) = asked(of_its_own, &claims);
+    assert_eq!(granted, [G::Granted, G::Forbidden, G::UnknownAsset]);
+    assert!(connected);
+    let (granted, connected) = asked(gateway(), &[asset_id(0), asset_id(1)]);
+    assert_eq!(granted, [G::Granted, G::ServedElsewhere]);
+    assert!(!connected);
+
+    assert!(registry.is_current(&incumbent));
+    assert_eq!(registry.len(), 1);
+    assert_eq!(serving_epoch(&registry, asset_id(1)), Some(1));
+    assert_eq!(serving_epoch(&registry, asset_id(0)), None);
+}
+
+#[test]
+fn a_probe_of_more_assets_than_an_agent_may_have_is_answered_as_their_claim_is() {
+    let mut registry = registry(3);
+    registry.max_assets = 2;
+    let claims = [asset_id(0), asset_id(1), asset_id(2)];
+    let (probed, _) = registry.probe(gateway(), &claims);
+    let claimed = insert(&registry, &session(gateway(), 1, 1), &claims).unwrap();
+    assert_eq!(claimed[2], GrantStatus::TooMany);
+    let probed: Vec<_> = probed.iter().map(|grant| grant.status).collect();
+    assert_eq!(probed, claimed);
+}

@@ -18,7 +18,13 @@ fn main() -> Result<()> {
     let headends = messages::of_headends()
         .into_iter()
         .map(|g| (g.name, g.bytes, format!("{:?}", g.message)));
-    for (name, bytes, meaning) in agents.chain(headends) {
+    let probes = messages::of_probes()
+        .into_iter()
+        .map(|g| (g.name, g.bytes, format!("{:?}", g.message)));
+    let answers = messages::of_probe_answers()
+        .into_iter()
+        .map(|g| (g.name, g.bytes, format!("{:?}", g.message)));
+    for (name, bytes, meaning) in agents.chain(headends).chain(probes).chain(answers) {
         match File::create_new(folder.join(format!("{name}.bin"))) {
             Ok(mut file) => {
                 file.write_all(&bytes)?;

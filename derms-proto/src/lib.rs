@@ -30,6 +30,8 @@
 //! - An **agent** is one process at the edge, with one session at a time. See [`AgentStatus`].
 //! - REST answers in these types; long lists come in pages, errors as problems with a stable code.
 //!   See [`Page`] and [`Problem`].
+//! - What a program finds wrong with its configuration and surroundings is a **check** with a
+//!   remedy. See [`CheckReport`].
 #![cfg_attr(
     feature = "grpc",
     doc = "- Agents and the headend talk over the **agent link**. See [`link`] for its messages and [`wire`]\n  for their form as protobuf."
@@ -46,10 +48,14 @@
 //! | `client` | the generated gRPC client: what an agent needs; with `grpc` | no |
 //! | `server` | the generated gRPC server: what a headend needs; with `grpc` | no |
 //! | `schema` | `utoipa::ToSchema` on every REST type | no |
+//! | `x509` | `CertificateFacts`: names and dates of a certificate | no |
 
 mod agent;
 mod asset;
 mod audit;
+#[cfg(feature = "x509")]
+mod certificate;
+mod check;
 mod dispatch;
 mod fleet;
 mod fleet_file;
@@ -75,6 +81,9 @@ pub use agent::{
 };
 pub use asset::{Asset, AssetKind, AssetStatus, Failsafe, FailsafePolicy, Site, SiteStatus};
 pub use audit::AuditRecord;
+#[cfg(feature = "x509")]
+pub use certificate::CertificateFacts;
+pub use check::{Check, CheckReport, CheckStatus};
 pub use dispatch::{
     Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode, Transition,
 };

@@ -12,10 +12,10 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use coverage::Coverage;
-use derms_proto::link::{AgentMessage, HeadendMessage};
+use derms_proto::link::{AgentMessage, HeadendMessage, Probe, ProbeAnswer};
 use derms_proto::pb;
 use derms_proto::wire::TraceContext;
-use messages::{Golden, of_agents, of_headends};
+use messages::{Golden, of_agents, of_headends, of_probe_answers, of_probes};
 use prost::Message;
 
 fn folder() -> PathBuf {
@@ -70,6 +70,27 @@ fn what_headends_of_version_1_0_wrote_is_read_as_it_was_meant() {
     check::<pb::HeadendMessage, HeadendMessage>(&of_headends());
 }
 
+/// The same for what is not in an envelope, and so has no trace context.
+fn check_bare<Pb, T>(goldens: &[Golden<T>])
+where
+    Pb: Message + Default + Debug + PartialEq,
+    T: TryFrom<Pb, Error: Debug> + PartialEq + Debug,
+{
+    for golden in goldens {
+        let file = Pb::decode(&read(golden.name)[..]).unwrap();
+        let expected = Pb::decode(&golden.bytes[..]).unwrap();
+        assert!(file == expected, "{} holds {file:?}", golden.name);
+        let name = golden.name;
+        assert_eq!(T::try_from(file).unwrap(), golden.message, "{name}");
+    }
+}
+
+#[test]
+fn probes_and_answers_of_version_1_0_are_read_as_they_were_meant() {
+    check_bare::<pb::ProbeRequest, Probe>(&of_probes());
+    check_bare::<pb::ProbeAnswer, ProbeAnswer>(&of_probe_answers());
+}
+
 #[test]
 fn every_kind_of_message_has_a_full_and_a_minimal_file_and_no_file_is_idle() {
     let files: BTreeSet<String> = std::fs::read_dir(folder())
@@ -80,6 +101,8 @@ fn every_kind_of_message_has_a_full_and_a_minimal_file_and_no_file_is_idle() {
         .iter()
         .map(|golden| golden.name)
         .chain(of_headends().iter().map(|golden| golden.name))
+        .chain(of_probes().iter().map(|golden| golden.name))
+        .chain(of_probe_answers().iter().map(|golden| golden.name))
         .map(|name| format!("{name}.bin"))
         .collect();
     assert_eq!(files, known);
@@ -103,6 +126,12 @@ fn every_field_of_the_protocol_is_in_some_file() {
     }
     for golden in of_headends() {
         coverage.read("HeadendMessage", &read(golden.name));
+    }
+    for golden in of_probes() {
+        coverage.read("ProbeRequest", &read(golden.name));
+    }
+    for golden in of_probe_answers() {
+        coverage.read("ProbeAnswer", &read(golden.name));
     }
     assert_eq!(coverage.missing(), Vec::<String>::new());
 }

@@ -90,6 +90,13 @@ impl AgentLink for Link {
             ReceiverStream::new(queue).map(|message| Ok(*message)),
         ))
     }
+
+    async fn probe(
+        &self,
+        _: Request<pb::ProbeRequest>,
+    ) -> std::result::Result<Response<pb::ProbeAnswer>, Status> {
+        Err(Status::unimplemented("only streams are measured"))
+    }
 }
 
 async fn serve(bare: Arc<Bare>, mut inbound: Streaming<pb::AgentMessage>, outbound: Outbound) {

@@ -170,6 +170,80 @@ impl Dir {
     }
 }
 
+/// What can be told of a state directory from outside.
+#[derive(Debug)]
+pub(crate) struct Use {
+    /// Else it can be made.
+    pub(crate) is_there: bool,
+    /// An agent has it open.
+    pub(crate) in_use: bool,
+    /// Not all of what it remembers of orders can be read. Not looked at while it is in use.
+    pub(crate) damaged: bool,
+}
+
+/// Looks whether [`Dir::open`] would succeed, and leaves nothing behind.
+pub(crate) fn look(path: &Path, agent: AgentId) -> Result<Use, OpenError> {
+    let (place, is_there) = existing(path);
+    try_write(place)?;
+    let mut found = Use {
+        is_there,
+        in_use: false,
+        damaged: false,
+    };
+    // Not made here: a directory without one has never been used. It is held for the blink of an eye;
+    // an agent that starts just then finds it in use.
+    match OpenOptions::new().write(true).open(lock_path(path)) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                found.in_use = true;
+                return Ok(found);
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error.into()),
+    }
+    let known = match ledger::read(path)? {
+        Found::Newer(version) => return Err(OpenError::Newer { version }),
+        Found::Nothing => return Ok(found),
+        Found::Whole(known, _) => known,
+        Found::Rest(known, _) => {
+            found.damaged = true;
+            known
+        }
+    };
+    let owner = record::uuid(&known.identity.agent_id).map(AgentId::new);
+    match owner.filter(|owner| *owner != agent) {
+        Some(owner) => Err(OpenError::Foreign { owner }),
+        None => Ok(found),
+    }
+}
+
+/// How many bytes may still be written there, or where it will be made.
+pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(existing(path).0)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The directory, or the nearest above it that is there; and whether it is itself.
+fn existing(path: &Path) -> (&Path, bool) {
+    let mut ancestors = path.ancestors().filter(|dir| !dir.as_os_str().is_empty());
+    match ancestors.find(|dir| dir.exists()) {
+        Some(found) => (found, found == path),
+        None => (Path::new("."), false),
+    }
+}
+
+fn try_write(dir: &Path) -> io::Result<()> {
+    let path = dir.join(format!(".derms-check-{}", LogId::generate()));
+    let written = File::create_new(&path).and_then(|file| file.sync_all());
+    if written.is_ok() {
+        fs::remove_file(&path)?;
+    }
+    written
+}
+
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let file = OpenOptions::new()
         .create(true)

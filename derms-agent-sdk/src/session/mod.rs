@@ -33,6 +33,7 @@ pub(crate) use self::link::End;
 use self::link::{Link, Next, State};
 use self::live::Live;
 use self::roster::Roster;
+pub(crate) use self::server_clock::MAX_ERROR as MAX_CLOCK_ERROR;
 use self::server_clock::ServerClock;
 use self::stopping::Stopping;
 use crate::clock::{MonoTime, Now};

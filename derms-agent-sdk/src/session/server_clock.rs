@@ -12,7 +12,7 @@ const KEPT: usize = 8;
 /// How long an exchange counts.
 const MAX_AGE: Duration = Duration::from_secs(90);
 /// A coarser estimate decides nothing: start deadlines are 30 s.
-const MAX_ERROR: Duration = Duration::from_secs(10);
+pub(crate) const MAX_ERROR: Duration = Duration::from_secs(10);
 /// Honest clocks drift apart by less than one part in this many.
 const DRIFT: u32 = 2_000;
 

@@ -135,6 +135,13 @@ impl FakeHeadend {
         self.shared.away.store(false, Ordering::SeqCst);
     }
 
+    /// From now on probes are answered: all assets are granted, and the headend's clock is ahead of
+    /// this machine's by so many microseconds. At the start probes are not known, as to an older
+    /// headend.
+    pub fn answer_probes(&self, micros_ahead: i64) {
+        self.shared.answer_probes(Some(micros_ahead));
+    }
+
     /// How many attempts to connect or to open a stream there were.
     #[must_use]
     pub fn attempts(&self) -> u64 {

@@ -3,11 +3,14 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use derms_proto::link::{AgentMessage, HeadendMessage, LogAck, LogKind};
-use derms_proto::pb;
+use derms_proto::link::{
+    AgentMessage, Grant, GrantStatus, HeadendMessage, LogAck, LogKind, PROTOCOL_MINOR, Probe,
+    ProbeAnswer,
+};
+use derms_proto::{Timestamp, pb};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     refusal: Mutex<Option<(Code, &'static str)>>,
+    /// By how many microseconds its clock is ahead in answers to probes; `None`: it knows none.
+    probes: Mutex<Option<i64>>,
     pub(super) away: AtomicBool,
     pub(super) attempts: AtomicU64,
     pub(super) epochs: AtomicU64,
@@ -54,6 +59,7 @@ impl Shared {
             tasks,
             stop,
             refusal: Mutex::new(None),
+            probes: Mutex::new(None),
             away: AtomicBool::new(false),
             attempts: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
@@ -62,7 +68,11 @@ impl Shared {
     }
 
     pub(super) fn refuse_with(&self, refusal: Option<(Code, &'static str)>) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        *lock(&self.refusal) = refusal;
+    }
+
+    pub(super) fn answer_probes(&self, micros_ahead: Option<i64>) {
+        *lock(&self.probes) = micros_ahead;
     }
 }
 
@@ -89,10 +99,7 @@ impl pb::agent_link_server::AgentLink for Link {
     ) -> Result<Response<Self::StreamStream>, Status> {
         let shared = &self.0;
         shared.attempts.fetch_add(1, Ordering::SeqCst);
-        let refusal = *shared
-            .refusal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let refusal = *lock(&shared.refusal);
         if let Some((code, text)) = refusal {
             return Err(Status::new(code, text));
         }
@@ -102,6 +109,39 @@ impl pb::agent_link_server::AgentLink for Link {
         shared.tasks.spawn(stop.run_until_cancelled_owned(reading));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+
+    async fn probe(
+        &self,
+        request: Request<pb::ProbeRequest>,
+    ) -> Result<Response<pb::ProbeAnswer>, Status> {
+        let shared = &self.0;
+        let Some(ahead) = *lock(&shared.probes) else {
+            return Err(Status::unimplemented("probes are not known here"));
+        };
+        let probe = Probe::try_from(request.into_inner())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let now = shared.clock.now().wall;
+        let grants = probe.asset_ids.into_iter().map(|asset_id| Grant {
+            asset_id,
+            status: GrantStatus::Granted,
+            last_revision: 0,
+            text: None,
+        });
+        let answer = ProbeAnswer {
+            server_time: Timestamp::from_unix_micros(now.unix_micros().saturating_add(ahead)),
+            protocol_minor: PROTOCOL_MINOR,
+            capabilities: Vec::new(),
+            principal: None,
+            grants: grants.collect(),
+            durable_acks: true,
+            connected: false,
+        };
+        Ok(Response::new(answer.into()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads a stream to its end; the session is handed out when its Register has come.

@@ -184,7 +184,11 @@ pub(super) async fn claim(
 }
 
 /// Why this agent may not be here at all.
-fn forbidden(core: &Core, agent: AgentId, credentials: Option<&Credentials>) -> Option<String> {
+pub(super) fn forbidden(
+    core: &Core,
+    agent: AgentId,
+    credentials: Option<&Credentials>,
+) -> Option<String> {
     match credentials {
         Some(credentials) if credentials.agent != agent => Some(format!(
             "the agent has proved to be {} and registers as {agent}; its id must be that of its \

@@ -4,6 +4,7 @@ mod claim;
 mod driver;
 mod facts;
 mod log;
+mod probe;
 mod session;
 mod update;
 
@@ -48,18 +49,11 @@ impl AgentLink for Gateway {
         &self,
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<OutboundStream>, Status> {
-        if self.core.drain.is_cancelled() {
-            return Err(Status::unavailable(
-                "the headend is shutting down; try again later",
-            ));
-        }
+        self.refuse_while_draining()?;
         let credentials = self.identify(&request)?;
         let extensions = request.extensions();
         let peer = peer(extensions);
-        let principal = extensions.get::<Principal>().cloned().or_else(|| {
-            let agent = credentials.as_ref()?.agent;
-            Some(Principal::new(AgentIdentity::new(agent).urn()))
-        });
+        let principal = principal(extensions, credentials.as_ref());
         let connection = extensions.get::<ConnectionHandle>().cloned();
         let (outbound, queue) = mpsc::channel(self.core.config.outbound_queue);
         let driver = Driver {
@@ -76,9 +70,34 @@ impl AgentLink for Gateway {
         self.core.streams.spawn(driver.run());
         Ok(Response::new(OutboundStream(queue)))
     }
+
+    async fn probe(
+        &self,
+        request: Request<pb::ProbeRequest>,
+    ) -> Result<Response<pb::ProbeAnswer>, Status> {
+        self.refuse_while_draining()?;
+        let credentials = self.identify(&request)?;
+        let extensions = request.extensions();
+        let asker = probe::Asker {
+            peer: peer(extensions),
+            principal: principal(extensions, credentials.as_ref()),
+            credentials,
+        };
+        let answer = probe::answer(&self.core, request.into_inner(), asker).await?;
+        Ok(Response::new(answer.into()))
+    }
 }
 
 impl Gateway {
+    fn refuse_while_draining(&self) -> Result<(), Status> {
+        if self.core.drain.is_cancelled() {
+            return Err(Status::unavailable(
+                "the headend is shutting down; try again later",
+            ));
+        }
+        Ok(())
+    }
+
     /// Who is calling; `None` if nobody has to prove it.
     fn identify<T>(&self, request: &Request<T>) -> Result<Option<Credentials>, Status> {
         let (extensions, headers) = (request.extensions(), request.metadata().as_ref());
@@ -95,6 +114,14 @@ impl Gateway {
             Status::unauthenticated(text)
         })
     }
+}
+
+/// As whom the caller is shown.
+fn principal(extensions: &Extensions, credentials: Option<&Credentials>) -> Option<Principal> {
+    extensions.get::<Principal>().cloned().or_else(|| {
+        let agent = credentials?.agent;
+        Some(Principal::new(AgentIdentity::new(agent).urn()))
+    })
 }
 
 fn peer(extensions: &Extensions) -> Option<String> {

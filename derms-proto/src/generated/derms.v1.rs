@@ -69,6 +69,45 @@ pub mod headend_message {
         AssetLimits(super::AssetLimits),
     }
 }
+/// Who asks, and what it would serve.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeRequest {
+    /// The configured identity of the agent.
+    #[prost(string, tag = "1")]
+    pub agent_id: ::prost::alloc::string::String,
+    /// The assets that it would claim.
+    #[prost(string, repeated, tag = "2")]
+    pub asset_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Minor version of the protocol, for logs only.
+    #[prost(uint32, tag = "3")]
+    pub protocol_minor: u32,
+    #[prost(message, optional, tag = "4")]
+    pub software: ::core::option::Option<Software>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProbeAnswer {
+    /// The headend's clock.
+    #[prost(message, optional, tag = "1")]
+    pub server_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Minor version of the protocol, for logs only.
+    #[prost(uint32, tag = "2")]
+    pub protocol_minor: u32,
+    /// Must-understand features that this headend has.
+    #[prost(string, repeated, tag = "3")]
+    pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As whom the headend knows the caller; absent if nobody had to prove who he is.
+    #[prost(string, optional, tag = "4")]
+    pub principal: ::core::option::Option<::prost::alloc::string::String>,
+    /// The answer to each asset, as Registered would have it; last_revision is not told.
+    #[prost(message, repeated, tag = "5")]
+    pub grants: ::prost::alloc::vec::Vec<Grant>,
+    /// Whether acknowledged entries survive a restart of the headend.
+    #[prost(bool, tag = "6")]
+    pub durable_acks: bool,
+    /// Whether a session of this agent is live.
+    #[prost(bool, tag = "7")]
+    pub connected: bool,
+}
 /// Who the agent is, what it serves and what it is doing. Sent once, first, within 10 s.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Register {
@@ -1401,6 +1440,27 @@ pub mod agent_link_client {
             req.extensions_mut().insert(GrpcMethod::new("derms.v1.AgentLink", "Stream"));
             self.inner.streaming(req, path, codec).await
         }
+        /// What a Register of this agent would be answered now, asked without one: no epoch is given, no
+        /// session begins or ends, nothing is stored, and a session of the agent goes on. A headend that
+        /// does not know it answers UNIMPLEMENTED.
+        pub async fn probe(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProbeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProbeAnswer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::LinkCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/derms.v1.AgentLink/Probe");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("derms.v1.AgentLink", "Probe"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1429,6 +1489,13 @@ pub mod agent_link_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AgentMessage>>,
         ) -> std::result::Result<tonic::Response<Self::StreamStream>, tonic::Status>;
+        /// What a Register of this agent would be answered now, asked without one: no epoch is given, no
+        /// session begins or ends, nothing is stored, and a session of the agent goes on. A headend that
+        /// does not know it answers UNIMPLEMENTED.
+        async fn probe(
+            &self,
+            request: tonic::Request<super::ProbeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ProbeAnswer>, tonic::Status>;
     }
     /// The service a headend offers to agents.
     #[derive(Debug)]
@@ -1551,6 +1618,49 @@ pub mod agent_link_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/derms.v1.AgentLink/Probe" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProbeSvc<T: AgentLink>(pub Arc<T>);
+                    impl<T: AgentLink> tonic::server::UnaryService<super::ProbeRequest>
+                    for ProbeSvc<T> {
+                        type Response = super::ProbeAnswer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProbeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentLink>::probe(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProbeSvc(inner);
+                        let codec = crate::codec::LinkCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

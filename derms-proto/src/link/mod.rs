@@ -6,6 +6,7 @@
 
 mod agent;
 mod headend;
+mod probe;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use self::headend::{
     AssetLimits, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS, RefusalCode,
     RefusedEntry, Registered, ReleaseOrder, SetpointOrder, UnreadableSetpoint,
 };
+pub use self::probe::{Probe, ProbeAnswer};
 
 /// The minor version of the protocol, for logs only.
 pub const PROTOCOL_MINOR: u32 = 0;

@@ -189,7 +189,7 @@ fn log_cursor_out(cursor: LogCursor) -> pb::LogCursor {
 }
 
 /// What can't be read is left out: an asset without a grant is not served.
-fn grants(grants: Vec<pb::Grant>) -> Result<Vec<Grant>, Fault> {
+pub(super) fn grants(grants: Vec<pb::Grant>) -> Result<Vec<Grant>, Fault> {
     let grants = bounded("grants", grants)?.into_iter().filter_map(|grant| {
         Some(Grant {
             asset_id: grant.asset_id.parse().ok()?,
@@ -201,7 +201,7 @@ fn grants(grants: Vec<pb::Grant>) -> Result<Vec<Grant>, Fault> {
     Ok(grants.collect())
 }
 
-fn grant_out(grant: Grant) -> pb::Grant {
+pub(super) fn grant_out(grant: Grant) -> pb::Grant {
     pb::Grant {
         asset_id: id_text(grant.asset_id.uuid()),
         status: word::grant_status_out(grant.status),

@@ -3,6 +3,7 @@
 //!
 //! - Out: `pb::AgentMessage::from(message)`, `pb::HeadendMessage::from(message)`. Nothing is
 //!   checked; the sender is trusted to hold sense, and the receiver checks anyway.
+//! - A [`Probe`](crate::link::Probe) and its answer, which are no messages of a stream, likewise.
 //! - In: `AgentMessage::try_from(pb)?`, `HeadendMessage::try_from(pb)?`. Checked: numbers are
 //!   finite, ids are UUIDs, times lie in the years 1 to 9999, durations are not negative, leases
 //!   and intervals not zero, numbers of a log begin at 1 and do not overflow, gaps are in order.
@@ -36,6 +37,7 @@
 
 mod agent;
 mod headend;
+mod probe;
 mod register;
 mod report;
 mod scalar;

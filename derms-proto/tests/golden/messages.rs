@@ -6,6 +6,7 @@
 
 mod agents;
 mod headends;
+mod probes;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use derms_proto::{CloseReason, InvalidId, Timestamp};
 
 pub(crate) use agents::of_agents;
 pub(crate) use headends::of_headends;
+pub(crate) use probes::{of_probe_answers, of_probes};
 
 /// One file: its name without ending, its bytes, and what they mean.
 pub(crate) struct Golden<T> {
