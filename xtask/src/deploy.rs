@@ -41,7 +41,6 @@ fn units(workspace: &Workspace) -> Result<()> {
             .lines()
             .filter_map(|line| line.strip_prefix("Environment="));
         known(unit, set, &help(&workspace.built(program))?)?;
-        let built = workspace.built("");
         let built = workspace.built(program);
         let built = built.parent().ok_or("a program lies in a folder")?;
         let text = text.replace(INSTALLED, &built.to_string_lossy());
