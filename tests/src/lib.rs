@@ -1,8 +1,10 @@
 //! What the tests of several sides share: the programs as processes, a link that can be cut, and
 //! waiting for a condition with an end.
 
+mod call;
 mod folder;
 mod headend;
+mod numbered;
 mod pki;
 mod postgres;
 mod process;
@@ -11,8 +13,10 @@ mod tree;
 
 use std::time::Duration;
 
+pub use call::call;
 pub use folder::Folder;
 pub use headend::{FREE, HeadendProcess, lasting_address};
+pub use numbered::{Numbered, number_of, numbered_asset, numbered_fleet, reading_number};
 pub use pki::{Pki, Wanted};
 pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};

@@ -13,6 +13,7 @@ mod checks;
 mod ci;
 mod codegen;
 mod deny;
+mod deploy;
 mod fuzz;
 mod headend;
 mod layering;

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
-    advisories, api, bench, checks, codegen, deny, fuzz, layering, msrv, openapi, package, python,
-    sbom,
+    advisories, api, bench, checks, codegen, deny, deploy, fuzz, layering, msrv, openapi, package,
+    python, sbom,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Fuzz,
     /// An agent in another language, made from the .proto alone, serves an asset.
     Python,
+    /// The units and the image of docs/deploy are read by systemd, and take what the programs take.
+    Deploy,
     /// The benchmark works, with a few agents; no figure is judged.
     Bench,
 }
@@ -92,6 +94,10 @@ impl Step {
             Self::Python => {
                 checks::build()?;
                 python::check(workspace)
+            }
+            Self::Deploy => {
+                checks::build()?;
+                deploy::check(workspace)
             }
             Self::Bench => {
                 checks::build()?;

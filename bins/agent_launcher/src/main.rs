@@ -24,6 +24,6 @@ async fn main() -> ExitCode {
 
 async fn start() -> Result<(), Stop> {
     let config = Config::parse(std::env::args_os())?;
-    derms_program::start_log(config.log_format)?;
+    let _log = derms_program::start_log(env!("CARGO_PKG_NAME"), config.log_format)?;
     Ok(launch::run(&config).await?)
 }

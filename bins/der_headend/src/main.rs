@@ -26,12 +26,15 @@ fn main() -> ExitCode {
 
 fn start() -> Result<(), Stop> {
     let job = Job::parse(std::env::args_os())?;
-    derms_program::start_log(match &job {
-        Job::Serve(config) => config.log_format,
-        Job::Db { log_format, .. }
-        | Job::Pki { log_format, .. }
-        | Job::Token { log_format, .. } => *log_format,
-    })?;
+    let _log = derms_program::start_log(
+        env!("CARGO_PKG_NAME"),
+        match &job {
+            Job::Serve(config) => config.log_format,
+            Job::Db { log_format, .. }
+            | Job::Pki { log_format, .. }
+            | Job::Token { log_format, .. } => *log_format,
+        },
+    )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn start() -> Result<(), Stop> {
     let config = Config::parse(std::env::args_os())?;
-    derms_program::start_log(config.log_format)?;
+    let _log = derms_program::start_log(env!("CARGO_PKG_NAME"), config.log_format)?;
     // Everything runs on this thread, so each line of the log tells which agent it is of.
     let _name = tracing::info_span!("agent", agent_name = config.name).entered();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -12,6 +12,7 @@
 //!
 //! # Log
 //! To stderr, as text or as JSON, as much as `RUST_LOG` says; see [`LogArgs`] and [`start_log`].
+//! With the feature `otel`, spans go to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names.
 //!
 //! # Being stopped
 //! By SIGTERM, by Ctrl-C, or with whoever started the program; see [`Signals`] and [`parent_gone`].
@@ -19,13 +20,15 @@
 mod address;
 mod failure;
 mod log;
+#[cfg(feature = "otel")]
+mod otel;
 mod parent;
 mod parse;
 mod signals;
 
 pub use address::{headend_uri, socket_address};
 pub use failure::{BAD_CONFIGURATION, Failure, START_FAILED, chain};
-pub use log::{LogArgs, LogFormat, start_log};
+pub use log::{Log, LogArgs, LogFormat, start_log};
 pub use parent::parent_gone;
 pub use parse::{Stop, exit, parse, say};
 pub use signals::{Hangups, Signals};

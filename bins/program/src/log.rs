@@ -4,9 +4,15 @@ use std::io::IsTerminal as _;
 use std::str::FromStr as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+#[cfg(feature = "otel")]
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
+pub use self::spans::Log;
 use crate::Failure;
 
 const REMEDY: &str =
@@ -50,20 +56,66 @@ impl LogFormat {
 ///
 /// # Errors
 /// `RUST_LOG` can't be read. A word that is no level is refused too: it would be taken for a
-/// module, and a mistyped level would silence the program.
-pub fn start_log(format: LogFormat) -> Result<(), Failure> {
+/// module, and a mistyped level would silence the program. With `otel`: the address of the collector
+/// is none.
+pub fn start_log(program: &'static str, format: LogFormat) -> Result<Log, Failure> {
     let filter = filter(std::env::var_os("RUST_LOG").unwrap_or_default().to_str())?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         // It would tell of a failed write with `eprintln!`, which panics when nobody reads stderr.
         .log_internal_errors(false);
-    match format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    spans::start(program, subscriber)
+}
+
+/// Spans go to a collector.
+#[cfg(feature = "otel")]
+mod spans {
+    use super::*;
+    use crate::otel;
+
+    /// What was begun with the log. To be kept until the program ends: it sends the last spans then.
+    #[derive(Debug)]
+    #[must_use = "the last spans are sent when it is dropped"]
+    pub struct Log {
+        _exporting: Option<otel::Exporting>,
     }
-    Ok(())
+
+    pub(super) fn start(
+        program: &'static str,
+        subscriber: impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    ) -> Result<Log, Failure> {
+        let (export, exporting) = otel::start(program)?.unzip();
+        let export = export.map(|export| export.with_filter(otel::filter()));
+        subscriber.with(export).init();
+        Ok(Log {
+            _exporting: exporting,
+        })
+    }
+}
+
+/// Spans go nowhere.
+#[cfg(not(feature = "otel"))]
+mod spans {
+    use super::*;
+
+    /// What was begun with the log, to be kept until the program ends.
+    #[derive(Debug)]
+    #[must_use = "it is kept until the program ends"]
+    pub struct Log(());
+
+    pub(super) fn start(
+        _: &'static str,
+        subscriber: impl Subscriber + Send + Sync,
+    ) -> Result<Log, Failure> {
+        subscriber.init();
+        Ok(Log(()))
+    }
 }
 
 /// The filter that this text (`None`: no UTF-8) stands for.

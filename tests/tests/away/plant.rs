@@ -1,19 +1,16 @@
 //! A headend on a PostgreSQL server that can be stopped, and agents whose readings are numbered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use derms_agent_sdk::{
-    AdapterError, AgentRuntime, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
-};
 use derms_client::{Client, TelemetryHistoryQuery};
-use derms_proto::{
-    Asset, AssetId, AssetKind, Detail, Fleet, Measurements, Power, SiteId, TelemetryHistoryItem,
+use derms_proto::{AssetId, Fleet};
+use derms_tests::{
+    FREE, Folder, HeadendProcess, Numbered, PostgresServer, Program, number_of, numbered_asset,
+    numbered_fleet, until,
 };
-use derms_tests::{FREE, Folder, HeadendProcess, PostgresServer, Program, until};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 /// How large it is.
 #[derive(Debug, Clone, Copy)]
@@ -32,60 +29,17 @@ pub(crate) struct Plant {
     url: String,
     headend: HeadendProcess,
     pub(crate) client: Client,
-    devices: Vec<Arc<Counts>>,
+    devices: Vec<Arc<Numbered>>,
     loud: Arc<AtomicBool>,
     _agents: JoinSet<()>,
     _folder: Folder,
-}
-
-/// A device that counts its readings.
-struct Device(Arc<Counts>);
-
-struct Counts {
-    readings: AtomicU64,
-    applied: AtomicU64,
-    loud: Arc<AtomicBool>,
-}
-
-/// Details of a loud reading: about 14 kB, for an agent takes no more than 16 KiB.
-const LINES: usize = 14;
-
-#[async_trait]
-impl DerAdapter for Device {
-    fn describe(&self) -> DeviceInfo {
-        DeviceInfo::new(AssetKind::Battery, "tests", "counter")
-    }
-
-    async fn read(&self) -> Result<Reading, AdapterError> {
-        let count = self.0.readings.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut measurements = Measurements {
-            mw: Some(Power::from_mw(1.0)),
-            ..Measurements::default()
-        };
-        let details = &mut measurements.details;
-        details.insert("count".to_owned(), Detail::Number(count as f64));
-        if self.0.loud.load(Ordering::SeqCst) {
-            let line = |n| (format!("line_{n}"), Detail::Text("x".repeat(1_000)));
-            details.extend((0..LINES).map(line));
-        }
-        Ok(Reading::new(measurements))
-    }
-
-    async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {
-        self.0.applied.fetch_add(1, Ordering::SeqCst);
-        Ok(Applied::exactly(setpoint.power))
-    }
-
-    async fn go_to_default(&self, default: Power) -> Result<Applied, AdapterError> {
-        Ok(Applied::exactly(default))
-    }
 }
 
 impl Plant {
     pub(crate) async fn start(size: Size) -> Self {
         let (server, folder) = (PostgresServer::start(), Folder::new());
         let url = server.database();
-        let text = fleet(size.agents);
+        let text = numbered_fleet(size.agents);
         let assets = folder.file("assets.yaml");
         std::fs::write(&assets, &text).unwrap();
         let fleet = Fleet::from_yaml(&text, "assets.yaml").unwrap();
@@ -101,12 +55,8 @@ impl Plant {
         let loud = Arc::new(AtomicBool::new(false));
         let (mut devices, mut agents) = (Vec::new(), JoinSet::new());
         for asset in fleet.assets() {
-            let device = Arc::new(Counts {
-                readings: AtomicU64::new(0),
-                applied: AtomicU64::new(0),
-                loud: Arc::clone(&loud),
-            });
-            let agent = agent(&headend.grpc, asset.clone(), Device(Arc::clone(&device)));
+            let device = Numbered::new(Arc::clone(&loud));
+            let agent = device.agent(&headend.grpc, asset.clone());
             agents.spawn(async move { drop(agent.run().await) });
             devices.push(device);
         }
@@ -128,7 +78,7 @@ impl Plant {
     }
 
     pub(crate) fn asset(&self, number: usize) -> AssetId {
-        asset_id(number)
+        numbered_asset(number)
     }
 
     /// Whether readings are large.
@@ -139,17 +89,13 @@ impl Plant {
     /// How often each device was read.
     pub(crate) fn readings(&self) -> Vec<u64> {
         let devices = self.devices.iter();
-        devices
-            .map(|device| device.readings.load(Ordering::SeqCst))
-            .collect()
+        devices.map(|device| device.readings()).collect()
     }
 
     /// How often the devices were asked for a power.
     pub(crate) fn applied(&self) -> u64 {
         let devices = self.devices.iter();
-        devices
-            .map(|device| device.applied.load(Ordering::SeqCst))
-            .sum()
+        devices.map(|device| device.applied()).sum()
     }
 
     /// What the headend's process holds in memory, bytes.
@@ -184,8 +130,11 @@ impl Plant {
                 patience,
                 async || {
                     let query = TelemetryHistoryQuery::new().limit(1);
-                    let page = self.client.telemetry_history(asset_id(number), query).await;
-                    let newest = count(page.ok()?.items.first()?);
+                    let page = self
+                        .client
+                        .telemetry_history(numbered_asset(number), query)
+                        .await;
+                    let newest = number_of(page.ok()?.items.first()?);
                     (newest >= *wanted).then_some(())
                 },
             )
@@ -198,49 +147,14 @@ impl Plant {
         let query = TelemetryHistoryQuery::new().limit(1_000);
         let mut items = self
             .client
-            .telemetry_history(asset_id(number), query)
+            .telemetry_history(numbered_asset(number), query)
             .items();
         let mut counts = Vec::new();
         while let Some(item) = items.next().await {
-            counts.push(count(&item.unwrap()));
+            counts.push(number_of(&item.unwrap()));
         }
         counts.sort_unstable();
         let all: Vec<u64> = (1..=counts.len() as u64).collect();
         assert_eq!(counts, all, "readings of asset {number}");
     }
-}
-
-fn count(item: &TelemetryHistoryItem) -> u64 {
-    let TelemetryHistoryItem::Measurement(telemetry) = item else {
-        panic!("{item:?}");
-    };
-    match telemetry.measurements.details.get("count") {
-        Some(Detail::Number(count)) => *count as u64,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn agent(headend: &str, asset: Asset, device: Device) -> AgentRuntime {
-    let uri = format!("http://{headend}").parse().unwrap();
-    AgentRuntime::builder(uri)
-        .adapter(asset, device)
-        .build()
-        .unwrap()
-}
-
-fn asset_id(number: usize) -> AssetId {
-    AssetId::new(Uuid::from_u128(1_000 + number as u128))
-}
-
-fn fleet(agents: usize) -> String {
-    let site = SiteId::new(Uuid::from_u128(1));
-    let mut text = format!("sites:\n  - {{id: {site}, name: A, location: B}}\nassets:\n");
-    for number in 0..agents {
-        text.push_str(&format!(
-            "  - {{id: {}, name: C{number}, site_id: {site}, capacity_mwhr: 10, max_mw: 10, \
-             min_mw: -10, efficiency: 0.9, ramp_rate_mw_per_min: 1000}}\n",
-            asset_id(number)
-        ));
-    }
-    text
 }

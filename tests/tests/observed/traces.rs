@@ -2,29 +2,12 @@
 
 use derms_client::DispatchOptions;
 use derms_proto::{DispatchStatus, NewDispatch, Power, Traceparent};
-use derms_tests::until;
+use derms_tests::{call, until};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::rig::{ASSET, Log, Rig, SOON};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-
-/// Answers the head and the body.
-async fn call(rig: &Rig, method: &str, path: &str, header: &str, body: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(&rig.http).await.unwrap();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
-}
 
 fn traceresponse(head: &str) -> Traceparent {
     let line = head
@@ -47,8 +30,8 @@ async fn a_callers_trace_goes_to_the_adapter_and_comes_back_with_the_reports() {
     let log = Log::start();
     let rig = Rig::start().await;
     let body = json!({ "asset_id": ASSET, "mw": 5.0, "duration_s": 60.0 }).to_string();
-    let header = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
-    let (head, body) = call(&rig, "POST", "/dispatch?wait_s=20", &header, &body).await;
+    let header = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01");
+    let (head, body) = call(&rig.http, "POST", "/dispatch?wait_s=20", &header, &body).await;
     assert!(head.starts_with("HTTP/1.1 202"), "{head} {body}");
     let told = traceresponse(&head);
     assert_eq!(told.trace_id().to_string(), TRACE);
@@ -84,7 +67,7 @@ async fn a_callers_trace_goes_to_the_adapter_and_comes_back_with_the_reports() {
 
     // Its end is a part of it, whoever asks for it.
     let path = format!("/dispatch/{}?wait_s=20", id.as_str().unwrap());
-    let (head, _) = call(&rig, "DELETE", &path, "", "").await;
+    let (head, _) = call(&rig.http, "DELETE", &path, "", "").await;
     assert_eq!(traceresponse(&head), told);
     for message in ["cancel taken", "release sent"] {
         assert_eq!(traces(&log, message, id), [TRACE], "{message}");
@@ -124,7 +107,7 @@ async fn an_order_without_a_caller_s_trace_is_one_of_its_own_with_the_id_of_the_
     }
     // What is no context counts as none.
     let body = json!({ "asset_id": ASSET, "mw": 5.0 }).to_string();
-    let (head, body) = call(&rig, "POST", "/dispatch", "traceparent: 00-x\r\n", &body).await;
+    let (head, body) = call(&rig.http, "POST", "/dispatch", "traceparent: 00-x", &body).await;
     let order: Value = serde_json::from_str(&body).unwrap();
     let own = order["id"].as_str().unwrap().replace('-', "");
     assert_eq!(traceresponse(&head).trace_id().to_string(), own);
