@@ -51,7 +51,8 @@
 //!
 //! # Watching
 //! [`AgentRuntime::handle`] gives a handle with a stream of events and a snapshot, and stops the
-//! agent. See [`AgentEvent`] and [`AgentSnapshot`]. The same events are logged with `tracing`;
+//! agent. See [`AgentEvent`] and [`AgentSnapshot`]; [`AgentHandle::counters`] gives numbers for
+//! whatever collects metrics. The same events are logged with `tracing`;
 //! the crate installs no subscriber and reads no environment.
 //!
 //! # Assets that come and go
@@ -70,6 +71,7 @@ mod backoff;
 mod builder;
 mod clock;
 mod connect;
+mod counters;
 mod disk;
 mod error;
 mod event;
@@ -95,6 +97,7 @@ pub use adapter::{
 pub use async_trait::async_trait;
 pub use backoff::{Backoff, FullJitter};
 pub use builder::AgentBuilder;
+pub use counters::{AgentCounters, OrderCounters};
 pub use derms_proto as proto;
 pub use error::{BuildError, ChangeError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};

@@ -65,10 +65,7 @@ async fn obey(
             }
         };
         let result: Result<Applied, _> = limited(call, &shared).await;
-        let result = result.map_err(|error| DeviceFault {
-            reason: error.reason(),
-            text: explained(&error),
-        });
+        let result = result.map_err(|error| fault(&error));
         let done = Input::Done {
             asset_id,
             token,
@@ -104,7 +101,7 @@ async fn read(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, mut shared: Share
         let input = Input::Read {
             asset_id,
             at: shared.clock.now(),
-            result: result.map(Box::new).map_err(|error| explained(&error)),
+            result: result.map(Box::new).map_err(|error| fault(&error)),
         };
         if shared.inputs.send(input).await.is_err() {
             return;
@@ -133,9 +130,13 @@ async fn limited<T: Send + 'static>(
     }
 }
 
-fn explained(error: &AdapterError) -> String {
-    match &error.source {
+fn fault(error: &AdapterError) -> DeviceFault {
+    let text = match &error.source {
         Some(source) => format!("{}: {source}", error.text),
         None => error.text.clone(),
+    };
+    DeviceFault {
+        reason: error.reason(),
+        text,
     }
 }

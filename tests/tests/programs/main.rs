@@ -8,6 +8,7 @@ mod db;
 mod gateway;
 mod help;
 mod life;
+mod metrics;
 mod restart;
 mod tls;
 
