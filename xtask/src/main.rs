@@ -16,6 +16,7 @@ mod deny;
 mod fuzz;
 mod headend;
 mod layering;
+mod metrics;
 mod msrv;
 mod openapi;
 mod package;

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
-    advisories, api, bench, checks, codegen, deny, fuzz, layering, msrv, openapi, package, python,
-    sbom,
+    advisories, api, bench, checks, codegen, deny, fuzz, layering, metrics, msrv, openapi, package,
+    python, sbom,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Fuzz,
     /// An agent in another language, made from the .proto alone, serves an asset.
     Python,
+    /// Prometheus takes the metrics and the alert rules, and whatever is asked for is printed.
+    Metrics,
     /// The benchmark works, with a few agents; no figure is judged.
     Bench,
 }
@@ -92,6 +94,10 @@ impl Step {
             Self::Python => {
                 checks::build()?;
                 python::check(workspace)
+            }
+            Self::Metrics => {
+                checks::build()?;
+                metrics::check(workspace)
             }
             Self::Bench => {
                 checks::build()?;
