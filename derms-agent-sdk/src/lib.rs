@@ -51,7 +51,8 @@
 //!
 //! # Watching
 //! [`AgentRuntime::handle`] gives a handle with a stream of events and a snapshot, and stops the
-//! agent. See [`AgentEvent`] and [`AgentSnapshot`]. The same events are logged with `tracing`;
+//! agent. See [`AgentEvent`] and [`AgentSnapshot`]; [`AgentHandle::counters`] gives numbers for
+//! whatever collects metrics. The same events are logged with `tracing`;
 //! the crate installs no subscriber and reads no environment.
 //!
 //! # Finding what is wrong
@@ -74,6 +75,7 @@ mod backoff;
 mod builder;
 mod clock;
 mod connect;
+mod counters;
 mod disk;
 pub mod doctor;
 mod error;
@@ -100,6 +102,7 @@ pub use adapter::{
 pub use async_trait::async_trait;
 pub use backoff::{Backoff, FullJitter};
 pub use builder::AgentBuilder;
+pub use counters::{AgentCounters, OrderCounters};
 pub use derms_proto as proto;
 pub use error::{BuildError, ChangeError, RunError};
 pub use event::{AgentEvent, AgentSnapshot, AssetSnapshot, LinkState};

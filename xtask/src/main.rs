@@ -17,6 +17,7 @@ mod deploy;
 mod fuzz;
 mod headend;
 mod layering;
+mod metrics;
 mod msrv;
 mod openapi;
 mod package;

@@ -5,7 +5,8 @@ use clap::ValueEnum;
 use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
-    advisories, api, bench, checks, codegen, deny, deploy, fuzz, layering, msrv, openapi, package,
+    advisories, api, bench, checks, codegen, deny, deploy, fuzz, layering, metrics, msrv, openapi,
+    package,
     python, sbom,
 };
 
@@ -46,6 +47,8 @@ pub(crate) enum Step {
     Python,
     /// The units and the image of docs/deploy are read by systemd, and take what the programs take.
     Deploy,
+    /// Prometheus takes the metrics and the alert rules, and whatever is asked for is printed.
+    Metrics,
     /// The benchmark works, with a few agents; no figure is judged.
     Bench,
 }
@@ -98,6 +101,10 @@ impl Step {
             Self::Deploy => {
                 checks::build()?;
                 deploy::check(workspace)
+            }
+            Self::Metrics => {
+                checks::build()?;
+                metrics::check(workspace)
             }
             Self::Bench => {
                 checks::build()?;

@@ -1,5 +1,6 @@
 //! Programs of the operating system that a step needs.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::shell::{self, Result};
@@ -27,6 +28,38 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
             .args(["install", "-y", "-qq", "--no-install-recommends"])
             .args(packages),
     )
+}
+
+/// Unpacks a Debian package into a folder, and installs nothing: no service is started.
+pub(crate) fn unpack(package: &str, folder: &Path) -> Result<()> {
+    let has = |program: &str| shell::probe(Command::new(program).arg("--version")).is_some();
+    if !has("apt-get") || !has("dpkg-deb") {
+        return Err(format!(
+            "missing on this machine: {package}; install it with the system's package manager"
+        )
+        .into());
+    }
+    std::fs::create_dir_all(folder)?;
+    let download = || {
+        shell::run(
+            Command::new("apt-get")
+                .args(["download", "-qq", package])
+                .current_dir(folder),
+        )
+    };
+    if download().is_err() {
+        // Its version may have gone from the mirror since the last look.
+        shell::run(Command::new("apt-get").args(["update", "-qq"]))?;
+        download()?;
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|ending| ending == "deb") {
+            shell::run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(folder))?;
+            std::fs::remove_file(file)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_root() -> bool {

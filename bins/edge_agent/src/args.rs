@@ -1,10 +1,11 @@
 //! Flags and environment, as the user writes them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use derms_agent_sdk::proto::{AgentId, AssetId, FailsafePolicy, Power, SiteId};
-use derms_program::{LogArgs, headend_uri};
+use derms_program::{LogArgs, headend_uri, socket_address};
 use http::Uri;
 
 /// An agent that serves SIMULATED devices: one asset, or all assets of a site.
@@ -67,6 +68,15 @@ pub(crate) struct Args {
     /// fails with the text of the file, or does not answer if that is `hang`. Default: none
     #[arg(long, env = "SIM_FAULTS_DIR", value_name = "DIR")]
     pub(crate) faults_dir: Option<PathBuf>,
+
+    /// Where what the agent counts can be read (GET /metrics, for Prometheus); port 0 takes a free
+    /// one, which the log tells. Default: nowhere, no port is open
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = socket_address)]
+    pub(crate) metrics_addr: Option<SocketAddr>,
+
+    /// Let other machines read the metrics, which ask nobody who he is
+    #[arg(long, env = "INSECURE_METRICS")]
+    pub(crate) insecure_metrics: bool,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -1,6 +1,7 @@
 //! What the agent is to do, checked; a mistake is one line that says what to change.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use derms_agent_sdk::ClientTls;
@@ -11,6 +12,7 @@ use derms_program::{Failure, LogFormat, Stop};
 use http::Uri;
 
 use crate::args::{Args, AssetArgs, KindArg, SecurityArgs};
+use crate::metrics;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     /// `None`: devices never fail.
     pub(crate) faults_dir: Option<PathBuf>,
+    /// `None`: nobody can read the metrics.
+    pub(crate) metrics_addr: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
@@ -50,6 +54,12 @@ impl Config {
             agent_id,
             gateway,
         } = served(&args)?;
+        let address = args.metrics_addr;
+        if let Some(refusal) =
+            address.and_then(|address| metrics::refusal(address, args.insecure_metrics))
+        {
+            return Err(refusal);
+        }
         let tls = tls(&args.headend, &args.security);
         Ok(Self {
             tls,
@@ -62,6 +72,7 @@ impl Config {
             state_dir: args.state_dir,
             seed: args.seed,
             faults_dir: args.faults_dir,
+            metrics_addr: args.metrics_addr,
             log_format: args.log.log_format,
             exit_with_parent: args.exit_with_parent,
         })

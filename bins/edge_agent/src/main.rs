@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod faults;
+mod metrics;
 mod reload;
 
 use std::path::PathBuf;
@@ -57,6 +58,10 @@ async fn run(config: Config) -> Result<(), Failure> {
     if config.exit_with_parent {
         builder = builder.shutdown_on(derms_program::parent_gone());
     }
+    let metrics = match config.metrics_addr {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let runtime = builder.build().map_err(|error| match &error {
         // The configuration may be right: the directory is in use, or the disk refuses.
         BuildError::StateDir { .. } => Failure::start(chain(&error)),
@@ -68,6 +73,19 @@ async fn run(config: Config) -> Result<(), Failure> {
         None => None,
     };
     let handle = runtime.handle();
+    let metered = handle.clone();
+    let metering = async move {
+        match metrics {
+            Some(listener) => {
+                // With port 0 nobody else knows it.
+                if let Ok(metrics_addr) = listener.local_addr() {
+                    tracing::info!(%metrics_addr, "metrics at /metrics");
+                }
+                metrics::serve(listener, metered).await
+            }
+            None => std::future::pending().await,
+        }
+    };
     let reloading = async move {
         match reload {
             Some(reload) => reload.run(&handle).await,
@@ -77,6 +95,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     let ended = tokio::select! {
         ended = runtime.run() => ended,
         never = reloading => match never {},
+        never = metering => match never {},
     };
     ended.map_err(|error| Failure::start(chain(&error)))
 }

@@ -118,6 +118,11 @@ impl TelemetryLog {
         self.dropped
     }
 
+    /// In memory.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Samples held.
     pub(crate) fn depth(&self) -> u64 {
         (self.next_seq - self.first_unacked).saturating_sub(self.gaps.count())

@@ -220,7 +220,8 @@ impl Core {
         let now = self.clock.now();
         if now.mono >= self.snapshot_at {
             self.snapshot_at = now.mono + Duration::from_secs(1);
-            self.publisher.snapshot(self.session.snapshot(now));
+            let (snapshot, counters) = (self.session.snapshot(now), self.session.counters(now));
+            self.publisher.snapshot(snapshot, counters);
         }
     }
 

@@ -97,10 +97,7 @@ async fn obey(
         if is_default && result.is_ok() {
             last = None;
         }
-        let result = result.map_err(|error| DeviceFault {
-            reason: error.reason(),
-            text: explained(&error),
-        });
+        let result = result.map_err(|error| fault(&error));
         let done = Input::Done {
             asset_id,
             token,
@@ -136,7 +133,7 @@ async fn read(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, mut shared: Share
         let input = Input::Read {
             asset_id,
             at: shared.clock.now(),
-            result: result.map(Box::new).map_err(|error| explained(&error)),
+            result: result.map(Box::new).map_err(|error| fault(&error)),
         };
         if shared.inputs.send(input).await.is_err() {
             return;
@@ -165,9 +162,13 @@ async fn limited<T: Send + 'static>(
     }
 }
 
-fn explained(error: &AdapterError) -> String {
-    match &error.source {
+fn fault(error: &AdapterError) -> DeviceFault {
+    let text = match &error.source {
         Some(source) => format!("{}: {source}", error.text),
         None => error.text.clone(),
+    };
+    DeviceFault {
+        reason: error.reason(),
+        text,
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Change, What};
-use crate::{AgentEvent, AgentSnapshot, ChangeError, DerAdapter};
+use crate::{AgentCounters, AgentEvent, AgentSnapshot, ChangeError, DerAdapter};
 
 /// Events that a slow watcher can be behind before it misses some.
 const EVENTS: usize = 256;
@@ -17,6 +17,7 @@ const EVENTS: usize = 256;
 pub(super) struct Publisher {
     events: broadcast::Sender<AgentEvent>,
     snapshot: watch::Sender<AgentSnapshot>,
+    counters: watch::Sender<AgentCounters>,
 }
 
 impl Publisher {
@@ -24,6 +25,7 @@ impl Publisher {
         Self {
             events: broadcast::Sender::new(EVENTS),
             snapshot: watch::Sender::new(AgentSnapshot::default()),
+            counters: watch::Sender::new(AgentCounters::default()),
         }
     }
 
@@ -32,8 +34,9 @@ impl Publisher {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn snapshot(&self, snapshot: AgentSnapshot) {
+    pub(super) fn snapshot(&self, snapshot: AgentSnapshot, counters: AgentCounters) {
         self.snapshot.send_replace(snapshot);
+        self.counters.send_replace(counters);
     }
 }
 
@@ -42,6 +45,7 @@ impl Publisher {
 pub struct AgentHandle {
     events: broadcast::WeakSender<AgentEvent>,
     snapshot: watch::Receiver<AgentSnapshot>,
+    counters: watch::Receiver<AgentCounters>,
     changes: mpsc::Sender<Change>,
     shutdown: CancellationToken,
 }
@@ -55,6 +59,7 @@ impl AgentHandle {
         Self {
             events: publisher.events.downgrade(),
             snapshot: publisher.snapshot.subscribe(),
+            counters: publisher.counters.subscribe(),
             changes,
             shutdown,
         }
@@ -72,6 +77,12 @@ impl AgentHandle {
     #[must_use]
     pub fn status(&self) -> AgentSnapshot {
         self.snapshot.borrow().clone()
+    }
+
+    /// What the agent has counted; at most a second old. After the end: what it had counted then.
+    #[must_use]
+    pub fn counters(&self) -> AgentCounters {
+        self.counters.borrow().clone()
     }
 
     /// Serves one more asset from now on, on the session that is there. Ready when its device is

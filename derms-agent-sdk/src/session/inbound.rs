@@ -160,7 +160,9 @@ impl Session {
         let Some(live) = &mut self.live else { return };
         let (log_id, known, first_unacked, window) = match ack.kind {
             LogKind::Telemetry if ack.log_id == self.telemetry.log_id() => {
+                let held = self.telemetry.depth();
                 let known = self.telemetry.ack(ack.up_to_seq);
+                self.counted.samples_acked += held.saturating_sub(self.telemetry.depth());
                 (
                     ack.log_id,
                     known,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use derms_proto::AssetId;
 use derms_proto::link::{AgentMessage, Sample};
+use derms_proto::{AssetId, ReasonCode};
 
 use super::asset::AssetMachine;
 use super::live::Live;
-use super::{Output, Session};
+use super::{DeviceFault, Output, Session};
 use crate::clock::{MonoTime, Now};
 use crate::outbox::chunks;
 use crate::{AgentEvent, Reading};
@@ -29,7 +29,7 @@ impl Session {
         &mut self,
         asset_id: AssetId,
         at: Now,
-        result: Result<Box<Reading>, String>,
+        result: Result<Box<Reading>, DeviceFault>,
         now: Now,
     ) {
         let before = self.assets.get(&asset_id).map(AssetMachine::availability);
@@ -44,17 +44,29 @@ impl Session {
         &mut self,
         asset_id: AssetId,
         at: Now,
-        result: Result<Box<Reading>, String>,
+        result: Result<Box<Reading>, DeviceFault>,
         now: Now,
     ) {
         let result = result.and_then(|reading| match reading.measurements.non_finite() {
-            Some(field) => Err(format!("{field} is not a finite number")),
+            Some(field) => Err(DeviceFault {
+                reason: ReasonCode::DeviceError,
+                text: format!("{field} is not a finite number"),
+            }),
             None => Ok(reading),
         });
         let reading = match result {
-            Ok(reading) => reading,
-            Err(text) => {
-                self.on_asset(asset_id, now, |asset, ctx| asset.read_failed(text, ctx));
+            Ok(reading) => {
+                self.counted.reads += 1;
+                reading
+            }
+            Err(fault) => {
+                self.counted.read_errors += 1;
+                if fault.is_timeout() {
+                    self.counted.read_timeouts += 1;
+                }
+                self.on_asset(asset_id, now, |asset, ctx| {
+                    asset.read_failed(fault.text, ctx);
+                });
                 return;
             }
         };
@@ -85,6 +97,7 @@ impl Session {
         if self.live.as_ref().is_none_or(log_waits) {
             self.fresh.insert(asset_id, sample.clone());
         }
+        self.counted.samples_taken += 1;
         let appended = self.telemetry.append(sample, now.mono);
         if let Some(gap) = appended.lost {
             self.event(AgentEvent::SamplesLost { gap });
@@ -155,6 +168,7 @@ impl Session {
             };
             live.telemetry.sent(last);
             self.telemetry.sent(last);
+            self.counted.samples_sent += batch.samples.len() as u64;
             self.out
                 .push_back(Output::Send(Box::new(AgentMessage::Telemetry(batch))));
             if live.backfill.is_some() {

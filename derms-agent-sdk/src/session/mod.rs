@@ -39,7 +39,9 @@ use self::stopping::Stopping;
 use crate::clock::{MonoTime, Now};
 use crate::outbox::{ReportLog, TelemetryLog};
 use crate::state::{Commit, Fetched, Kept, Recovered, Shelved};
-use crate::{AgentEvent, AgentSnapshot, Applied, Backoff, LinkState, Reading, Setpoint};
+use crate::{
+    AgentCounters, AgentEvent, AgentSnapshot, Applied, Backoff, LinkState, Reading, Setpoint,
+};
 
 /// How long the headend may take to answer Register.
 const REGISTERED_TIMEOUT: Duration = Duration::from_secs(15);
@@ -93,7 +95,7 @@ pub(crate) enum Input {
     Read {
         asset_id: AssetId,
         at: Now,
-        result: Result<Box<Reading>, String>,
+        result: Result<Box<Reading>, DeviceFault>,
     },
     /// One more asset is to be served, or one has changed.
     Add { asset: Box<Asset>, kind: AssetKind },
@@ -151,6 +153,10 @@ pub(crate) struct DeviceFault {
 }
 
 impl DeviceFault {
+    const fn is_timeout(&self) -> bool {
+        matches!(self.reason, ReasonCode::DeviceTimeout)
+    }
+
     /// Whether the device has done nothing.
     const fn refused(&self) -> bool {
         matches!(
@@ -193,6 +199,8 @@ pub(crate) struct Session {
     tokens: Tokens,
     stopping: Option<Stopping>,
     out: VecDeque<Output>,
+    /// Without what is looked up when it is asked for.
+    counted: AgentCounters,
 }
 
 impl Session {
@@ -243,6 +251,7 @@ impl Session {
             tokens: Tokens::default(),
             stopping: None,
             out: VecDeque::new(),
+            counted: AgentCounters::default(),
         };
         if let Some(found) = config.recovered {
             for record in found.records {
@@ -290,6 +299,7 @@ impl Session {
                 token,
                 result,
             } => {
+                self.count_command(&result);
                 self.on_asset(asset_id, now, |asset, ctx| asset.done(token, result, ctx));
             }
             Input::Read {
@@ -306,7 +316,11 @@ impl Session {
 
     /// The next thing to do, in order.
     pub(crate) fn next_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let output = self.out.pop_front()?;
+        if let Output::Event(event) = &output {
+            self.counted.event(event);
+        }
+        Some(output)
     }
 
     /// When [`Input::Tick`] is due.
@@ -354,6 +368,31 @@ impl Session {
                 .values()
                 .map(|asset| asset.snapshot(now.mono))
                 .collect(),
+        }
+    }
+
+    /// What was counted until now.
+    pub(crate) fn counters(&self, now: Now) -> AgentCounters {
+        AgentCounters {
+            connected: self.link.is_active(),
+            samples_dropped: self.telemetry.dropped(),
+            outbox_depth: self.telemetry.depth(),
+            outbox_bytes: self.telemetry.bytes() as u64,
+            unacknowledged_reports: self.reports.depth() as u64,
+            clock_offset_s: self.clock.offset(now),
+            ..self.counted.clone()
+        }
+    }
+
+    const fn count_command(&mut self, result: &Result<Applied, DeviceFault>) {
+        match result {
+            Ok(_) => self.counted.commands += 1,
+            Err(fault) => {
+                self.counted.command_errors += 1;
+                if fault.is_timeout() {
+                    self.counted.command_timeouts += 1;
+                }
+            }
         }
     }
 
@@ -412,6 +451,11 @@ impl Session {
         let was_session = self.link.has_stream();
         let (reason, _) = end.reason();
         let text = end.text().to_owned();
+        if was_session {
+            self.counted.disconnected(reason);
+        } else {
+            self.counted.connect_failures += 1;
+        }
         self.live = None;
         self.out.push_back(Output::Disconnect);
         if reason == CloseReason::DuplicateInstance {

@@ -110,6 +110,14 @@ impl ServerClock {
         Some(MonoTime::from_origin(since))
     }
 
+    /// By how much the headend's clock is ahead of the wall clock, seconds; `None` without any estimate.
+    pub(super) fn offset(&self, now: Now) -> Option<f64> {
+        self.last_best?;
+        let label = self.label(now.mono).unix_micros();
+        let ahead = label.saturating_sub(now.wall.unix_micros());
+        Some(ahead as f64 / 1e6)
+    }
+
     /// The headend's clock once there was any estimate, else the wall clock.
     pub(super) fn label(&self, at: MonoTime) -> Timestamp {
         match self.best(at).or(self.last_best) {

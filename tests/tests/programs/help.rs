@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 56] = [
+const FLAGS: [(&str, &str, &str, &str); 58] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -125,6 +125,8 @@ const FLAGS: [(&str, &str, &str, &str); 56] = [
     ("edge_agent", "--site-id", "GATEWAY_SITE_ID", ""),
     ("edge_agent", "--state-dir", "DERMS_STATE_DIR", ""),
     ("edge_agent", "--faults-dir", "SIM_FAULTS_DIR", ""),
+    ("edge_agent", "--metrics-addr", "METRICS_ADDR", ""),
+    ("edge_agent", "--insecure-metrics", "INSECURE_METRICS", ""),
     ("edge_agent", "--assets", "ASSETS_PATH", "assets.yaml"),
     ("edge_agent", "--log-format", "LOG_FORMAT", "text"),
     ("agent_launcher", "--assets", "ASSETS_PATH", "assets.yaml"),

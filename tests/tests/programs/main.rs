@@ -9,6 +9,7 @@ mod gateway;
 mod help;
 mod life;
 mod logs;
+mod metrics;
 mod otel;
 mod restart;
 mod secrets;

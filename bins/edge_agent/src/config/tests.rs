@@ -32,6 +32,7 @@ fn one_asset_of_the_file_is_served_under_its_own_id() {
     assert!(!config.exit_with_parent);
     assert_eq!(config.state_dir, None, "in memory");
     assert_eq!(config.faults_dir, None, "devices never fail");
+    assert_eq!(config.metrics_addr, None, "no port is open");
 }
 
 #[test]

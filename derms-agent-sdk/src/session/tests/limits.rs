@@ -370,7 +370,7 @@ fn at_the_start_a_ramp_begins_where_the_device_was_read() {
     unread.feed(Input::Read {
         asset_id: asset_id(1),
         at: at(unread.now),
-        result: Err("no answer".into()),
+        result: Err(no_answer()),
     });
     assert_eq!(
         unread.told(),

@@ -62,7 +62,7 @@ fn what_was_not_measured_stays_absent_and_what_is_no_number_is_no_sample() {
     let error = Input::Read {
         asset_id: asset_id(1),
         at: at(bench.now),
-        result: Err("no answer".into()),
+        result: Err(no_answer()),
     };
     bench.feed(error);
     assert!(bench.seqs().is_empty());

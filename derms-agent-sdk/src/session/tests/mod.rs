@@ -1,5 +1,6 @@
 //! The session on a bench: every input by hand, every output seen, time as a number.
 
+mod counters;
 mod endings;
 mod failsafe;
 mod limits;
@@ -114,6 +115,13 @@ impl Disk {
             },
             other => panic!("{other:?} is not for a disk"),
         }
+    }
+}
+
+fn no_answer() -> DeviceFault {
+    DeviceFault {
+        reason: ReasonCode::DeviceTimeout,
+        text: "no answer".into(),
     }
 }
 

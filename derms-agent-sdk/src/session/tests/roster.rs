@@ -289,7 +289,7 @@ fn an_asset_that_can_not_be_read_is_told_at_once_and_so_is_its_recovery() {
         bench.feed(Input::Read {
             asset_id: asset_id(1),
             at,
-            result: Err("no answer".into()),
+            result: Err(no_answer()),
         });
     }
     assert_eq!(
@@ -321,7 +321,7 @@ fn an_agent_of_many_assets_tells_of_their_changes_less_often() {
         bench.feed(Input::Read {
             asset_id: asset_id(number),
             at,
-            result: Err("no answer".into()),
+            result: Err(no_answer()),
         });
         bench.pass(0.2);
     }
