@@ -13,10 +13,14 @@
 //! # Log
 //! To stderr, as text or as JSON, as much as `RUST_LOG` says; see [`LogArgs`] and [`start_log`].
 //!
+//! # Checks
+//! What a program finds out about itself, as text or as JSON; see [`tell_report`].
+//!
 //! # Being stopped
 //! By SIGTERM, by Ctrl-C, or with whoever started the program; see [`Signals`] and [`parent_gone`].
 
 mod address;
+mod check;
 mod failure;
 mod log;
 mod parent;
@@ -24,6 +28,7 @@ mod parse;
 mod signals;
 
 pub use address::{headend_uri, socket_address};
+pub use check::{ReportArgs, tell_report};
 pub use failure::{BAD_CONFIGURATION, Failure, START_FAILED, chain};
 pub use log::{LogArgs, LogFormat, start_log};
 pub use parent::parent_gone;
