@@ -30,6 +30,7 @@
 //! - An **agent** is one process at the edge, with one session at a time. See [`AgentStatus`].
 //! - REST answers in these types; long lists come in pages, errors as problems with a stable code.
 //!   See [`Page`] and [`Problem`].
+//! - What happens now comes as a stream of items. See [`LiveItem`].
 #![cfg_attr(
     feature = "grpc",
     doc = "- Agents and the headend talk over the **agent link**. See [`link`] for its messages and [`wire`]\n  for their form as protobuf."
@@ -56,6 +57,7 @@ mod fleet_file;
 mod id;
 mod lenient;
 mod limit;
+mod live;
 mod page;
 mod preview;
 mod problem;
@@ -81,6 +83,7 @@ pub use id::{
     AgentId, AssetId, AuditId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId,
 };
 pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
+pub use live::{EndReason, InvalidLiveKind, LiveItem, LiveKind, ResetReason};
 pub use page::{Cursor, Page};
 pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};
