@@ -85,6 +85,7 @@ mod ingest;
 mod latest;
 mod limits;
 mod link_auth;
+mod live;
 mod mailbox;
 mod peer;
 mod policy;

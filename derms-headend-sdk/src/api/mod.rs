@@ -18,9 +18,11 @@ mod listing;
 mod preview;
 mod problem;
 pub(crate) mod rates;
+mod reader;
 mod record;
 mod secure;
 mod stop;
+mod stream;
 mod telemetry;
 
 use std::sync::Arc;
@@ -74,6 +76,7 @@ fn routes() -> Routes {
         .to(Read, routes!(stop::history))
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
+        .to(Read, routes!(stream::stream))
         .to(Administer, routes!(audit::list))
         .to(Public, routes!(health::healthz))
         .to(Public, routes!(health::readyz))

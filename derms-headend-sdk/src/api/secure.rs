@@ -59,6 +59,7 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::CONTENT_TYPE,
         header::ACCEPT,
         HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("last-event-id"),
     ];
     let read = [
         header::LOCATION,

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind, RefusedEntry};
-use derms_proto::{CloseReason, pb};
+use derms_proto::{CloseReason, SessionRecord, pb};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -420,15 +420,21 @@ impl Driver {
         let lasted = self.core.clock.now().saturating_since(session.connected_at);
         tracing::info!(agent = %session.agent_id, epoch = session.epoch, peer = session.peer,
             cause = ?end.reason, text = end.text, ?lasted, "agent disconnected");
-        // The response stream ends when the last sender goes; the session holds one.
-        let (agent, epoch) = (session.agent_id, session.epoch);
-        drop((session, self.outbound, self.inbound));
-        let record = SessionEnd {
+        let end = SessionEnd {
             at: self.core.clock.now(),
             cause: end.reason,
             text: end.text,
         };
-        super::update::record_end(&self.core, agent, epoch, &record).await;
+        self.core.live.session(|| SessionRecord {
+            disconnected_at: Some(end.at),
+            cause: Some(end.cause),
+            text: Some(end.text.clone()),
+            ..session.record()
+        });
+        // The response stream ends when the last sender goes; the session holds one.
+        let (agent, epoch) = (session.agent_id, session.epoch);
+        drop((session, self.outbound, self.inbound));
+        super::update::record_end(&self.core, agent, epoch, &end).await;
     }
 }
 

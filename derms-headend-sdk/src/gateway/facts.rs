@@ -91,7 +91,9 @@ impl Facts {
             received_at: self.read_at,
             measurements: sample.measurements,
         };
-        core.latest.offer_at(slot, &telemetry);
+        if core.latest.offer_at(slot, &telemetry) {
+            core.live.telemetry(&telemetry);
+        }
         core.following.measured(&telemetry);
         // In history orders, limits and events tell it.
         telemetry.measurements.control = None;
