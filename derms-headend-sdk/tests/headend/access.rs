@@ -22,7 +22,7 @@ use crate::support::{
 
 /// What is called, and what is answered to: nobody, a viewer, an operator, an admin, and an operator
 /// of another site. What is asked for is of Jersey.
-const CALLS: [(&str, &str, [u16; 5]); 30] = [
+const CALLS: [(&str, &str, [u16; 5]); 31] = [
     ("get", "/agents", [401, 200, 200, 200, 200]),
     ("get", "/agents/history", [401, 200, 200, 200, 200]),
     ("get", "/assets", [401, 200, 200, 200, 200]),
@@ -50,6 +50,7 @@ const CALLS: [(&str, &str, [u16; 5]); 30] = [
     ("get", "/stop/history", [401, 200, 200, 200, 200]),
     ("get", "/stop/{id}", [401, 200, 200, 200, 404]),
     ("delete", "/stop/{id}", [401, 403, 202, 202, 404]),
+    ("get", "/stream", [401, 200, 200, 200, 200]),
     ("get", "/telemetry", [401, 200, 200, 200, 200]),
     ("get", "/telemetry/{id}", [401, 200, 200, 200, 404]),
     ("get", "/telemetry/{id}/history", [401, 200, 200, 200, 404]),

@@ -12,6 +12,7 @@ mod document;
 mod fleet;
 mod following;
 mod limits;
+mod live;
 mod mounted;
 mod owasp;
 mod parameters;
