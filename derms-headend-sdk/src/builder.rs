@@ -342,7 +342,13 @@ impl HeadendBuilder {
             Arc::clone(&self.store),
             stop.clone(),
         ));
-        background.spawn(live::run(Arc::clone(&live), told, stop.clone()));
+        let annotating = Arc::clone(&limits);
+        background.spawn(live::run(
+            Arc::clone(&live),
+            told,
+            move |dispatch| annotating.annotate(dispatch),
+            stop.clone(),
+        ));
         let ingest = Ingest::start(&self.store, &dispatcher, config.ingest, &background, &stop);
         background.spawn(prune::run(
             Arc::clone(&self.store),

@@ -260,3 +260,52 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use derms_proto::Fleet;
+
+    use super::*;
+    use crate::Headend;
+
+    async fn reader() -> (Reader, ConnectionHandle) {
+        let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+        let headend = Headend::builder(fleet).build().await.unwrap();
+        let core = Arc::clone(headend.core());
+        let in_hand = core.rates.take_stream(None).unwrap();
+        let filter = Filter {
+            nothing: false,
+            kinds: LiveKind::ALL.to_vec(),
+            asset: None,
+            site: None,
+        };
+        let mut reader = Reader::new(core, Caller(None), filter, None, in_hand);
+        let connection = ConnectionHandle::default();
+        reader.cut_if_stuck(connection.clone());
+        (reader, connection)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_of_a_reader_that_asks_for_nothing_is_cut() {
+        let (_reader, connection) = reader().await;
+        let since = Instant::now();
+        connection.is_cut().await;
+        assert_eq!(since.elapsed(), STUCK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_of_a_quiet_reader_is_not_cut() {
+        let (mut reader, connection) = reader().await;
+        let since = Instant::now();
+        while since.elapsed() < 4 * STUCK {
+            reader.next().await.unwrap();
+        }
+        assert!(timeout(Duration::ZERO, connection.is_cut()).await.is_err());
+        // Nor when it has gone, though others may use the connection still.
+        let background = reader.core.streams.clone();
+        drop(reader);
+        background.close();
+        background.wait().await;
+        assert!(timeout(STUCK, connection.is_cut()).await.is_err());
+    }
+}

@@ -63,15 +63,17 @@ impl Hub {
         }
     }
 
-    /// An order has moved.
-    pub(crate) fn dispatch(&self, dispatch: &Dispatch) {
+    /// An order has moved; `complete` adds what is not part of it.
+    fn dispatch(&self, dispatch: &Dispatch, complete: impl Fn(&mut Dispatch)) {
         if self.is_awake() {
+            let mut told = Box::new(dispatch.clone());
+            complete(&mut told);
             let about = About::Dispatch {
                 asset: dispatch.asset_id,
                 site: dispatch.site_id,
                 ended: dispatch.status.is_terminal(),
             };
-            self.publish(about, &LiveItem::Dispatch(Box::new(dispatch.clone())));
+            self.publish(about, &LiveItem::Dispatch(told));
         }
     }
 
@@ -167,16 +169,17 @@ impl Subscription {
     }
 }
 
-/// Tells every change of an order, until `stop`.
+/// Tells every change of an order, completed, until `stop`.
 pub(crate) async fn run(
     hub: Arc<Hub>,
     mut changes: broadcast::Receiver<Arc<Dispatch>>,
+    complete: impl Fn(&mut Dispatch),
     stop: CancellationToken,
 ) {
     loop {
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(dispatch) => hub.dispatch(&dispatch),
+                Ok(dispatch) => hub.dispatch(&dispatch, &complete),
                 Err(RecvError::Lagged(_)) => hub.missed(),
                 Err(RecvError::Closed) => return,
             },

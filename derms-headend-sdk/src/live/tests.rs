@@ -89,7 +89,7 @@ async fn changes_that_were_missed_are_no_silent_hole() {
         sender.send(Arc::new(dispatch())).unwrap();
     }
     drop(sender);
-    run(Arc::clone(&hub), changes, CancellationToken::new()).await;
+    run(Arc::clone(&hub), changes, |_| {}, CancellationToken::new()).await;
     assert_eq!(reader.take(9).unwrap_err(), Fallen);
 }
 

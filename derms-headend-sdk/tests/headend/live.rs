@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use derms_headend_sdk::auth::{Role, TokenFile};
 use derms_headend_sdk::proto::link::SetpointPhase;
-use derms_headend_sdk::proto::{NewDispatch, Power, ProblemCode};
+use derms_headend_sdk::proto::{NewDispatch, NewLimit, Power, ProblemCode};
 use derms_headend_sdk::{Body, Headend, HeadendBuilder, Principal};
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -152,6 +152,8 @@ async fn measurements_orders_and_sessions_are_told_as_they_happen() {
         (&json!(BESS_1), &json!(1.5))
     );
 
+    let limit = NewLimit::at_most(BESS_1.parse().unwrap(), Power::from_mw(3.0));
+    headend.set_limit(&limit, None).await.unwrap();
     let order = NewDispatch::asset(BESS_1.parse().unwrap(), Power::from_mw(5.0));
     let id = headend.dispatch(&order, None).await.unwrap().id;
     let setpoint = agent.order().await;
@@ -163,6 +165,7 @@ async fn measurements_orders_and_sessions_are_told_as_they_happen() {
             (&dispatch["id"], &dispatch["status"]),
             (&json!(id), &json!(status))
         );
+        assert_eq!(dispatch["limited_to"]["max_mw"], 3.0, "{dispatch}");
     }
 
     drop(agent);
