@@ -68,6 +68,7 @@
 mod api;
 mod audit;
 pub mod auth;
+mod backlog;
 mod bell;
 mod body;
 mod builder;
@@ -76,6 +77,7 @@ mod config;
 mod core;
 mod dispatcher;
 mod error;
+mod events;
 pub mod following;
 mod gateway;
 mod headend;

@@ -10,6 +10,7 @@ mod change;
 mod dispatch;
 mod docs;
 mod document;
+mod events;
 mod extract;
 mod health;
 mod heartbeat;
@@ -74,6 +75,9 @@ fn routes() -> Routes {
         .to(Read, routes!(stop::history))
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
+        .to(Read, routes!(events::list))
+        .to(Read, routes!(events::get))
+        .to(Change, routes!(events::acknowledge))
         .to(Administer, routes!(audit::list))
         .to(Public, routes!(health::healthz))
         .to(Public, routes!(health::readyz))

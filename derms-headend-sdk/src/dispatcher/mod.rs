@@ -34,6 +34,7 @@ pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::events::Events;
 use crate::idempotency::idempotency;
 use crate::limits::Limits;
 use crate::registry::Registry;
@@ -54,6 +55,7 @@ pub(crate) struct Dispatcher {
     registry: Arc<Registry>,
     present: Present,
     clock: Clock,
+    events: Arc<Events>,
     config: Arc<Config>,
     limits: Arc<Limits>,
     changes: broadcast::Sender<Arc<Dispatch>>,
@@ -81,7 +83,7 @@ impl Dispatcher {
         store: Arc<dyn Store>,
         registry: Arc<Registry>,
         present: Present,
-        clock: Clock,
+        events: Arc<Events>,
         config: Arc<Config>,
         limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
@@ -92,7 +94,8 @@ impl Dispatcher {
             store,
             registry,
             present,
-            clock,
+            clock: events.clock(),
+            events,
             config,
             limits,
             changes: broadcast::Sender::new(CHANGES),

@@ -23,6 +23,7 @@ use crate::dispatcher::Dispatcher;
 use crate::mailbox::Mailbox;
 use crate::store::{ReportAppend, Store, TelemetryAppend};
 use append::Append;
+pub(crate) use append::Writing;
 use writer::Writer;
 
 #[derive(Debug)]

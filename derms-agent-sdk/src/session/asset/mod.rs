@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use derms_proto::link::{
-    AssetHealth, AssetState, Control, Event, GrantStatus, Rating, ReleaseOrder, Report,
+    AssetHealth, AssetState, Control, EventReport, GrantStatus, Rating, ReleaseOrder, Report,
     ReportEntry, SetpointOrder, SetpointPhase, SetpointReport, Severity,
 };
 use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
@@ -153,7 +153,7 @@ impl Ctx<'_> {
     }
 
     fn alarm(&mut self, asset_id: AssetId, code: &str, text: impl Into<String>) {
-        let event = Event {
+        let event = EventReport {
             severity: Severity::Alarm,
             code: code.into(),
             text: text.into(),
