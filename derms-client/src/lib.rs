@@ -58,6 +58,7 @@ mod builder;
 mod client;
 mod dispatch;
 mod error;
+mod events;
 mod heartbeat;
 mod limits;
 mod pages;
@@ -81,7 +82,8 @@ pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
 pub use pages::{Items, PageFuture, PageRequest};
 pub use query::{
-    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery,
+    AuditHistoryQuery, DispatchHistoryQuery, EventHistoryQuery, HistoryQuery, LimitHistoryQuery,
+    TelemetryHistoryQuery,
 };
 pub use transport::Body;
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use derms_proto::{AssetId, Cursor, DispatchStatus, SiteId, Timestamp};
+use derms_proto::{AssetId, Cursor, DispatchStatus, EventSource, Severity, SiteId, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// All but the unreserved characters of RFC 3986.
@@ -168,14 +168,10 @@ impl DispatchHistoryQuery {
     }
 
     pub(crate) fn query(&self) -> Query {
-        let status = self.status.and_then(|status| {
-            let json = serde_json::to_value(status).ok()?;
-            json.as_str().map(str::to_owned)
-        });
         let query = Query::default()
             .with("asset_id", self.asset)
             .with("site_id", self.site)
-            .with("status", status);
+            .with("status", word(&self.status));
         self.window.write(query)
     }
 }
@@ -210,6 +206,68 @@ impl LimitHistoryQuery {
             .with("asset_id", self.asset)
             .with("site_id", self.site)
     }
+}
+
+/// What is asked of [`events`](crate::Client::events).
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct EventHistoryQuery {
+    window: Window,
+    asset: Option<AssetId>,
+    site: Option<SiteId>,
+    severity: Option<Severity>,
+    source: Option<EventSource>,
+    acknowledged: Option<bool>,
+}
+
+window!(EventHistoryQuery);
+
+impl EventHistoryQuery {
+    /// Only events of this asset. Default: of all.
+    pub fn asset(mut self, asset: AssetId) -> Self {
+        self.asset = Some(asset);
+        self
+    }
+
+    /// Only events of this site. Default: of all.
+    pub fn site(mut self, site: SiteId) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    /// Only events that are at least this severe. Default: all.
+    pub fn at_least(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    /// Only events that this side raised. Default: both.
+    pub fn source(mut self, source: EventSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Only events that somebody has acknowledged, or nobody. Default: all.
+    pub fn acknowledged(mut self, acknowledged: bool) -> Self {
+        self.acknowledged = Some(acknowledged);
+        self
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        let query = Query::default()
+            .with("asset_id", self.asset)
+            .with("site_id", self.site)
+            .with("severity", word(&self.severity))
+            .with("source", word(&self.source))
+            .with("acknowledged", self.acknowledged);
+        self.window.write(query)
+    }
+}
+
+/// What serde calls it.
+fn word(value: &impl serde::Serialize) -> Option<String> {
+    let json = serde_json::to_value(value).ok()?;
+    json.as_str().map(str::to_owned)
 }
 
 /// What is asked of [`audit`](crate::Client::audit).

@@ -107,6 +107,14 @@ pub(super) fn write(event: &E, headend: &Uri) {
         E::AssetStopped { asset_id } => warn!(asset = %asset_id, "stopped by an operator"),
         E::AssetReturned { asset_id } => info!(asset = %asset_id, "stopped no more"),
         E::FailsafeLeft { asset_id } => info!(asset = %asset_id, "failsafe left"),
+        E::Raised {
+            asset_id,
+            severity,
+            code,
+            text,
+        } => {
+            info!(asset = %asset_id, ?severity, code, text, "event");
+        }
         E::ReadFailed { asset_id, text } => {
             warn!(asset = %asset_id, error = text, "the device can't be read");
         }

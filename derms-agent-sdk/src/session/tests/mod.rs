@@ -1,6 +1,7 @@
 //! The session on a bench: every input by hand, every output seen, time as a number.
 
 mod endings;
+mod events;
 mod failsafe;
 mod limits;
 mod link;
