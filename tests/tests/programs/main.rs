@@ -5,6 +5,7 @@ mod access;
 mod configuration;
 mod control;
 mod db;
+mod events;
 mod gateway;
 mod help;
 mod life;
