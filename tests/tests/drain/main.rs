@@ -35,6 +35,7 @@ const LATE: Duration = Duration::from_secs(10);
 enum Told {
     Left {
         cause: CloseReason,
+        text: String,
         retry_in: Option<Duration>,
     },
     Back(usize),
@@ -64,13 +65,6 @@ impl Plant {
     }
 }
 
-async fn until_connected(client: &Client, wanted: usize) {
-    until(&format!("{wanted} agents"), PATIENCE, async || {
-        (client.agents().await.ok()?.len() == wanted).then_some(())
-    })
-    .await;
-}
-
 /// Orders one agent after the other until nobody takes orders any more.
 async fn give_orders(base: String) -> Vec<DispatchId> {
     let client = Client::builder(base.parse().unwrap())
@@ -98,6 +92,7 @@ async fn give_orders(base: String) -> Vec<DispatchId> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_nothing() {
+    let begun = Instant::now();
     let folder = Folder::new();
     let text = numbered_fleet(AGENTS + 1);
     std::fs::write(folder.file("assets.yaml"), &text).unwrap();
@@ -120,9 +115,12 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
                 let told = match event {
                     AgentEvent::Connected { .. } => Told::Back(number),
                     AgentEvent::Disconnected {
-                        reason, retry_in, ..
+                        reason,
+                        text,
+                        retry_in,
                     } => Told::Left {
                         cause: reason,
+                        text,
                         retry_in,
                     },
                     _ => continue,
@@ -131,10 +129,14 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
             }
         });
         if (number + 1) % 100 == 0 {
-            until_connected(&headend.client, number + 1).await;
+            // All at once, debug builds on a loaded machine would run into their time limits.
+            for _ in 0..100 {
+                let next = tokio::time::timeout(PATIENCE, told.recv()).await;
+                assert!(matches!(next.unwrap().unwrap(), Told::Back(_)));
+            }
         }
     }
-    while told.try_recv().is_ok() {}
+    println!("all connected after {:?}", begun.elapsed());
     let orders = tokio::spawn(give_orders(format!("http://{}", plant.http)));
     until("each device to be read twice", PATIENCE, async || {
         devices
@@ -144,6 +146,11 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
     })
     .await;
 
+    println!("all read after {:?}", begun.elapsed());
+    assert!(
+        told.try_recv().is_err(),
+        "a link was lost before anything happened"
+    );
     headend.process.signal(Signal::TERM);
     let start = Instant::now();
     let (code, said) = headend.process.ended().await;
@@ -160,9 +167,18 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
     while back.contains(&None) {
         let next = tokio::time::timeout(PATIENCE, told.recv()).await;
         match next.expect("all agents come back").unwrap() {
-            Told::Left { cause, retry_in } => {
+            Told::Left {
+                cause,
+                text,
+                retry_in,
+            } => {
                 // None without a word of when to come back.
-                assert_eq!(cause, CloseReason::Draining);
+                let after = start.elapsed();
+                assert_eq!(
+                    cause,
+                    CloseReason::Draining,
+                    "{text}, seen after {after:?}, {left} left, drained in {drained:?}"
+                );
                 assert!(retry_in.unwrap() <= SPREAD, "{retry_in:?}");
                 left += 1;
             }
@@ -182,7 +198,7 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
         at_once > Some(Duration::from_millis(500)),
         "half of them came in step: {at_once:?}"
     );
-    until_connected(&headend.client, AGENTS).await;
+    assert_eq!(headend.client.agents().await.unwrap().len(), AGENTS);
 
     // Each order that was taken is there, and moves on.
     assert!(!orders.is_empty());
@@ -200,9 +216,14 @@ async fn a_headend_that_is_stopped_and_started_under_a_thousand_agents_loses_not
     // Each reading up to the newest that is stored is there once.
     let seen: Vec<u64> = devices.iter().map(|device| device.readings()).collect();
     until("what was read meanwhile", PATIENCE, async || {
+        // Few looks: each is a thousand snapshots.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let latest = headend.client.telemetry_all().await.ok()?;
-        let fresh = latest.iter().filter(|it| !it.stale).count();
-        (fresh == AGENTS).then_some(())
+        let numbers = latest
+            .iter()
+            .map(|it| reading_number(&it.telemetry.measurements));
+        let behind = numbers.zip(&seen).filter(|(number, seen)| number < *seen);
+        (latest.len() == AGENTS && behind.count() == 0).then_some(())
     })
     .await;
     assert_eq!(headend.process.terminated().await, Some(0));
