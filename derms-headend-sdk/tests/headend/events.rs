@@ -20,7 +20,7 @@ use crate::support::{
 async fn told() -> (Headend, Agent, WallClock) {
     let (builder, clock) = standing_clock(Headend::builder(fleet()));
     let headend = builder.build().await.unwrap();
-    let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1, BESS_2]).await;
+    let mut agent = Agent::connect(&headend, JERSEY, &[BESS_1, BESS_2]).await;
     let before = |minutes: u64| {
         clock
             .now()
@@ -70,7 +70,7 @@ async fn what_an_agent_raises_is_listed_newest_first_as_it_was_told() {
         event,
         json!({
             "id": event["id"], "at": at.to_string(), "received_at": clock.now().to_string(),
-            "asset_id": BESS_1, "site_id": JERSEY, "agent_id": BESS_1, "severity": "critical",
+            "asset_id": BESS_1, "site_id": JERSEY, "agent_id": JERSEY, "severity": "critical",
             "code": "arc_fault", "text": "by the device", "source": "agent", "acknowledged": null,
         })
     );
@@ -164,9 +164,9 @@ async fn an_event_of_another_site_is_one_that_is_not_there() {
     let id = event["id"].as_str().unwrap();
     let newt = Principal::new("newt").limited_to([NEWARK.parse().unwrap()]);
     let seen = async |path: &str| {
-        let mut request = Request::get(path).body(Full::default()).unwrap();
+        let mut request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
         request.extensions_mut().insert(newt.clone());
-        send::<Full<Bytes>>(headend.service(), request).await
+        send(headend.service(), request).await
     };
     assert_eq!(seen("/events").await.ok()["items"], json!([]));
     seen(&format!("/events/{id}"))
