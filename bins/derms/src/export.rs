@@ -114,8 +114,9 @@ pub(crate) async fn run(session: &Session, args: &ExportArgs) -> Outcome {
     if session.json {
         return out::json(&serde_json::json!({ "file": args.out, "rows": rows }));
     }
+    let unit = if rows == 1 { "row" } else { "rows" };
     out::print(&format!(
-        "{rows} rows in {}\n",
+        "{rows} {unit} in {}\n",
         crate::words::clean(&args.out.to_string_lossy())
     ))
 }
