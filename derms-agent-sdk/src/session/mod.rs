@@ -319,7 +319,7 @@ impl Session {
                 left_out,
             } => {
                 self.on_asset(asset_id, now, |asset, ctx| {
-                    asset.raised(alarm, left_out, ctx)
+                    asset.raised(alarm, left_out, ctx);
                 });
             }
             Input::Add { asset, kind } => self.add(*asset, kind, now),

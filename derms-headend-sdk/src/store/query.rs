@@ -96,7 +96,7 @@ impl EventQuery {
     /// Whether this is one of them, whatever its time.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
-        fn is<T: PartialEq>(wanted: Option<T>, has: Option<T>) -> bool {
+        fn is<T: PartialEq + Copy>(wanted: Option<T>, has: Option<T>) -> bool {
             wanted.is_none() || wanted == has
         }
         is(self.asset, event.asset_id)
