@@ -11,6 +11,7 @@ mod dispatch;
 mod document;
 mod fleet;
 mod following;
+mod health;
 mod limits;
 mod metrics;
 mod mounted;
