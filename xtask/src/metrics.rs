@@ -95,13 +95,20 @@ fn as_rules(dashboard: &str) -> Result<String> {
 
 /// Every series name that is printed, or that the guide has of agents and of a headend with TLS.
 fn names_of(text: &str, guide: &str) -> BTreeSet<String> {
-    let series = text.lines().filter(|line| !line.starts_with('#'));
-    let series = series.filter_map(|line| line.split(['{', ' ']).next());
+    let printed = text.lines().filter_map(|line| {
+        // Of a histogram: what texts call it, besides its series.
+        let line = line.strip_prefix("# TYPE ").unwrap_or(line);
+        line.split(['{', ' ']).next()
+    });
     let rows = guide.lines().filter_map(|line| {
         let (name, _) = line.strip_prefix("| `")?.split_once('`')?;
         (name.starts_with("derms_agent_") || NOT_AT_ONCE.contains(&name)).then_some(name)
     });
-    series.chain(rows).map(str::to_owned).collect()
+    printed
+        .chain(rows)
+        .filter(|name| name.starts_with("derms_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The names of metrics in a text.
@@ -200,7 +207,7 @@ mod tests {
         let guide = "| `derms_agent_x` | gauge |\n| `derms_other` | gauge |\n";
         assert_eq!(
             names_of(text, guide),
-            set(&["derms_h_bucket", "derms_h_sum", "derms_agent_x"])
+            set(&["derms_h", "derms_h_bucket", "derms_h_sum", "derms_agent_x"])
         );
     }
 }

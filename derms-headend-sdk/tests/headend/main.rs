@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod fleet;
 mod following;
+mod health;
 mod limits;
 mod live;
 mod metrics;

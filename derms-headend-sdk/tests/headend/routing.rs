@@ -115,7 +115,7 @@ async fn a_grpc_call_that_is_not_known_is_unimplemented() {
     let headend = headend().await;
     for path in [
         "/derms.v1.AgentLink/Nothing",
-        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Nothing",
     ] {
         let answer = send(headend.service(), grpc(path)).await;
         assert_eq!(answer.header("grpc-status"), "12", "{path}");
