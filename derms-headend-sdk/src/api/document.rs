@@ -16,6 +16,8 @@ use utoipa::{Modify, OpenApi as _, ToSchema as _};
             A value that was not measured is null, never 0. Every error is \
             application/problem+json with a stable `code`; an unknown query parameter is one.",
     ),
+    // A type that only a parameter names is not found by itself.
+    components(schemas(derms_proto::LiveKind)),
     // Relative to where this document is read, so that it holds under any prefix.
     servers((url = ".", description = "The headend that serves this document")),
     tags(
