@@ -1,6 +1,6 @@
 //! The OpenAPI document: what the attributes on handlers and types can't say.
 
-use derms_proto::Problem;
+use derms_proto::{LiveItem, Problem};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -16,6 +16,8 @@ use utoipa::{Modify, OpenApi as _, ToSchema as _};
             A value that was not measured is null, never 0. Every error is \
             application/problem+json with a stable `code`; an unknown query parameter is one.",
     ),
+    // A type that only a parameter names is not found by itself.
+    components(schemas(derms_proto::LiveKind)),
     // Relative to where this document is read, so that it holds under any prefix.
     servers((url = ".", description = "The headend that serves this document")),
     tags(
@@ -37,6 +39,7 @@ pub(super) fn start() -> OpenApi {
 /// Completes the document when all paths are in it.
 pub(super) fn finish(document: &mut OpenApi) {
     NamedItems.modify(document);
+    TaggedItems.modify(document);
     AnyProblem.modify(document);
     Bearer.modify(document);
 }
@@ -77,6 +80,34 @@ impl Modify for NamedItems {
                 items.items = ArrayItems::RefOrSchema(Box::new(Ref::from_schema_name(item).into()));
             }
         }
+    }
+}
+
+/// The word that tells the items of a live stream apart: the derive gives it no description.
+struct TaggedItems;
+
+impl Modify for TaggedItems {
+    fn modify(&self, document: &mut OpenApi) {
+        let schemas = document.components.as_mut().map(|c| &mut c.schemas);
+        let items = schemas.and_then(|schemas| schemas.get_mut(&*LiveItem::name()));
+        let Some(RefOr::T(Schema::OneOf(items))) = items else {
+            return;
+        };
+        for item in &mut items.items {
+            describe_kind(item);
+        }
+    }
+}
+
+fn describe_kind(item: &mut RefOr<Schema>) {
+    match item {
+        RefOr::T(Schema::AllOf(parts)) => parts.items.iter_mut().for_each(describe_kind),
+        RefOr::T(Schema::Object(object)) => {
+            if let Some(RefOr::T(Schema::Object(kind))) = object.properties.get_mut("kind") {
+                kind.description = Some("What the item is.".to_owned());
+            }
+        }
+        _ => {}
     }
 }
 

@@ -85,6 +85,7 @@ fn the_document_has_every_path_of_the_contract() {
         "get /stop",
         "get /stop/history",
         "get /stop/{id}",
+        "get /stream",
         "get /telemetry",
         "get /telemetry/{id}",
         "get /telemetry/{id}/history",
