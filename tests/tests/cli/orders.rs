@@ -53,8 +53,8 @@ async fn an_order_goes_from_a_name_to_active_and_back_by_its_id() {
     assert_eq!(world.said(&none).await, "no orders of this kind\n");
 
     assert_eq!(world.json(&["cancel", id]).await["status"], "cancelled");
-    let late = world.refused(&["cancel", id], 2).await;
-    assert!(late.contains("[already_ended]"), "{late}");
+    // A cancel may be repeated.
+    assert_eq!(world.json(&["cancel", id]).await["status"], "cancelled");
 }
 
 #[tokio::test]

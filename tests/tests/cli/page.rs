@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use derms_client::proto::{AssetId, Timestamp};
-use derms_tests::{Folder, program, root};
+use derms_client::proto::{AssetId, AssetStatus, Timestamp};
+use derms_tests::{Folder, program, root, until};
 
 use crate::world::World;
 
@@ -19,7 +20,7 @@ enum Piece<'a> {
 }
 
 fn piece(token: &str) -> Piece<'_> {
-    let bare = token.trim_matches(['(', ')', ',', ';', '"', '`']);
+    let bare = token.trim_matches(['(', ')', ',', ':', ';', '"', '`']);
     if bare.parse::<AssetId>().is_ok() {
         return Piece::Id;
     }
@@ -41,7 +42,7 @@ fn shape(line: &str) -> Vec<Piece<'_>> {
 fn learn(ids: &mut HashMap<String, String>, page: &str, here: &str) {
     let bare = |token: &str| {
         token
-            .trim_matches(['(', ')', ',', ';', '"', '`'])
+            .trim_matches(['(', ')', ',', ':', ';', '"', '`'])
             .to_owned()
     };
     for (page, here) in page.split_whitespace().zip(here.split_whitespace()) {
@@ -71,6 +72,13 @@ fn commands(page: &str) -> Vec<(String, Vec<String>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_command_of_the_page_prints_what_the_page_shows() {
     let world = World::start().await;
+    // An agent tells what its device has accepted with its first heartbeat, 30 s after the start.
+    until("accepted powers", Duration::from_secs(60), async || {
+        let assets = world.client().assets().await.ok()?;
+        let told = |it: &AssetStatus| it.control.as_ref().is_some_and(|it| it.mw.is_some());
+        (assets.iter().filter(|it| told(it)).count() == 3).then_some(())
+    })
+    .await;
     let folder = Folder::new();
     let page = std::fs::read_to_string(root().join("docs/cli.md")).unwrap();
     let commands = commands(&page);
