@@ -135,7 +135,11 @@ fn known<'a>(file: &str, set: impl Iterator<Item = &'a str>, help: &str) -> Resu
     let own = ["HEALTH_URL"];
     let set: BTreeMap<&str, &str> = set.filter_map(|line| line.split_once('=')).collect();
     for name in set.keys() {
-        if !own.contains(name) && !help.contains(&format!("[env: {name}")) {
+        if !own.contains(name)
+            && ![']', '=']
+                .iter()
+                .any(|end| help.contains(&format!("[env: {name}{end}")))
+        {
             return Err(format!("{FOLDER}/{file}: no program reads {name}").into());
         }
     }

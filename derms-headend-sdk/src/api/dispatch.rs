@@ -40,7 +40,7 @@ pub(super) struct SubmitParams {
     wait_s: Option<f64>,
 }
 
-/// Documented here, read in [`idempotency_key`] and [`trace::of_caller`].
+/// Documented here, read in [`idempotency_key`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is only described")]
@@ -49,6 +49,13 @@ pub(super) struct SubmitHeaders {
     /// ASCII characters; keys of different principals do not meet.
     #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+}
+
+/// Documented here, read in [`trace::of_caller`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is only described")]
+pub(super) struct TraceHeaders {
     /// W3C Trace Context: what the order is a part of. One that can't be read counts as absent.
     #[param(value_type = String, required = false)]
     traceparent: Option<String>,
@@ -60,7 +67,7 @@ pub(super) struct SubmitHeaders {
 /// or how it ended. A site order is split over the site's assets that are online and available. An
 /// order with `start_at` goes to the agent ahead and is `received` until its time.
 #[utoipa::path(post, path = "/dispatch", operation_id = "submit_dispatch", tag = "dispatch",
-    params(SubmitParams, SubmitHeaders),
+    params(SubmitParams, SubmitHeaders, TraceHeaders),
     request_body = NewDispatch,
     responses(
     (status = 202, description = "Taken, or taken before with this key", body = Dispatch,
