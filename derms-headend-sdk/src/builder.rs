@@ -292,7 +292,12 @@ impl HeadendBuilder {
         let auth = Arc::new(self.auth);
         let audit = Arc::new(Audit::new(self.clock.clone()));
         let refusals = Arc::new(Refusals::new(Arc::clone(&audit)));
-        let events = Arc::new(Events::new(Arc::clone(&fleet), self.clock.clone()));
+        let live = Arc::new(Hub::new(config.live));
+        let events = Arc::new(Events::new(
+            Arc::clone(&fleet),
+            self.clock.clone(),
+            Arc::clone(&live),
+        ));
         let registry = Registry::new(
             Arc::clone(&fleet),
             config.liveness_timeout,
@@ -329,7 +334,6 @@ impl HeadendBuilder {
             config.following,
         ));
         let changes = dispatcher.changes();
-        let live = Arc::new(Hub::new(config.live));
         let told = dispatcher.changes();
         for telemetry in store.latest_telemetry().await? {
             latest.offer(&telemetry);

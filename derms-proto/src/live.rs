@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dispatch, SessionRecord, Telemetry};
+use crate::{Dispatch, Event, SessionRecord, Telemetry};
 
 /// What can be asked of `GET /stream`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,11 +19,13 @@ pub enum LiveKind {
     Dispatch,
     /// Sessions that began or ended.
     Session,
+    /// Alarms and changes of state.
+    Event,
 }
 
 impl LiveKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Telemetry, Self::Dispatch, Self::Session];
+    pub const ALL: [Self; 4] = [Self::Telemetry, Self::Dispatch, Self::Session, Self::Event];
 
     /// Its word, as in `kind` of an item.
     #[must_use]
@@ -32,6 +34,7 @@ impl LiveKind {
             Self::Telemetry => "telemetry",
             Self::Dispatch => "dispatch",
             Self::Session => "session",
+            Self::Event => "event",
         }
     }
 }
@@ -54,7 +57,7 @@ impl FromStr for LiveKind {
 
 /// A text that is no [`LiveKind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no kind `{0}`; write telemetry, dispatch or session")]
+#[error("no kind `{0}`; write telemetry, dispatch, session or event")]
 pub struct InvalidLiveKind(String);
 
 /// One thing that has happened: the data of a server-sent event of `GET /stream`.
@@ -72,6 +75,8 @@ pub enum LiveItem {
     Dispatch(Box<Dispatch>),
     /// A session that has begun (`disconnected_at` is `null`) or ended (`cause` tells why).
     Session(Box<SessionRecord>),
+    /// A new alarm or change of state. Acknowledgements are not told.
+    Event(Box<Event>),
     /// What was before this is not told here: read the lists. What follows is whole.
     Reset {
         /// Why.
@@ -131,6 +136,7 @@ impl LiveItem {
             Self::Telemetry(_) => Some(LiveKind::Telemetry),
             Self::Dispatch(_) => Some(LiveKind::Dispatch),
             Self::Session(_) => Some(LiveKind::Session),
+            Self::Event(_) => Some(LiveKind::Event),
             Self::Reset { .. } | Self::End { .. } | Self::Unknown => None,
         }
     }
@@ -188,6 +194,9 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
         let error = "weather".parse::<LiveKind>().unwrap_err().to_string();
-        assert!(error.contains("telemetry, dispatch or session"), "{error}");
+        assert!(
+            error.contains("telemetry, dispatch, session or event"),
+            "{error}"
+        );
     }
 }

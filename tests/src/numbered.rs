@@ -48,7 +48,6 @@ impl Numbered {
     ///
     /// # Panics
     /// It is none that an agent can serve.
-    #[must_use]
     pub fn agent(self: &Arc<Self>, headend: &str, asset: Asset) -> AgentRuntime {
         let uri = format!("http://{headend}").parse().expect("an address");
         AgentRuntime::builder(uri)

@@ -22,15 +22,15 @@ pub(crate) async fn run(
             };
             doctor.run().await
         }
-        Err(text) => misconfigured(text),
+        Err(text) => misconfigured(&text),
     };
     let failed = report.count(CheckStatus::Fail);
     tell_report(&report, failed, args.report)
 }
 
-fn misconfigured(text: String) -> CheckReport {
+fn misconfigured(text: &str) -> CheckReport {
     // The text says what to change.
-    let wrong = Check::fail(CONFIGURATION, one_line(&text), "change what it names");
+    let wrong = Check::fail(CONFIGURATION, one_line(text), "change what it names");
     let others = CHECKS.iter().filter(|name| **name != CONFIGURATION);
     let skipped = others.map(|name| Check::skip(name, "the configuration is wrong"));
     CheckReport::new(std::iter::once(wrong).chain(skipped).collect())

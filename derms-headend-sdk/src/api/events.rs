@@ -135,7 +135,11 @@ pub(super) async fn list(
         return wanted.page(Page::<Event>::default(), COLUMNS);
     }
     let page = core.store.events(&query).await?;
-    let page = page.filter_map(|event| caller.sees_event(&core, &event).then_some(event));
+    let page = page.filter_map(|event| {
+        caller
+            .sees_event(&core, event.asset_id, event.site_id)
+            .then_some(event)
+    });
     wanted.page(page, COLUMNS)
 }
 
@@ -196,7 +200,7 @@ pub(super) async fn acknowledge(
 async fn seen(core: &Core, caller: &Caller, id: EventId) -> Result<Event, Failure> {
     let event = core.store.event(id).await?;
     event
-        .filter(|event| caller.sees_event(core, event))
+        .filter(|event| caller.sees_event(core, event.asset_id, event.site_id))
         .ok_or_else(|| unknown(id))
 }
 

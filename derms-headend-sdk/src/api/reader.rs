@@ -212,6 +212,12 @@ impl Reader {
                     && self.caller.sees_order(core, asset, site, ended);
                 seen.then(|| item.frame.clone())
             }
+            &About::Event { asset, site } => {
+                let seen = filter.asset.is_none_or(|wanted| asset == Some(wanted))
+                    && filter.site.is_none_or(|wanted| site == Some(wanted))
+                    && self.caller.sees_event(core, asset, site);
+                seen.then(|| item.frame.clone())
+            }
             About::Session(record) => {
                 let all = filter.asset.is_none() && filter.site.is_none();
                 if !all && !record.assets.iter().any(|asset| wanted(*asset)) {

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::backlog::{Backlog, Source};
 use crate::config::Clock;
 use crate::ingest::Writing;
+use crate::live::Hub;
 use crate::store::Store;
 
 use clocks::Clocks;
@@ -35,6 +36,7 @@ pub(crate) struct Events {
     fleet: Arc<Fleet>,
     clock: Clock,
     clocks: Mutex<Clocks>,
+    live: Arc<Hub>,
     backlog: Backlog<Event>,
 }
 
@@ -73,11 +75,12 @@ impl About {
 }
 
 impl Events {
-    pub(crate) fn new(fleet: Arc<Fleet>, clock: Clock) -> Self {
+    pub(crate) fn new(fleet: Arc<Fleet>, clock: Clock, live: Arc<Hub>) -> Self {
         Self {
             fleet,
             clock,
             clocks: Mutex::default(),
+            live,
             backlog: Backlog::default(),
         }
     }
@@ -143,28 +146,25 @@ impl Events {
 
     /// Each new event passes here once: what an agent told when the store has it, what the headend
     /// raises at once, which may be before the store has it.
-    #[expect(
-        clippy::unused_self,
-        reason = "whoever is told of new events hangs on it"
-    )]
     pub(crate) fn record(&self, event: &Event) {
+        self.live.event(event);
         let Event {
-            id, severity, text, ..
+            severity,
+            code,
+            text,
+            source,
+            ..
         } = event;
-        let (asset, agent) = (event.asset_id, event.agent_id);
-        let (asset, agent) = (
-            asset.map(|it| it.to_string()),
-            agent.map(|it| it.to_string()),
-        );
-        let (code, source) = (&event.code, event.source);
+        let asset_id = event.asset_id.map(tracing::field::display);
+        let agent_id = event.agent_id.map(tracing::field::display);
         match severity {
             Severity::Info => {
-                tracing::info!(%id, asset, agent, ?severity, code, text, ?source, "event");
+                tracing::info!(agent_id, asset_id, %severity, code, text, %source, "event");
             }
             Severity::Warning => {
-                tracing::warn!(%id, asset, agent, ?severity, code, text, ?source, "event");
+                tracing::warn!(agent_id, asset_id, %severity, code, text, %source, "event");
             }
-            _ => tracing::error!(%id, asset, agent, ?severity, code, text, ?source, "event"),
+            _ => tracing::error!(agent_id, asset_id, %severity, code, text, %source, "event"),
         }
     }
 }

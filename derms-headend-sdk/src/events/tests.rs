@@ -20,7 +20,7 @@ fn rig(fault: Fault) -> Rig {
     let store = FaultyStore::new(fault);
     let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
     let clock = Clock::new(|| Timestamp::from_unix_micros(5));
-    let events = Arc::new(Events::new(Arc::new(fleet), clock));
+    let events = Arc::new(Events::new(Arc::new(fleet), clock, crate::live::quiet()));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let shared = Arc::new(store.clone());
     tasks.spawn(run(Arc::clone(&events), shared, stop.clone()));
@@ -82,4 +82,20 @@ async fn what_is_no_alarm_leaves_room_for_alarms_and_what_finds_none_is_told() {
     let lost = of("events_lost");
     assert_eq!(lost.len(), 1);
     assert!(lost[0].text.starts_with("7 events"), "{}", lost[0].text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_is_told_of_each_new_event_once() {
+    let rig = rig(Fault::None);
+    let kinds = [derms_proto::LiveKind::Event];
+    let (mut watching, _) = rig.events.live.subscribe(None, &kinds);
+    rig.raise(Severity::Alarm, "mismatch");
+    let told = watching.take(10).unwrap();
+    assert_eq!(told.len(), 1);
+    let frame = String::from_utf8(told[0].frame.to_vec()).unwrap();
+    assert!(
+        frame.contains(r#""kind":"event""#) && frame.contains("mismatch"),
+        "{frame}"
+    );
+    assert_eq!(watching.take(10).unwrap().len(), 0);
 }

@@ -49,6 +49,7 @@ impl Setup {
             Arc::new(crate::events::Events::new(
                 Arc::clone(&fleet),
                 Clock::default(),
+                crate::live::quiet(),
             )),
             config,
             Arc::new(limits),

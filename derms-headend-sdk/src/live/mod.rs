@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use derms_proto::{Dispatch, LiveItem, LiveKind, ResetReason, SessionRecord, Telemetry};
+use derms_proto::{Dispatch, Event, LiveItem, LiveKind, ResetReason, SessionRecord, Telemetry};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -83,6 +83,17 @@ impl Hub {
             let record = Box::new(record());
             let about = About::Session(record.clone());
             self.publish(about, &LiveItem::Session(record));
+        }
+    }
+
+    /// An event has been raised.
+    pub(crate) fn event(&self, event: &Event) {
+        if self.is_awake() {
+            let about = About::Event {
+                asset: event.asset_id,
+                site: event.site_id,
+            };
+            self.publish(about, &LiveItem::Event(Box::new(event.clone())));
         }
     }
 
@@ -186,4 +197,10 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// One that nobody listens to.
+#[cfg(test)]
+pub(crate) fn quiet() -> Arc<Hub> {
+    Arc::new(Hub::new(crate::config::Config::default().live))
 }

@@ -25,6 +25,10 @@ pub(crate) enum About {
     },
     /// Whole: who does not see all of its assets is told of a part.
     Session(Box<SessionRecord>),
+    Event {
+        asset: Option<AssetId>,
+        site: Option<SiteId>,
+    },
 }
 
 /// Something that has happened.
@@ -123,6 +127,7 @@ impl Item {
             About::Telemetry(_) => LiveKind::Telemetry,
             About::Dispatch { .. } => LiveKind::Dispatch,
             About::Session(_) => LiveKind::Session,
+            About::Event { .. } => LiveKind::Event,
         }
     }
 
@@ -404,7 +409,7 @@ mod tests {
         fn nothing_is_missing_nothing_comes_twice_and_all_is_in_order(
             // What is published, how much is read then, and whether the reader comes back by its id.
             steps in prop::collection::vec((any::<bool>(), 0_usize..4, any::<bool>()), 1..200),
-            kinds in prop::sample::subsequence(LiveKind::ALL.to_vec(), 1..=3),
+            kinds in prop::sample::subsequence(LiveKind::ALL.to_vec(), 1..=4),
             size in 1_usize..20,
         ) {
             let mut ring = ring(size);

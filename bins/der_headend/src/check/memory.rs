@@ -174,7 +174,7 @@ fn try_write(folder: &Path) -> io::Result<()> {
 }
 
 fn space(folder: &Path) -> Check {
-    let free = match rustix::fs::statvfs(&existing(folder)) {
+    let free = match rustix::fs::statvfs(existing(folder)) {
         Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
         Err(error) => {
             let text = format!("can't be told: {}", io::Error::from(error));

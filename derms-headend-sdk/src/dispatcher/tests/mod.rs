@@ -109,7 +109,7 @@ impl Bench {
             tasks.clone(),
         ));
         limits.recover().await.unwrap();
-        let events = Arc::new(Events::new(fleet(), clock.clone()));
+        let events = Arc::new(Events::new(fleet(), clock.clone(), crate::live::quiet()));
         let (dispatcher, queue) = Dispatcher::new(
             fleet(),
             Arc::new(store.clone()),

@@ -99,7 +99,11 @@ impl Bench {
                 latest: Arc::new(crate::latest::Latest::new(&fleet())),
                 heartbeats: Arc::default(),
             },
-            Arc::new(crate::events::Events::new(fleet(), clock.clone())),
+            Arc::new(crate::events::Events::new(
+                fleet(),
+                clock.clone(),
+                crate::live::quiet(),
+            )),
             Arc::new(config),
             Arc::clone(&limits),
         );
