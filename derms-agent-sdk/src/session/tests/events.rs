@@ -125,7 +125,7 @@ fn a_device_that_can_not_be_read_or_takes_no_orders_is_told_once() {
         bench.feed(Input::Read {
             asset_id: asset_id(1),
             at: now,
-            result: Err("no answer".to_owned()),
+            result: Err(no_answer()),
         });
     }
     bench.read_of(asset_id(1), reading());
