@@ -9,6 +9,7 @@ use derms_proto::Problem;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
+use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,8 @@ use crate::query::Query;
 use crate::token::TokenFile;
 use crate::transport::{AnswerBody, Base, Transport, is_connect};
 use crate::{Body, BoxError, ClientBuilder, Error, retry};
+
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// A client of one headend. Cheap to clone; clones share connections.
 ///
@@ -47,6 +50,9 @@ pub(crate) struct Call {
     /// JSON.
     pub(crate) body: Option<Bytes>,
     pub(crate) idempotency_key: Option<HeaderValue>,
+    /// Server-sent events are wanted, those after this one.
+    pub(crate) events: bool,
+    pub(crate) last_event_id: Option<HeaderValue>,
     /// On top of the client's time limit.
     pub(crate) extra_time: Duration,
     /// Whether the client may send it again by itself.
@@ -151,21 +157,35 @@ impl Client {
     }
 
     async fn attempt(&self, call: &Call) -> Result<Answer, Error> {
-        let limit = self.settings.timeout.saturating_add(call.extra_time);
-        let token = self.settings.token.as_ref();
-        let sent = token.map(TokenFile::header);
-        let exchange = async {
-            let result = self.exchange(call, sent.clone()).await;
-            // What was refused so was not done.
-            let refused = matches!(&result, Err(Error::Api { status, .. }) if *status == StatusCode::UNAUTHORIZED);
-            match (token, sent) {
-                (Some(token), Some(sent)) if refused && token.renew(&sent) => {
-                    self.exchange(call, Some(token.header())).await
-                }
-                _ => result,
-            }
+        let whole = async {
+            let (head, body) = self.respond(call).await?;
+            let body = self.collect(call, &head, body).await?;
+            let status = head.status;
+            Ok(Answer { status, body })
         };
-        match tokio::time::timeout(limit, exchange).await {
+        self.in_time(call, whole).await
+    }
+
+    /// Sends a call once and gives the body of a good answer as it comes; only its head has a time
+    /// limit.
+    pub(crate) async fn open(&self, call: &Call) -> Result<AnswerBody, Error> {
+        let (head, body) = self.in_time(call, self.respond(call)).await?;
+        let content = head.headers.get(CONTENT_TYPE);
+        let content = content.and_then(|value| value.to_str().ok());
+        if content.is_some_and(|content| content.starts_with(EVENT_STREAM)) {
+            return Ok(body);
+        }
+        let reason = format!("no {EVENT_STREAM}");
+        Err(invalid(call, &head, reason, None))
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: &Call,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let limit = self.settings.timeout.saturating_add(call.extra_time);
+        match tokio::time::timeout(limit, answer).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout {
                 limit,
@@ -174,51 +194,42 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, call: &Call, token: Option<HeaderValue>) -> Result<Answer, Error> {
-        let base = || self.settings.base.as_str().to_owned();
-        let broke_off = |source: BoxError| Error::Transport {
-            base: base(),
-            repeatable: call.repeatable,
-            source,
-        };
-        let response = match self
-            .settings
-            .transport
-            .send(self.request(call, token)?)
-            .await
-        {
+    /// The head of a good answer, and its body.
+    async fn respond(&self, call: &Call) -> Result<(Parts, AnswerBody), Error> {
+        let token = self.settings.token.as_ref();
+        let sent = token.map(TokenFile::header);
+        let result = self.exchange(call, sent.clone()).await;
+        // What was refused so was not done.
+        let refused = matches!(&result, Err(Error::Api { status, .. }) if *status == StatusCode::UNAUTHORIZED);
+        match (token, sent) {
+            (Some(token), Some(sent)) if refused && token.renew(&sent) => {
+                self.exchange(call, Some(token.header())).await
+            }
+            _ => result,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call,
+        token: Option<HeaderValue>,
+    ) -> Result<(Parts, AnswerBody), Error> {
+        let request = self.request(call, token)?;
+        let response = match self.settings.transport.send(request).await {
             Ok(response) => response,
             Err(source) if is_connect(source.as_ref()) => {
                 return Err(Error::Connect {
-                    base: base(),
+                    base: self.settings.base.as_str().to_owned(),
                     source,
                 });
             }
-            Err(source) => return Err(broke_off(source)),
+            Err(source) => return Err(self.broke_off(call, source)),
         };
         let (head, body) = response.into_parts();
-        let invalid = |reason: String, source: Option<BoxError>| Error::InvalidResponse {
-            status: head.status,
-            reason,
-            retry_after: retry_after(&head.headers),
-            repeatable: call.repeatable,
-            source,
-        };
-
-        let limit = self.settings.max_response_bytes;
-        let body = match collect(body, limit).await {
-            Ok(Some(body)) => body,
-            Ok(None) => {
-                return Err(invalid(format!("a body of more than {limit} bytes"), None));
-            }
-            Err(source) => return Err(broke_off(source)),
-        };
         if head.status.is_success() {
-            return Ok(Answer {
-                status: head.status,
-                body,
-            });
+            return Ok((head, body));
         }
+        let body = self.collect(call, &head, body).await?;
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Error::Api {
                 status: head.status,
@@ -226,8 +237,35 @@ impl Client {
                 retry_after: retry_after(&head.headers),
                 repeatable: call.repeatable,
             },
-            Err(error) => invalid("a body that is no problem".to_owned(), Some(error.into())),
+            Err(error) => {
+                let reason = "a body that is no problem".to_owned();
+                invalid(call, &head, reason, Some(error.into()))
+            }
         })
+    }
+
+    async fn collect(&self, call: &Call, head: &Parts, body: AnswerBody) -> Result<Bytes, Error> {
+        let limit = self.settings.max_response_bytes;
+        match collect(body, limit).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => {
+                let reason = format!("a body of more than {limit} bytes");
+                Err(invalid(call, head, reason, None))
+            }
+            Err(source) => Err(self.broke_off(call, source)),
+        }
+    }
+
+    pub(crate) fn broke_off(&self, call: &Call, source: BoxError) -> Error {
+        Error::Transport {
+            base: self.settings.base.as_str().to_owned(),
+            repeatable: call.repeatable,
+            source,
+        }
+    }
+
+    pub(crate) fn max_response_bytes(&self) -> usize {
+        self.settings.max_response_bytes
     }
 
     fn request(&self, call: &Call, token: Option<HeaderValue>) -> Result<Request<Body>, Error> {
@@ -239,8 +277,15 @@ impl Client {
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token);
         }
-        let accept = "application/json, application/problem+json";
+        let accept = if call.events {
+            "text/event-stream, application/problem+json"
+        } else {
+            "application/json, application/problem+json"
+        };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if let Some(id) = &call.last_event_id {
+            headers.insert(HeaderName::from_static("last-event-id"), id.clone());
+        }
         if call.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -263,6 +308,16 @@ async fn collect(mut body: AnswerBody, limit: usize) -> Result<Option<Bytes>, Bo
         }
     }
     Ok(Some(whole.freeze()))
+}
+
+fn invalid(call: &Call, head: &Parts, reason: String, source: Option<BoxError>) -> Error {
+    Error::InvalidResponse {
+        status: head.status,
+        reason,
+        retry_after: retry_after(&head.headers),
+        repeatable: call.repeatable,
+        source,
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

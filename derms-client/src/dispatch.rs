@@ -84,6 +84,7 @@ impl Client {
             extra_time: options.wait.unwrap_or_default(),
             retry: true,
             repeatable: chosen,
+            ..Call::default()
         })
         .await
     }

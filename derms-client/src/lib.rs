@@ -46,6 +46,10 @@
 //! [`Page`](proto::Page); [`items`](PageRequest::items) gives a stream over all of them, see
 //! [`Items`].
 //!
+//! # What happens now
+//! [`Client::live`] is a stream of measurements, orders and sessions as they come. It reconnects by
+//! itself and goes on where it was; where it can't, it says so. See [`Live`].
+//!
 //! # Features
 //! | name | what it adds | default |
 //! |---|---|---|
@@ -60,10 +64,12 @@ mod dispatch;
 mod error;
 mod heartbeat;
 mod limits;
+mod live;
 mod pages;
 mod query;
 mod retry;
 mod service;
+mod sse;
 mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
@@ -79,9 +85,11 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
+pub use live::Live;
 pub use pages::{Items, PageFuture, PageRequest};
 pub use query::{
-    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, TelemetryHistoryQuery,
+    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, LiveQuery,
+    TelemetryHistoryQuery,
 };
 pub use transport::Body;
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use derms_proto::{AssetId, Cursor, DispatchStatus, SiteId, Timestamp};
+use derms_proto::{AssetId, Cursor, DispatchStatus, LiveKind, SiteId, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// All but the unreserved characters of RFC 3986.
@@ -207,6 +207,61 @@ impl LimitHistoryQuery {
     pub(crate) fn query(&self) -> Query {
         self.window
             .write(Query::default())
+            .with("asset_id", self.asset)
+            .with("site_id", self.site)
+    }
+}
+
+/// What is asked of [`live`](crate::Client::live).
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct LiveQuery {
+    kinds: Vec<LiveKind>,
+    asset: Option<AssetId>,
+    site: Option<SiteId>,
+    after: Option<String>,
+}
+
+impl LiveQuery {
+    /// Everything, from now on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Also this kind, and no kind that was not asked for. Default: all.
+    pub fn kind(mut self, kind: LiveKind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    /// Only what is about this asset. Default: about all.
+    pub fn asset(mut self, asset: AssetId) -> Self {
+        self.asset = Some(asset);
+        self
+    }
+
+    /// Only what is about this site or an asset of it. Default: about all.
+    pub fn site(mut self, site: SiteId) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    /// From behind the event of this id ([`Live::last_event_id`](crate::Live::last_event_id)), all
+    /// else being as it was then. Default: from now on.
+    pub fn after(mut self, id: impl Into<String>) -> Self {
+        self.after = Some(id.into());
+        self
+    }
+
+    pub(crate) fn take_after(&mut self) -> Option<String> {
+        self.after.take()
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.as_str()).collect();
+        let kinds = Some(kinds.join(",")).filter(|kinds| !kinds.is_empty());
+        Query::default()
+            .with("kind", kinds)
             .with("asset_id", self.asset)
             .with("site_id", self.site)
     }

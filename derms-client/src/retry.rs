@@ -23,6 +23,20 @@ pub(crate) fn delay(repeat: u32, retry_after: Option<Duration>) -> Option<Durati
     }
 }
 
+/// Ceiling of the first delay before a stream is opened again, and of every one.
+const FIRST_RECONNECT: Duration = Duration::from_millis(500);
+const LONGEST_RECONNECT: Duration = Duration::from_secs(30);
+
+/// The delay before a stream is opened again for the `repeat`th time (from 0) since it was whole. It
+/// is opened for as long as somebody wants it, so what the headend asks for is always waited.
+pub(crate) fn reconnect(repeat: u32, retry_after: Option<Duration>) -> Duration {
+    let ceiling = FIRST_RECONNECT
+        .saturating_mul(2_u32.saturating_pow(repeat))
+        .min(LONGEST_RECONNECT);
+    let asked = retry_after.unwrap_or_default();
+    asked.saturating_add(ceiling.mul_f64(fastrand::f64()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +64,18 @@ mod tests {
         let asked = Duration::from_secs(3);
         assert!(delay(0, Some(asked)).unwrap() >= asked);
         assert_eq!(delay(0, Some(Duration::from_secs(11))), None);
+    }
+
+    #[test]
+    fn a_stream_is_opened_again_ever_more_slowly_and_no_slower_than_every_half_minute() {
+        for (repeat, ceiling) in [(0, 500), (3, 4_000), (u32::MAX, 30_000)] {
+            let ceiling = Duration::from_millis(ceiling);
+            let delays: Vec<_> = (0..200).map(|_| reconnect(repeat, None)).collect();
+            assert!(delays.iter().all(|delay| *delay <= ceiling));
+            assert!(delays.iter().any(|delay| *delay > ceiling / 2));
+            assert!(delays.iter().any(|delay| *delay < ceiling / 2));
+        }
+        let asked = Duration::from_secs(60);
+        assert!(reconnect(0, Some(asked)) >= asked);
     }
 }

@@ -22,6 +22,7 @@ use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{self, Limits};
 use crate::link_auth::{self, AgentTokens, LinkAuth, TrustedProxies};
+use crate::live::{self, Hub};
 use crate::metrics::{CountedStore, Metrics};
 use crate::policy::{AgentPolicy, Policy};
 use crate::prune;
@@ -194,6 +195,23 @@ impl HeadendBuilder {
         self
     }
 
+    /// How much of what has just happened is remembered for readers of `GET /stream`, while there are
+    /// any and 5 minutes after: so many measurements in so many bytes of memory, and as much again of
+    /// all else. A reader that falls behind it is cut, and one that comes back later begins anew. At
+    /// least 1 and 64 KiB, default 16,384 and 16 MiB: with 1,000 assets that report every 4 s these
+    /// are the measurements of a minute.
+    pub fn live_ring(mut self, items: usize, bytes: usize) -> Self {
+        self.config.live = live::Bounds { items, bytes };
+        self
+    }
+
+    /// Most readers of `GET /stream` at one time; no principal has more than an eighth of them,
+    /// rounded up. Those beyond are answered 429. At least 1, default 256.
+    pub fn max_live_streams(mut self, streams: usize) -> Self {
+        self.config.rates.streams = streams;
+        self
+    }
+
     /// Lets pages from these origins (`https://control.example`) call REST from a browser. Default:
     /// none, and no header of CORS is sent.
     pub fn cors_origins<O: Into<String>>(mut self, origins: impl IntoIterator<Item = O>) -> Self {
@@ -308,6 +326,8 @@ impl HeadendBuilder {
             config.following,
         ));
         let changes = dispatcher.changes();
+        let live = Arc::new(Hub::new(config.live));
+        let told = dispatcher.changes();
         for telemetry in store.latest_telemetry().await? {
             latest.offer(&telemetry);
         }
@@ -323,6 +343,13 @@ impl HeadendBuilder {
             Arc::clone(&following),
             changes,
             Arc::clone(&store),
+            stop.clone(),
+        ));
+        let annotating = Arc::clone(&limits);
+        background.spawn(live::run(
+            Arc::clone(&live),
+            told,
+            move |dispatch| annotating.annotate(dispatch),
             stop.clone(),
         ));
         let ingest = Ingest::start(
@@ -374,6 +401,7 @@ impl HeadendBuilder {
             dispatcher,
             ingest,
             following,
+            live,
             audit,
             rates: Rates::new(rates),
             readiness: Readiness::default(),
@@ -392,6 +420,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Room for a few of the largest batches.
 const LEAST_BACKLOG: usize = 1 << 20;
+
+/// Room for one item of the largest size.
+const LEAST_RING: usize = 64 << 10;
 
 fn check(config: &Config) -> Result<(), BuildError> {
     let millisecond = Duration::from_millis(1);
@@ -474,6 +505,18 @@ fn check(config: &Config) -> Result<(), BuildError> {
         return Err(BuildError::OutOfRange {
             setting: "max_requests",
             remedy: "give at least 1",
+        });
+    }
+    if !(1..=tokio::sync::Semaphore::MAX_PERMITS).contains(&config.rates.streams) {
+        return Err(BuildError::OutOfRange {
+            setting: "max_live_streams",
+            remedy: "give at least 1",
+        });
+    }
+    if config.live.items == 0 || config.live.bytes < LEAST_RING {
+        return Err(BuildError::OutOfRange {
+            setting: "live_ring",
+            remedy: "give at least 1 item and 64 KiB",
         });
     }
     if !config.cors_origins.iter().all(|origin| is_origin(origin)) {
@@ -563,6 +606,9 @@ mod tests {
             (builder().rate_limit(0, 1), "rate_limit"),
             (builder().rate_limit(1, 0), "rate_limit"),
             (builder().max_requests(0), "max_requests"),
+            (builder().max_live_streams(0), "max_live_streams"),
+            (builder().live_ring(0, 1 << 20), "live_ring"),
+            (builder().live_ring(1, 0), "live_ring"),
             (builder().cors_origins(["*"]), "cors_origins"),
             (
                 builder().cors_origins(["https://a.example/"]),

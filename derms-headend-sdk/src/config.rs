@@ -11,6 +11,7 @@ use crate::auth::Authentication;
 use crate::dispatcher::PowerBounds;
 use crate::following::Rules;
 use crate::ingest::Bounds;
+use crate::live;
 use crate::store::Retention;
 
 /// Where the time comes from: the machine's wall clock, or a test's.
@@ -74,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) public_docs: bool,
     pub(crate) power: PowerBounds,
     pub(crate) rates: Rates,
+    /// What is remembered for readers of the live stream.
+    pub(crate) live: live::Bounds,
     /// Origins of pages that may call REST from a browser.
     pub(crate) cors_origins: Vec<String>,
 }
@@ -87,6 +90,8 @@ pub(crate) struct Rates {
     pub(crate) burst: u32,
     /// In hand at one time, of all callers.
     pub(crate) in_hand: usize,
+    /// Live streams at one time, of all callers.
+    pub(crate) streams: usize,
 }
 
 impl Default for Config {
@@ -122,6 +127,11 @@ impl Default for Config {
                 per_second: 100,
                 burst: 200,
                 in_hand: 1_024,
+                streams: 256,
+            },
+            live: live::Bounds {
+                items: 16_384,
+                bytes: 16 << 20,
             },
             cors_origins: Vec::new(),
         }

@@ -22,6 +22,7 @@ use crate::ingest::Ingest;
 use crate::latest::Latest;
 use crate::limits::{LimitError, Limits, StopError};
 use crate::link_auth::LinkAuth;
+use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) ingest: Ingest,
     pub(crate) following: Arc<Following>,
+    /// What happens is told here as it happens.
+    pub(crate) live: Arc<Hub>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rates: Rates,
     pub(crate) readiness: Readiness,

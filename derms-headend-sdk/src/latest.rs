@@ -43,9 +43,10 @@ impl Latest {
     }
 
     /// [`offer`](Self::offer) with the slot of the measurement's asset, looked up before.
-    pub(crate) fn offer_at(&self, slot: Slot, telemetry: &Telemetry) {
+    /// Whether it was taken.
+    pub(crate) fn offer_at(&self, slot: Slot, telemetry: &Telemetry) -> bool {
         let Some(slot) = self.slots.get(slot.0) else {
-            return;
+            return false;
         };
         let mut held = slot.write();
         let newer = held
@@ -54,6 +55,7 @@ impl Latest {
         if newer {
             *held = Some(telemetry.clone());
         }
+        newer
     }
 
     pub(crate) fn get(&self, asset: AssetId) -> Option<Telemetry> {

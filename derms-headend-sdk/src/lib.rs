@@ -42,7 +42,8 @@
 //! # REST
 //! Assets, agents, telemetry, dispatches, with OpenAPI 3.1 at `/openapi.json` and a page to try it
 //! at `/docs`, both from the binary itself. Every error is `application/problem+json` with a stable
-//! code. See [`openapi_json`], [`proto::Problem`] and [`proto::Dispatch`].
+//! code. What happens comes as server-sent events at `/stream`. See [`openapi_json`],
+//! [`proto::Problem`], [`proto::Dispatch`] and [`proto::LiveItem`].
 //!
 //! # Orders
 //! An order is checked, split over a site's assets, committed, sent, and followed until its agent
@@ -86,6 +87,7 @@ mod ingest;
 mod latest;
 mod limits;
 mod link_auth;
+mod live;
 mod mailbox;
 mod metrics;
 mod peer;

@@ -1,14 +1,14 @@
 //! Which session serves which asset now.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use derms_proto::link::{Close, Grant, GrantStatus, LIMITS, SCHEDULE, Software};
 use derms_proto::{
     AgentId, AgentMode, AgentStatus, AssetId, AssetName, Availability, CloseReason, Fleet,
-    Heartbeat, InstanceId, LogId, Timestamp, pb,
+    Heartbeat, InstanceId, LogId, SessionRecord, Timestamp, pb,
 };
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -65,6 +65,8 @@ pub(crate) struct Session {
     heard_after: AtomicU64,
     /// In order; most sessions have one.
     assets: RwLock<Vec<AssetId>>,
+    /// What it served until it was over.
+    left: OnceLock<Vec<AssetId>>,
 }
 
 /// What a session is made of.
@@ -93,6 +95,7 @@ impl Session {
             began: Instant::now(),
             heard_after: AtomicU64::new(0),
             assets: RwLock::default(),
+            left: OnceLock::new(),
             agent_id: new.agent_id,
             instance_id: new.instance_id,
             epoch: new.epoch,
@@ -123,6 +126,22 @@ impl Session {
 
     pub(crate) fn last_seen(&self) -> Timestamp {
         Timestamp::from_unix_micros(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    /// As it is told: with the assets that it serves now, or served last.
+    pub(crate) fn record(&self) -> SessionRecord {
+        SessionRecord {
+            agent_id: self.agent_id,
+            instance_id: self.instance_id,
+            epoch: self.epoch,
+            peer: self.peer.clone(),
+            agent_version: self.version(),
+            assets: self.left.get().cloned().unwrap_or_else(|| self.assets()),
+            connected_at: self.connected_at,
+            disconnected_at: None,
+            cause: None,
+            text: None,
+        }
     }
 
     pub(crate) fn assets(&self) -> Vec<AssetId> {
@@ -483,9 +502,11 @@ impl Registry {
 impl Tables {
     fn detach(&mut self, session: &Session) {
         let assets = std::mem::take(&mut *session.assets.write());
-        for asset in assets {
-            self.release(asset, session);
+        for asset in &assets {
+            self.release(*asset, session);
         }
+        // Those of the first time: it may be detached again, with none.
+        let _ = session.left.set(assets);
     }
 
     fn release(&mut self, asset: AssetId, session: &Session) {

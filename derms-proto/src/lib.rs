@@ -32,6 +32,7 @@
 //!   See [`Page`] and [`Problem`].
 //! - What a program finds wrong with its configuration and surroundings is a **check** with a
 //!   remedy. See [`CheckReport`].
+//! - What happens now comes as a stream of items. See [`LiveItem`].
 #![cfg_attr(
     feature = "grpc",
     doc = "- Agents and the headend talk over the **agent link**. See [`link`] for its messages and [`wire`]\n  for their form as protobuf."
@@ -62,6 +63,7 @@ mod fleet_file;
 mod id;
 mod lenient;
 mod limit;
+mod live;
 mod page;
 mod preview;
 mod problem;
@@ -92,6 +94,7 @@ pub use id::{
     AgentId, AssetId, AuditId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId,
 };
 pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
+pub use live::{EndReason, InvalidLiveKind, LiveItem, LiveKind, ResetReason};
 pub use page::{Cursor, Page};
 pub use preview::{DispatchPreview, PreviewOrder, PreviewShare};
 pub use problem::{Problem, ProblemCode, ProblemLimits};

@@ -24,6 +24,10 @@ mod mounted_headend;
 #[expect(dead_code, reason = "its port may be taken")]
 mod vendor_adapter;
 
+#[path = "../examples/watch.rs"]
+#[expect(dead_code, reason = "its address may be none")]
+mod watch;
+
 type Tested = Result<(), Box<dyn Error>>;
 
 /// Examples are run from the root of the workspace.
@@ -160,4 +164,38 @@ async fn the_headend_in_bare_hyper_serves_operators_and_agents_and_knows_who_cal
     let peer = sessions.items[0].peer.as_deref().unwrap_or_default();
     assert!(peer.starts_with("127.0.0.1:"), "{peer:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_is_told_what_the_fleet_does() -> Tested {
+    let (headend, asset) = headend().await;
+    let client = Client::with_service("/".parse()?, headend.rest_service())?;
+    let listener = Headend::bind("127.0.0.1:0".parse()?)?;
+    let agents = listener.local_addr()?;
+    let (said, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let serving = headend.serve(
+        vec![(listener, headend.grpc_service())],
+        std::future::pending(),
+    );
+    let watching = watch::watch(&client, |line| drop(said.send(line)));
+    let driven = async {
+        let first = lines.recv().await.unwrap_or_default();
+        assert_eq!(
+            first,
+            format!("{} assets, 0 MW", headend.fleet().assets().len())
+        );
+        let name = asset.name.clone();
+        let device = vendor_adapter::Inverter::default();
+        ordered(agents, &client, asset, device).await?;
+        for wanted in ["connected", "order Active, 5 MW", "disconnected, Normal"] {
+            let line = format!("{name}: {wanted}");
+            while lines.recv().await.as_ref() != Some(&line) {}
+        }
+        Ok(())
+    };
+    tokio::select! {
+        () = serving => Err("it ended".into()),
+        watched = watching => Err(format!("{watched:?}").into()),
+        driven = driven => driven,
+    }
 }

@@ -6,8 +6,7 @@ use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
     advisories, api, bench, checks, codegen, deny, deploy, fuzz, layering, metrics, msrv, openapi,
-    package,
-    python, sbom,
+    package, python, sbom,
 };
 
 /// One step; the order of the variants is the order they run in.

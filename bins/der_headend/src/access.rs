@@ -15,20 +15,21 @@ pub(crate) struct AccessArgs {
     pub(crate) tokens: Option<PathBuf>,
 
     /// The file of public keys (JWKS) of an identity provider whose JWTs REST takes. Default: none
-    #[arg(long, env = "DERMS_JWKS", value_name = "FILE")]
+    #[arg(long, global = true, env = "DERMS_JWKS", value_name = "FILE")]
     jwks: Option<PathBuf>,
 
     /// What `iss` of a JWT must be; needed with --jwks
-    #[arg(long, env = "DERMS_JWT_ISSUER", value_name = "TEXT")]
+    #[arg(long, global = true, env = "DERMS_JWT_ISSUER", value_name = "TEXT")]
     jwt_issuer: Option<String>,
 
     /// What `aud` of a JWT must be or hold; needed with --jwks
-    #[arg(long, env = "DERMS_JWT_AUDIENCE", value_name = "TEXT")]
+    #[arg(long, global = true, env = "DERMS_JWT_AUDIENCE", value_name = "TEXT")]
     jwt_audience: Option<String>,
 
     /// The claim of a JWT with the role; a dot leads into an object
     #[arg(
         long,
+        global = true,
         env = "DERMS_JWT_ROLE_CLAIM",
         value_name = "CLAIM",
         default_value = "derms_role"
@@ -37,12 +38,18 @@ pub(crate) struct AccessArgs {
 
     /// The claim of a JWT with the ids of the sites it is limited to, or `*`.
     /// Default: none, and every JWT is for all sites
-    #[arg(long, env = "DERMS_JWT_SITES_CLAIM", value_name = "CLAIM")]
+    #[arg(
+        long,
+        global = true,
+        env = "DERMS_JWT_SITES_CLAIM",
+        value_name = "CLAIM"
+    )]
     jwt_sites_claim: Option<String>,
 
     /// The algorithms that a JWT may be signed by, of RS256, PS256, ES256 and EdDSA
     #[arg(
         long,
+        global = true,
         env = "DERMS_JWT_ALGORITHMS",
         value_name = "NAMES",
         value_delimiter = ',',
@@ -51,7 +58,7 @@ pub(crate) struct AccessArgs {
     jwt_algorithms: Vec<JwtAlgorithm>,
 
     /// Let everyone read /docs and /openapi.json, which a browser can't open with a token
-    #[arg(long)]
+    #[arg(long, global = true)]
     public_docs: bool,
 }
 

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use derms_headend_sdk::proto::Fleet;
 use derms_headend_sdk::store::Retention;
-use derms_program::{Failure, LogArgs, LogFormat, Stop, socket_address};
+use derms_program::{Failure, LogArgs, LogFormat, ReportArgs, Stop, socket_address};
 
 use crate::access::{Access, AccessArgs};
 use crate::bounds::BoundArgs;
+use crate::check::Given;
 use crate::database::{Database, DatabaseArgs};
 use crate::db;
 use crate::link::{Link, LinkArgs};
@@ -26,7 +27,8 @@ use crate::token;
 ///
 /// Flags come first, the environment second, the default third.
 ///
-/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start failed, 64 bad configuration.
+/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed, 64 bad
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "der_headend",
@@ -39,6 +41,7 @@ pub(crate) struct Args {
     /// The fleet file: sites and assets
     #[arg(
         long,
+        global = true,
         env = "ASSETS_PATH",
         value_name = "FILE",
         default_value = "assets.yaml"
@@ -46,15 +49,15 @@ pub(crate) struct Args {
     assets: PathBuf,
 
     /// Where REST is served; port 0 takes a free one
-    #[arg(long, env = "HEADEND_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:3001", value_parser = socket_address)]
+    #[arg(long, global = true, env = "HEADEND_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:3001", value_parser = socket_address)]
     http_addr: SocketAddr,
 
     /// Where agents are served; the same address as --http-addr means one port for both
-    #[arg(long, env = "HEADEND_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = socket_address)]
+    #[arg(long, global = true, env = "HEADEND_GRPC_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = socket_address)]
     grpc_addr: SocketAddr,
 
     /// How many assets one agent may serve, 1 to 1024
-    #[arg(long, env = "HEADEND_MAX_ASSETS_PER_AGENT", value_name = "COUNT", default_value = "256",
+    #[arg(long, global = true, env = "HEADEND_MAX_ASSETS_PER_AGENT", value_name = "COUNT", default_value = "256",
         value_parser = clap::value_parser!(u32).range(1..=1_024))]
     max_assets_per_agent: u32,
 
@@ -101,6 +104,9 @@ enum Command {
         #[command(subcommand)]
         task: token::Task,
     },
+    /// Look at all that a start needs, with the same flags, and say what to do; changes nothing
+    #[command(arg_required_else_help = false)]
+    Check(ReportArgs),
 }
 
 /// What to do.
@@ -124,6 +130,12 @@ pub(crate) enum Job {
     Token {
         task: token::Task,
         file: PathBuf,
+        log_format: LogFormat,
+    },
+    /// Look at what a start needs.
+    Check {
+        given: Box<Given>,
+        report: ReportArgs,
         log_format: LogFormat,
     },
 }
@@ -154,9 +166,24 @@ impl Job {
     }
 
     fn check(args: Args) -> Result<Self, String> {
+        let log_format = args.log.log_format;
+        if let Some(Command::Check(report)) = args.command {
+            return Ok(Self::Check {
+                given: Box::new(Given {
+                    database: Database::check(&args.database),
+                    retention: args.retention.retention(),
+                    assets: args.assets,
+                    http_addr: args.http_addr,
+                    grpc_addr: args.grpc_addr,
+                    link: args.link,
+                    access: args.access,
+                }),
+                report,
+                log_format,
+            });
+        }
         let database = Database::check(&args.database)?;
         let retention = args.retention.retention();
-        let log_format = args.log.log_format;
         match args.command {
             Some(Command::Db { task }) => {
                 return Ok(Self::Db {
@@ -177,7 +204,7 @@ impl Job {
                     log_format,
                 });
             }
-            None => {}
+            Some(Command::Check(_)) | None => {}
         }
         let link = Link::check(&args.link)?;
         let access = Access::check(args.access)?;
@@ -210,8 +237,12 @@ impl Job {
 impl Config {
     /// Whether REST and agents share a port.
     pub(crate) fn one_port(&self) -> bool {
-        self.http_addr == self.grpc_addr && self.http_addr.port() != 0
+        one_port(self.http_addr, self.grpc_addr)
     }
+}
+
+pub(crate) fn one_port(http: SocketAddr, grpc: SocketAddr) -> bool {
+    http == grpc && http.port() != 0
 }
 
 #[cfg(test)]

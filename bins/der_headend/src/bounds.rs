@@ -10,6 +10,7 @@ pub(crate) struct BoundArgs {
     /// Most power of one order, for an asset or a site, in either direction. Default: no bound
     #[arg(
         long,
+        global = true,
         env = "MAX_MW_PER_DISPATCH",
         value_name = "MW",
         value_parser = power,
@@ -21,6 +22,7 @@ pub(crate) struct BoundArgs {
     /// Default: no bound
     #[arg(
         long,
+        global = true,
         env = "MAX_MW_PER_MINUTE",
         value_name = "MW",
         value_parser = power,
@@ -31,6 +33,7 @@ pub(crate) struct BoundArgs {
     /// Most calls of one principal in a second; twice as many at once after a pause
     #[arg(
         long,
+        global = true,
         env = "REST_RATE_LIMIT",
         value_name = "CALLS",
         default_value = "100",
@@ -42,6 +45,7 @@ pub(crate) struct BoundArgs {
     /// with commas. Default: none
     #[arg(
         long,
+        global = true,
         env = "CORS_ORIGINS",
         value_name = "ORIGIN",
         value_delimiter = ','

@@ -58,7 +58,8 @@ fn memory() -> Failure {
     )
 }
 
-async fn status(database: Database) -> Result<SchemaStatus, Failure> {
+/// What the database holds; changes nothing.
+pub(crate) async fn status(database: Database) -> Result<SchemaStatus, Failure> {
     let status = match database {
         Database::Memory => return Err(memory()),
         Database::Embedded { folder } => database::looked_at(&folder).status().await,

@@ -16,6 +16,7 @@ pub(crate) struct LinkArgs {
     /// with it REST and agents are served over TLS alone
     #[arg(
         long,
+        global = true,
         env = "HEADEND_TLS_CERT",
         value_name = "FILE",
         requires = "tls_key"
@@ -25,6 +26,7 @@ pub(crate) struct LinkArgs {
     /// The private key of --tls-cert (PEM)
     #[arg(
         long,
+        global = true,
         env = "HEADEND_TLS_KEY",
         value_name = "FILE",
         requires = "tls_cert"
@@ -35,6 +37,7 @@ pub(crate) struct LinkArgs {
     /// urn:derms:agent:ID
     #[arg(
         long,
+        global = true,
         env = "HEADEND_CLIENT_CA",
         value_name = "FILE",
         requires = "tls_cert"
@@ -44,6 +47,7 @@ pub(crate) struct LinkArgs {
     /// Revocation lists of --client-ca (PEM), one for each CA; commas between files
     #[arg(
         long,
+        global = true,
         env = "HEADEND_CRL",
         value_name = "FILE",
         value_delimiter = ',',
@@ -54,6 +58,7 @@ pub(crate) struct LinkArgs {
     /// The oldest version of TLS that is spoken
     #[arg(
         long,
+        global = true,
         env = "HEADEND_TLS_MIN_VERSION",
         value_name = "VERSION",
         default_value = "1.3"
@@ -62,12 +67,13 @@ pub(crate) struct LinkArgs {
 
     /// A file with agents' ids and the SHA-256 of their tokens: an agent without a certificate must
     /// show its token
-    #[arg(long, env = "HEADEND_AGENT_TOKENS", value_name = "FILE")]
+    #[arg(long, global = true, env = "HEADEND_AGENT_TOKENS", value_name = "FILE")]
     agent_tokens: Option<PathBuf>,
 
     /// Addresses or networks of proxies whose word on who is calling counts; commas between them
     #[arg(
         long,
+        global = true,
         env = "HEADEND_TRUSTED_PROXY",
         value_name = "ADDR",
         value_delimiter = ',',
@@ -79,6 +85,7 @@ pub(crate) struct LinkArgs {
     /// x-forwarded-client-cert
     #[arg(
         long,
+        global = true,
         env = "HEADEND_PROXY_IDENTITY_HEADER",
         value_name = "NAME",
         requires = "trusted_proxy"
@@ -87,12 +94,12 @@ pub(crate) struct LinkArgs {
 
     /// Seconds between two looks at certificates, revocation lists and tokens: what has changed is
     /// in force, and who is no longer trusted is cut off, within that time
-    #[arg(long, env = "HEADEND_RELOAD_S", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, global = true, env = "HEADEND_RELOAD_S", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     reload_s: u64,
 
     /// Start although other machines can reach what is not encrypted or asks nobody who they are
-    #[arg(long, env = "HEADEND_INSECURE", value_parser = BoolishValueParser::new())]
-    insecure: bool,
+    #[arg(long, global = true, env = "HEADEND_INSECURE", value_parser = BoolishValueParser::new())]
+    pub(crate) insecure: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,47 +122,10 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn check(args: &LinkArgs) -> Result<Self, String> {
-        let tls = match (&args.tls_cert, &args.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let mut builder = ServerTls::builder(certificate, key);
-                if let Some(ca) = &args.client_ca {
-                    builder = builder.client_ca(ca);
-                }
-                for crl in &args.crl {
-                    builder = builder.crl(crl);
-                }
-                if args.tls_min_version == TlsVersion::Tls12 {
-                    builder = builder.allow_tls12();
-                }
-                Some(builder.load().map_err(|error| chain(&error))?)
-            }
-            _ => None,
-        };
-        let tokens = args.agent_tokens.as_ref().map(AgentTokens::load);
-        let tokens = tokens
-            .transpose()
-            .map_err(|error| format!("--agent-tokens (HEADEND_AGENT_TOKENS): {}", chain(&error)))?;
-        let proxies =
-            match &args.proxy_identity_header {
-                None => None,
-                Some(header) => {
-                    let name = header.parse().map_err(|_| {
-                    format!(
-                        "--proxy-identity-header (HEADEND_PROXY_IDENTITY_HEADER) `{header}` is no \
-                         name of a header; write it like x-forwarded-client-cert"
-                    )
-                })?;
-                    let addresses = args.trusted_proxy.iter().map(String::as_str);
-                    let proxies = TrustedProxies::new(addresses, name);
-                    Some(proxies.map_err(|error| {
-                        format!("--trusted-proxy (HEADEND_TRUSTED_PROXY): {error}")
-                    })?)
-                }
-            };
         Ok(Self {
-            tls,
-            tokens,
-            proxies,
+            tls: tls(args)?,
+            tokens: agent_tokens(args)?,
+            proxies: proxies(args)?,
             reload: Duration::from_secs(args.reload_s),
             insecure: args.insecure,
         })
@@ -181,4 +151,46 @@ impl Link {
         }
         builder
     }
+}
+
+/// The files of TLS, read once; `None` without any.
+pub(crate) fn tls(args: &LinkArgs) -> Result<Option<ServerTls>, String> {
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    let mut builder = ServerTls::builder(certificate, key);
+    if let Some(ca) = &args.client_ca {
+        builder = builder.client_ca(ca);
+    }
+    for crl in &args.crl {
+        builder = builder.crl(crl);
+    }
+    if args.tls_min_version == TlsVersion::Tls12 {
+        builder = builder.allow_tls12();
+    }
+    builder.load().map(Some).map_err(|error| chain(&error))
+}
+
+/// The tokens of agents, read once.
+pub(crate) fn agent_tokens(args: &LinkArgs) -> Result<Option<AgentTokens>, String> {
+    let tokens = args.agent_tokens.as_ref().map(AgentTokens::load);
+    tokens
+        .transpose()
+        .map_err(|error| format!("--agent-tokens (HEADEND_AGENT_TOKENS): {}", chain(&error)))
+}
+
+pub(crate) fn proxies(args: &LinkArgs) -> Result<Option<TrustedProxies>, String> {
+    let Some(header) = &args.proxy_identity_header else {
+        return Ok(None);
+    };
+    let name = header.parse().map_err(|_| {
+        format!(
+            "--proxy-identity-header (HEADEND_PROXY_IDENTITY_HEADER) `{header}` is no \
+             name of a header; write it like x-forwarded-client-cert"
+        )
+    })?;
+    let addresses = args.trusted_proxy.iter().map(String::as_str);
+    TrustedProxies::new(addresses, name)
+        .map(Some)
+        .map_err(|error| format!("--trusted-proxy (HEADEND_TRUSTED_PROXY): {error}"))
 }

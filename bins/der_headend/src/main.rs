@@ -3,6 +3,7 @@
 mod access;
 mod args;
 mod bounds;
+mod check;
 mod database;
 mod db;
 mod link;
@@ -32,7 +33,8 @@ fn start() -> Result<(), Stop> {
             Job::Serve(config) => config.log_format,
             Job::Db { log_format, .. }
             | Job::Pki { log_format, .. }
-            | Job::Token { log_format, .. } => *log_format,
+            | Job::Token { log_format, .. }
+            | Job::Check { log_format, .. } => *log_format,
         },
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,6 +52,7 @@ fn start() -> Result<(), Stop> {
             } => db::run(&task, database, &retention).await,
             Job::Pki { args, .. } => pki::run(&args),
             Job::Token { task, file, .. } => token::run(&task, &file),
+            Job::Check { given, report, .. } => check::run(*given, report).await,
         }
     })?)
 }

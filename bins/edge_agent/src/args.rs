@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use derms_agent_sdk::proto::{AgentId, AssetId, FailsafePolicy, Power, SiteId};
-use derms_program::{LogArgs, headend_uri, socket_address};
+use derms_program::{LogArgs, ReportArgs, headend_uri, socket_address};
 use http::Uri;
 
 /// An agent that serves SIMULATED devices: one asset, or all assets of a site.
@@ -18,10 +18,13 @@ use http::Uri;
 ///   edge_agent --site-id ID                                         a gateway: all assets of the site
 ///   edge_agent --asset-id ID --site-id ID --max-mw 5 --min-mw=-5    one asset, without a file
 ///
+/// `edge_agent check` with the same flags says what would keep it from working, and starts nothing.
+///
 /// Flags come first, the environment second, the default third. Power is in MW: positive =
 /// discharge, generation, export; negative = charge, consumption, import.
 ///
-/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start failed, 64 bad configuration.
+/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed, 64 bad
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge_agent",
@@ -33,40 +36,46 @@ use http::Uri;
 pub(crate) struct Args {
     /// Where the headend takes agents, over TLS if it begins with https://; `host:port` is accepted
     /// too
-    #[arg(long, env = "HEADEND_GRPC", value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = headend_uri)]
+    #[arg(long, global = true, env = "HEADEND_GRPC", value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = headend_uri)]
     pub(crate) headend: Uri,
 
     /// The fleet file. Default: assets.yaml, unless the asset is described by flags
-    #[arg(long, env = "ASSETS_PATH", value_name = "FILE")]
+    #[arg(long, global = true, env = "ASSETS_PATH", value_name = "FILE")]
     pub(crate) assets: Option<PathBuf>,
 
     /// Serve this asset
-    #[arg(long, env = "ASSET_ID", value_name = "UUID")]
+    #[arg(long, global = true, env = "ASSET_ID", value_name = "UUID")]
     pub(crate) asset_id: Option<AssetId>,
 
     /// Serve all assets of this site; with --asset-id: the site of that asset
-    #[arg(long, env = "GATEWAY_SITE_ID", value_name = "UUID")]
+    #[arg(long, global = true, env = "GATEWAY_SITE_ID", value_name = "UUID")]
     pub(crate) site_id: Option<SiteId>,
 
     /// Who it says it is. Default: the id of the asset, or of the site as a gateway
-    #[arg(long, env = "AGENT_ID", value_name = "UUID")]
+    #[arg(long, global = true, env = "AGENT_ID", value_name = "UUID")]
     pub(crate) agent_id: Option<AgentId>,
 
     /// Where it remembers orders, reports and samples over a restart; its own, made if it is not
     /// there. Default: none, all is kept in memory
-    #[arg(long, env = "DERMS_STATE_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "DERMS_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) security: SecurityArgs,
 
     /// Chooses the values of the simulation, together with the asset's id
-    #[arg(long, env = "SIM_SEED", value_name = "NUMBER", default_value_t = 0)]
+    #[arg(
+        long,
+        global = true,
+        env = "SIM_SEED",
+        value_name = "NUMBER",
+        default_value_t = 0
+    )]
     pub(crate) seed: u64,
 
     /// While there is a file named like an asset's id in this directory, the device of that asset
     /// fails with the text of the file, or does not answer if that is `hang`. Default: none
-    #[arg(long, env = "SIM_FAULTS_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "SIM_FAULTS_DIR", value_name = "DIR")]
     pub(crate) faults_dir: Option<PathBuf>,
 
     /// Where what the agent counts can be read (GET /metrics, for Prometheus); port 0 takes a free
@@ -82,11 +91,32 @@ pub(crate) struct Args {
     pub(crate) log: LogArgs,
 
     /// Stop when stdin is closed: a launcher that dies takes its agents with it
-    #[arg(long, hide = true)]
+    #[arg(long, global = true, hide = true)]
     pub(crate) exit_with_parent: bool,
 
     #[command(flatten)]
     pub(crate) asset: AssetArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look at all that the agent needs, from its files to the headend's grants and its devices, and
+    /// say what to do; an agent of the same id that runs goes on
+    #[command(arg_required_else_help = false)]
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(crate) struct CheckArgs {
+    /// Tell each device to go to its default, too: it may move. Refused while an agent of this id runs
+    #[arg(long)]
+    pub(crate) write_default: bool,
+
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 /// What the agent shows the headend, and whom it trusts.
@@ -94,24 +124,36 @@ pub(crate) struct Args {
 #[command(next_help_heading = "TLS and identity")]
 pub(crate) struct SecurityArgs {
     /// The CAs that the headend's certificate may be of (PEM). Default: those that browsers trust
-    #[arg(long, env = "HEADEND_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "HEADEND_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 
     /// The certificate of this agent (PEM), which names it: urn:derms:agent:ID. Default: none
-    #[arg(long, env = "AGENT_CERT", value_name = "FILE", requires = "key")]
+    #[arg(
+        long,
+        global = true,
+        env = "AGENT_CERT",
+        value_name = "FILE",
+        requires = "key"
+    )]
     pub(crate) cert: Option<PathBuf>,
 
     /// The private key of --cert (PEM)
-    #[arg(long, env = "AGENT_KEY", value_name = "FILE", requires = "cert")]
+    #[arg(
+        long,
+        global = true,
+        env = "AGENT_KEY",
+        value_name = "FILE",
+        requires = "cert"
+    )]
     pub(crate) key: Option<PathBuf>,
 
     /// The name that the headend's certificate must have. Default: the host of --headend
-    #[arg(long, env = "HEADEND_SERVER_NAME", value_name = "NAME")]
+    #[arg(long, global = true, env = "HEADEND_SERVER_NAME", value_name = "NAME")]
     pub(crate) server_name: Option<String>,
 
     /// A file with the token by which the headend knows this agent, if it has no certificate.
     /// Default: none
-    #[arg(long, env = "AGENT_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "AGENT_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 }
 
@@ -120,16 +162,17 @@ pub(crate) struct SecurityArgs {
 #[command(next_help_heading = "Asset without a fleet file")]
 pub(crate) struct AssetArgs {
     /// Its name. Default: its id
-    #[arg(long, env = "ASSET_NAME", value_name = "TEXT")]
+    #[arg(long, global = true, env = "ASSET_NAME", value_name = "TEXT")]
     pub(crate) name: Option<String>,
 
     /// battery, pv, wind, ev_charger, meter, genset or other. Default: other
-    #[arg(long = "type", env = "ASSET_TYPE", value_name = "TYPE")]
+    #[arg(long = "type", global = true, env = "ASSET_TYPE", value_name = "TYPE")]
     pub(crate) kind: Option<KindArg>,
 
     /// Highest order, MW
     #[arg(
         long,
+        global = true,
         env = "ASSET_MAX_MW",
         value_name = "MW",
         allow_negative_numbers = true
@@ -139,6 +182,7 @@ pub(crate) struct AssetArgs {
     /// Lowest order, MW
     #[arg(
         long,
+        global = true,
         env = "ASSET_MIN_MW",
         value_name = "MW",
         allow_negative_numbers = true
@@ -148,6 +192,7 @@ pub(crate) struct AssetArgs {
     /// Energy it stores, MWh. Default: 0
     #[arg(
         long,
+        global = true,
         env = "ASSET_CAPACITY_MWHR",
         value_name = "MWH",
         allow_negative_numbers = true
@@ -157,6 +202,7 @@ pub(crate) struct AssetArgs {
     /// Round-trip efficiency, above 0 to 1. Default: 1
     #[arg(
         long,
+        global = true,
         env = "ASSET_EFFICIENCY",
         value_name = "SHARE",
         allow_negative_numbers = true
@@ -166,6 +212,7 @@ pub(crate) struct AssetArgs {
     /// Largest change of power, MW per minute. Default: no limit
     #[arg(
         long,
+        global = true,
         env = "ASSET_RAMP_RATE_MW_PER_MIN",
         value_name = "MW_PER_MIN",
         allow_negative_numbers = true
@@ -175,6 +222,7 @@ pub(crate) struct AssetArgs {
     /// Lowest state of charge, percent. Default: 0
     #[arg(
         long,
+        global = true,
         env = "ASSET_MIN_SOC_PCT",
         value_name = "PERCENT",
         allow_negative_numbers = true
@@ -184,6 +232,7 @@ pub(crate) struct AssetArgs {
     /// Highest state of charge, percent. Default: 100
     #[arg(
         long,
+        global = true,
         env = "ASSET_MAX_SOC_PCT",
         value_name = "PERCENT",
         allow_negative_numbers = true
@@ -193,6 +242,7 @@ pub(crate) struct AssetArgs {
     /// Power while no order is in force, MW. Default: 0; for pv and wind --max-mw
     #[arg(
         long,
+        global = true,
         env = "ASSET_DEFAULT_MW",
         value_name = "MW",
         allow_negative_numbers = true
@@ -201,15 +251,25 @@ pub(crate) struct AssetArgs {
 
     /// What it does when the link is lost for too long: default, hold, or a power in MW.
     /// Default: default
-    #[arg(long, env = "ASSET_FAILSAFE", value_name = "POLICY", allow_negative_numbers = true, value_parser = failsafe)]
+    #[arg(long, global = true, env = "ASSET_FAILSAFE", value_name = "POLICY", allow_negative_numbers = true, value_parser = failsafe)]
     pub(crate) failsafe: Option<FailsafePolicy>,
 
     /// Seconds without a word from the headend until then. Default: 90
-    #[arg(long, env = "ASSET_FAILSAFE_AFTER_S", value_name = "SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "ASSET_FAILSAFE_AFTER_S",
+        value_name = "SECONDS"
+    )]
     pub(crate) failsafe_after_s: Option<u64>,
 
     /// Seconds that this lasts at least. Default: 0
-    #[arg(long, env = "ASSET_FAILSAFE_MIN_HOLD_S", value_name = "SECONDS")]
+    #[arg(
+        long,
+        global = true,
+        env = "ASSET_FAILSAFE_MIN_HOLD_S",
+        value_name = "SECONDS"
+    )]
     pub(crate) failsafe_min_hold_s: Option<u64>,
 }
 

@@ -11,7 +11,7 @@ use derms_agent_sdk::proto::{
 use derms_program::{Failure, LogFormat, Stop};
 use http::Uri;
 
-use crate::args::{Args, AssetArgs, KindArg, SecurityArgs};
+use crate::args::{Args, AssetArgs, CheckArgs, Command, KindArg, SecurityArgs};
 use crate::metrics;
 
 /// A checked configuration.
@@ -40,13 +40,38 @@ pub(crate) struct Config {
     pub(crate) exit_with_parent: bool,
 }
 
-impl Config {
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Run an agent.
+    Run(Box<Config>),
+    /// Look at what it needs.
+    Check {
+        args: CheckArgs,
+        /// What is wrong with it is one of the things to be told.
+        config: Result<Box<Config>, String>,
+        log_format: LogFormat,
+    },
+}
+
+impl Job {
     /// From the arguments (the program's name first) and the environment.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
-        let args = derms_program::parse(args)?;
-        Ok(Self::check(args).map_err(Failure::configuration)?)
+        let mut args: Args = derms_program::parse(args)?;
+        let (command, log_format) = (args.command.take(), args.log.log_format);
+        let config = Config::check(args).map(Box::new);
+        Ok(match command {
+            Some(Command::Check(args)) => Self::Check {
+                args,
+                config,
+                log_format,
+            },
+            None => Self::Run(config.map_err(Failure::configuration)?),
+        })
     }
+}
 
+impl Config {
     fn check(args: Args) -> Result<Self, String> {
         let Served {
             name,

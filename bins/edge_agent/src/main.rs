@@ -1,6 +1,7 @@
 //! An agent that serves simulated devices: one asset, or all assets of a site.
 
 mod args;
+mod check;
 mod config;
 mod faults;
 mod metrics;
@@ -10,10 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use derms_agent_sdk::proto::Asset;
-use derms_agent_sdk::{AgentRuntime, BuildError, sim};
+use derms_agent_sdk::{AgentBuilder, AgentRuntime, BuildError, sim};
 use derms_program::{Failure, Stop, chain};
 
-use crate::config::Config;
+use crate::config::{Config, Job};
 use crate::faults::Faulty;
 use crate::reload::Reload;
 
@@ -22,39 +23,54 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), Stop> {
-    let config = Config::parse(std::env::args_os())?;
-    let _log = derms_program::start_log(env!("CARGO_PKG_NAME"), config.log_format)?;
-    // Everything runs on this thread, so each line of the log tells which agent it is of.
-    let _name = tracing::info_span!("agent", agent_name = config.name).entered();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::start(format!("can't start: {error}")))?;
-    Ok(runtime.block_on(run(config))?)
+    match Job::parse(std::env::args_os())? {
+        Job::Run(config) => {
+            let _log = derms_program::start_log(env!("CARGO_PKG_NAME"), config.log_format)?;
+            // Everything runs on this thread, so each line of the log tells which agent it is of.
+            let _name = tracing::info_span!("agent", agent_name = config.name).entered();
+            Ok(runtime()?.block_on(run(*config))?)
+        }
+        Job::Check {
+            args,
+            config,
+            log_format,
+        } => {
+            let _log = derms_program::start_log(env!("CARGO_PKG_NAME"), log_format)?;
+            Ok(runtime()?.block_on(check::run(args, config))?)
+        }
+    }
 }
 
-async fn run(config: Config) -> Result<(), Failure> {
-    let (agent, headend, assets) = (config.agent_id, config.headend, config.assets.len());
-    let mut builder = AgentRuntime::builder(headend.clone())
-        .agent_id(agent)
-        .software(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-        .shutdown_on_signal();
-    if let Some(dir) = config.state_dir {
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::start(format!("can't start: {error}")))
+}
+
+/// The agent as it is configured, for a run or a check.
+fn agent(config: &Config, devices: &Devices) -> AgentBuilder {
+    let mut builder = AgentRuntime::builder(config.headend.clone())
+        .agent_id(config.agent_id)
+        .software(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    if let Some(dir) = &config.state_dir {
         builder = builder.state_dir(dir);
     }
-    if let Some(tls) = config.tls {
-        builder = builder.tls(tls);
+    if let Some(tls) = &config.tls {
+        builder = builder.tls(tls.clone());
     }
-    if let Some(path) = config.token_file {
+    if let Some(path) = &config.token_file {
         builder = builder.bearer_token(path);
     }
-    let devices = Devices {
-        seed: config.seed,
-        faults_dir: config.faults_dir,
-    };
     for asset in &config.assets {
         builder = builder.adapter(asset.clone(), devices.of(asset));
     }
+    builder
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    let devices = Devices::new(&config);
+    let mut builder = agent(&config, &devices).shutdown_on_signal();
     if config.exit_with_parent {
         builder = builder.shutdown_on(derms_program::parent_gone());
     }
@@ -67,6 +83,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         BuildError::StateDir { .. } => Failure::start(chain(&error)),
         _ => Failure::configuration(chain(&error)),
     })?;
+    let (agent, headend, assets) = (config.agent_id, &config.headend, config.assets.len());
     tracing::info!(agent_id = %agent, %headend, assets, "serving simulated devices");
     let reload = match config.gateway {
         Some((file, site)) => Some(Reload::new(file, site, config.assets, devices)?),
@@ -108,6 +125,13 @@ struct Devices {
 }
 
 impl Devices {
+    fn new(config: &Config) -> Self {
+        Self {
+            seed: config.seed,
+            faults_dir: config.faults_dir.clone(),
+        }
+    }
+
     fn of(&self, asset: &Asset) -> Faulty {
         let device = sim::for_asset(asset, self.seed);
         Faulty::new(device, self.faults_dir.as_deref(), asset.id)

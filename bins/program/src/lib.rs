@@ -14,10 +14,14 @@
 //! To stderr, as text or as JSON, as much as `RUST_LOG` says; see [`LogArgs`] and [`start_log`].
 //! With the feature `otel`, spans go to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names.
 //!
+//! # Checks
+//! What a program finds out about itself, as text or as JSON; see [`tell_report`].
+//!
 //! # Being stopped
 //! By SIGTERM, by Ctrl-C, or with whoever started the program; see [`Signals`] and [`parent_gone`].
 
 mod address;
+mod check;
 mod failure;
 mod log;
 #[cfg(feature = "otel")]
@@ -27,6 +31,7 @@ mod parse;
 mod signals;
 
 pub use address::{headend_uri, socket_address};
+pub use check::{ReportArgs, tell_report};
 pub use failure::{BAD_CONFIGURATION, Failure, START_FAILED, chain};
 pub use log::{Log, LogArgs, LogFormat, start_log};
 pub use parent::parent_gone;

@@ -24,6 +24,7 @@ pub struct LogArgs {
     /// How it logs, to stderr; RUST_LOG says how much (default: info)
     #[arg(
         long,
+        global = true,
         env = "LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "text"

@@ -1,5 +1,6 @@
 //! The way to the headend, step by step, and what it answers.
 
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -280,8 +281,11 @@ fn refused(status: &Status, checks: &mut Vec<Check>) {
         return;
     }
     let spoken = || Check::ok(PROTOCOL, "the agent link is spoken there");
+    // With a cause the status is of this side: the connection broke.
+    let is_answer = status.source().is_none() && !status.message().contains(NO_GRPC);
     let (protocol, link) = match status.code() {
-        Code::Unimplemented if !status.message().contains(NO_GRPC) => (
+        _ if !is_answer => stranger(&text),
+        Code::Unimplemented => (
             Check::skip(
                 PROTOCOL,
                 "this headend is older than probes: version, link, clock and grants are not known",
@@ -307,29 +311,26 @@ fn refused(status: &Status, checks: &mut Vec<Check>) {
                 "make the agent's id fit its certificate or token and the headend's fleet file",
             ),
         ),
-        Code::Unavailable | Code::ResourceExhausted
-            if status.metadata().contains_key("date")
-                || std::error::Error::source(status).is_none() =>
-        {
-            (
-                spoken(),
-                Check::fail(
-                    LINK,
-                    format!("the headend takes no agent now: {text}"),
-                    "look at the headend: its store, its log, `der_headend check`",
-                ),
-            )
-        }
-        _ => (
+        Code::Unavailable | Code::ResourceExhausted => (
+            spoken(),
             Check::fail(
-                PROTOCOL,
-                format!("what answers there does not speak the agent link: {text}"),
-                "correct the port (the headend's --grpc-addr) and http or https; look what listens there",
+                LINK,
+                format!("the headend takes no agent now: {text}"),
+                "look at the headend: its store, its log, `der_headend check`",
             ),
-            Check::skip(LINK, "there is no agent link"),
         ),
+        _ => stranger(&text),
     };
     checks.extend([protocol, link]);
+}
+
+fn stranger(text: &str) -> (Check, Check) {
+    let protocol = Check::fail(
+        PROTOCOL,
+        format!("what answers there does not speak the agent link: {text}"),
+        "correct the port (the headend's --grpc-addr) and http or https; look what listens there",
+    );
+    (protocol, Check::skip(LINK, "there is no agent link"))
 }
 
 /// An exchange of clocks as the agent makes them; half the round trip is its error.

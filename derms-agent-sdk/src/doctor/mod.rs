@@ -90,7 +90,8 @@ impl Doctor {
     }
 
     /// Makes all checks, in the order of [`CHECKS`]. What can't be looked at because something
-    /// before it failed is skipped. Takes a minute at most, less where all answer.
+    /// before it failed is skipped. Each step has a limit, of 20 s at most; where all answer it takes
+    /// less than a second.
     pub async fn run(self) -> CheckReport {
         let Self {
             mut builder,

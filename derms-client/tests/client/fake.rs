@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
+use tokio_stream::StreamExt;
 
 pub(crate) const ASSET: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 pub(crate) const SITE: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
@@ -45,6 +46,8 @@ pub(crate) enum Answer {
     Silence,
     /// A good body, not at the first poll.
     Late(String),
+    /// Server-sent events in pieces, and nothing further.
+    Events(Vec<String>),
 }
 
 pub(crate) fn reply(status: u16, body: impl Into<String>) -> Answer {
@@ -139,6 +142,7 @@ impl Fake {
             state.answers.pop_front()
         };
         let mut response = Response::builder();
+        let mut open = false;
         let frames = match answer.unwrap_or_else(|| reply(599, "the script is at its end")) {
             Answer::Reply(status, headers, body) => {
                 response = response.status(status);
@@ -154,12 +158,20 @@ impl Fake {
                 Err(io::ErrorKind::UnexpectedEof.into()),
             ],
             Answer::Silence => pending().await,
+            Answer::Events(pieces) => {
+                response = response.header("content-type", "text/event-stream");
+                open = true;
+                let frame = |piece| Ok(Frame::data(Bytes::from(piece)));
+                pieces.into_iter().map(frame).collect()
+            }
             Answer::Late(body) => {
                 tokio::task::yield_now().await;
                 vec![Ok(Frame::data(Bytes::from(body)))]
             }
         };
-        let body = StreamBody::new(tokio_stream::iter(frames));
+        let frames = tokio_stream::iter(frames).map(Some);
+        let rest = tokio_stream::pending().take(if open { 1 } else { 0 });
+        let body = StreamBody::new(frames.chain(rest).filter_map(|frame| frame));
         response.body(body).map_err(io::Error::other)
     }
 }

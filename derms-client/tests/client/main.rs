@@ -4,6 +4,7 @@ mod dispatch;
 mod errors;
 mod fake;
 mod limits;
+mod live;
 mod pages;
 mod requests;
 mod retries;

@@ -28,7 +28,7 @@ use crate::peer::PeerAddr;
 const LONGEST: Duration = Duration::from_secs(90);
 
 /// An authenticator must tell within this who is calling.
-const LONGEST_PROOF: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PROOF: Duration = Duration::from_secs(10);
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,10 @@ impl Access {
         Ok(())
     }
 }
+
+/// The caller showed a token with the request: it can be asked again whether that still counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByToken;
 
 /// A route, as the gate in front of it knows it.
 #[derive(Debug, Clone)]
@@ -211,7 +215,9 @@ async fn gate(core: &Arc<Core>, route: Route, mut request: Request, next: Next) 
     };
     let is_limited = principal.as_ref().is_some_and(|it| it.sites().is_some());
     if let Some(principal) = principal {
-        request.extensions_mut().insert(principal);
+        if request.extensions_mut().insert(principal).is_none() {
+            request.extensions_mut().insert(ByToken);
+        }
         // Only theirs ends early: those who wait are bounded by their rate, and nobody else has one.
         request.extensions_mut().insert(turn.clone());
     }

@@ -73,9 +73,21 @@ impl Caller {
 
     /// An order that has not ended is that of the site to which its asset belongs now.
     pub(super) fn sees_dispatch(&self, core: &Core, dispatch: &Dispatch) -> bool {
-        match dispatch.asset_id.filter(|_| !dispatch.status.is_terminal()) {
+        let ended = dispatch.status.is_terminal();
+        self.sees_order(core, dispatch.asset_id, dispatch.site_id, ended)
+    }
+
+    /// The same, of an order of which only this is at hand.
+    pub(super) fn sees_order(
+        &self,
+        core: &Core,
+        asset: Option<AssetId>,
+        site: SiteId,
+        ended: bool,
+    ) -> bool {
+        match asset.filter(|_| !ended) {
             Some(asset) => self.sees_asset(core, asset),
-            None => self.sees(dispatch.site_id),
+            None => self.sees(site),
         }
     }
 

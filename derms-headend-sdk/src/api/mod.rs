@@ -19,9 +19,11 @@ mod metrics;
 mod preview;
 mod problem;
 pub(crate) mod rates;
+mod reader;
 mod record;
 mod secure;
 mod stop;
+mod stream;
 mod telemetry;
 mod trace;
 
@@ -76,6 +78,7 @@ fn routes() -> Routes {
         .to(Read, routes!(stop::history))
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
+        .to(Read, routes!(stream::stream))
         .to(Administer, routes!(audit::list))
         .to(Oversee, routes!(metrics::metrics))
         .to(Public, routes!(health::healthz))

@@ -30,6 +30,8 @@ const MOST_KEYS: usize = 10_000;
 /// This part of the calls in hand is kept for those that change something; and no principal has a
 /// larger one.
 const SHARE: usize = 8;
+/// A live stream that had no room may come back after this.
+const STREAM_RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Rates {
@@ -39,6 +41,9 @@ pub(crate) struct Rates {
     kept_for_changes: Arc<Semaphore>,
     of_principals: Arc<Counts>,
     most_of_one: usize,
+    streams: Arc<Semaphore>,
+    streams_of_principals: Arc<Counts>,
+    most_streams_of_one: usize,
 }
 
 /// Calls in hand of each principal that has some.
@@ -120,6 +125,9 @@ impl Rates {
             kept_for_changes: Arc::new(Semaphore::new(rates.in_hand / SHARE)),
             of_principals: Arc::default(),
             most_of_one: rates.in_hand.div_ceil(SHARE),
+            streams: Arc::new(Semaphore::new(rates.streams)),
+            streams_of_principals: Arc::default(),
+            most_streams_of_one: rates.streams.div_ceil(SHARE),
         }
     }
 
@@ -160,6 +168,23 @@ impl Rates {
         let permit = take(&self.in_hand).or_else(of_changes);
         Ok(InHand {
             _permit: permit.ok_or_else(|| refused("too many calls are in hand"))?,
+            _counted: counted,
+        })
+    }
+
+    /// Takes a live stream in hand, which lasts: they are counted apart, so that they leave the calls
+    /// their room.
+    pub(super) fn take_stream(&self, principal: Option<&Principal>) -> Result<InHand, Failure> {
+        let refused = |what| refusal(what, STREAM_RETRY);
+        let counted = principal.map(|principal| {
+            let of = &self.streams_of_principals;
+            let counted = of.take(principal.name(), self.most_streams_of_one);
+            counted.ok_or_else(|| refused("too many live streams of yours are open"))
+        });
+        let counted = counted.transpose()?;
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        Ok(InHand {
+            _permit: permit.map_err(|_| refused("too many live streams are open"))?,
             _counted: counted,
         })
     }
@@ -214,6 +239,7 @@ mod tests {
             per_second: 1,
             burst: 3,
             in_hand,
+            streams: 16,
         })
     }
 
@@ -250,6 +276,21 @@ mod tests {
         let _next = rates.take_in_hand(Some(&ann), true).unwrap();
         drop(first);
         rates.take_in_hand(Some(&ann), true).unwrap();
+    }
+
+    #[test]
+    fn live_streams_are_bounded_by_themselves_and_for_each_principal() {
+        let rates = of_in_hand(2);
+        let (ann, bob) = (Principal::new("ann"), Principal::new("bob"));
+        let first = rates.take_stream(Some(&ann)).unwrap();
+        let _second = rates.take_stream(Some(&ann)).unwrap();
+        rates.take_stream(Some(&ann)).unwrap_err();
+        let of_bob = rates.take_stream(Some(&bob)).unwrap();
+        let others: Vec<InHand> = (0..13).map(|_| rates.take_stream(None).unwrap()).collect();
+        rates.take_stream(None).unwrap_err();
+        let _calls = [(); 2].map(|()| rates.take_in_hand(Some(&ann), true).unwrap());
+        drop((first, of_bob, others));
+        rates.take_stream(Some(&ann)).unwrap();
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::ACCEPT,
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("traceparent"),
+        HeaderName::from_static("last-event-id"),
     ];
     let read = [
         header::LOCATION,

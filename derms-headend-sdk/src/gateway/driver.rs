@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use derms_proto::link::{AgentMessage, Close, HeadendMessage, LogKind, RefusedEntry};
 use derms_proto::wire::TraceContext as _;
-use derms_proto::{CloseReason, Traceparent, pb};
+use derms_proto::{CloseReason, SessionRecord, Traceparent, pb};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -446,15 +446,21 @@ impl Driver {
         tracing::info!(agent_id = %session.agent_id, principal, peer = session.peer,
             epoch = session.epoch, cause = %end.reason, text = end.text,
             lasted_s = lasted.as_secs_f64(), "agent disconnected");
-        // The response stream ends when the last sender goes; the session holds one.
-        let (agent, epoch) = (session.agent_id, session.epoch);
-        drop((session, self.outbound, self.inbound));
-        let record = SessionEnd {
+        let end = SessionEnd {
             at: self.core.clock.now(),
             cause: end.reason,
             text: end.text,
         };
-        super::update::record_end(&self.core, agent, epoch, &record).await;
+        self.core.live.session(|| SessionRecord {
+            disconnected_at: Some(end.at),
+            cause: Some(end.cause),
+            text: Some(end.text.clone()),
+            ..session.record()
+        });
+        // The response stream ends when the last sender goes; the session holds one.
+        let (agent, epoch) = (session.agent_id, session.epoch);
+        drop((session, self.outbound, self.inbound));
+        super::update::record_end(&self.core, agent, epoch, &end).await;
     }
 }
 

@@ -98,7 +98,9 @@ impl Facts {
             received_at: self.read_at,
             measurements: sample.measurements,
         };
-        core.latest.offer_at(slot, &telemetry);
+        if core.latest.offer_at(slot, &telemetry) {
+            core.live.telemetry(&telemetry);
+        }
         let link = &core.metrics.link;
         link.sample(telemetry.measured_at, telemetry.received_at);
         core.following.measured(&telemetry);

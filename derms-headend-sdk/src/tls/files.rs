@@ -66,6 +66,8 @@ impl TrustContents {
 /// Who judges the certificates of agents.
 pub(super) struct Trust {
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// The client CAs.
+    pub(super) roots: Vec<CertificateDer<'static>>,
     /// The first `nextUpdate` of the revocation lists.
     pub(super) until: Option<Timestamp>,
 }
@@ -132,6 +134,7 @@ impl Files {
             return match self.crls.first() {
                 None => Ok(Trust {
                     verifier: None,
+                    roots: Vec::new(),
                     until: None,
                 }),
                 Some(path) => Err(TlsError::Content {
@@ -140,12 +143,15 @@ impl Files {
                 }),
             };
         };
+        let held = certificates(path, bytes)?;
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(path, bytes)? {
-            roots.add(certificate).map_err(|_| TlsError::Content {
-                path: path.clone(),
-                problem: "holds a certificate that can't be a CA; leave it out",
-            })?;
+        for certificate in &held {
+            roots
+                .add(certificate.clone())
+                .map_err(|_| TlsError::Content {
+                    path: path.clone(),
+                    problem: "holds a certificate that can't be a CA; leave it out",
+                })?;
         }
         let mut crls = Vec::new();
         for (path, bytes) in self.crls.iter().zip(&contents.crls) {
@@ -175,6 +181,7 @@ impl Files {
             })?;
         Ok(Trust {
             verifier: Some(verifier),
+            roots: held,
             until,
         })
     }

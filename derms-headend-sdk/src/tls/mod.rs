@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::Timestamp;
+use derms_proto::{CertificateFacts, Timestamp};
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -225,6 +225,38 @@ impl ServerTls {
             .verify_client_cert(end_entity, between, now)
             .map(drop)
             .map_err(|error| peer::explain(&error))
+    }
+
+    /// What the certificate of the headend says of itself, as it is held now; `None` if it can't be
+    /// read.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateFacts> {
+        let held = Arc::clone(&self.0.active.read().own.held);
+        CertificateFacts::from_der(held.cert.first()?)
+    }
+
+    /// What the certificates of the client CA say of themselves, as they are held now; those that
+    /// can't be read are left out.
+    #[must_use]
+    pub fn client_ca(&self) -> Vec<CertificateFacts> {
+        let held = Arc::clone(&self.0.active.read().trust.held);
+        let roots = held.roots.iter();
+        roots
+            .filter_map(|der| CertificateFacts::from_der(der))
+            .collect()
+    }
+
+    /// When the first of the revocation lists should have a successor, if any says so. It is used
+    /// after that, too.
+    #[must_use]
+    pub fn crl_until(&self) -> Option<Timestamp> {
+        self.0.active.read().trust.held.until
+    }
+
+    /// Whether there are revocation lists.
+    #[must_use]
+    pub fn has_crl(&self) -> bool {
+        !self.0.files.crls.is_empty()
     }
 
     fn config(&self) -> Arc<ServerConfig> {

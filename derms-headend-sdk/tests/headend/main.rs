@@ -12,6 +12,7 @@ mod document;
 mod fleet;
 mod following;
 mod limits;
+mod live;
 mod metrics;
 mod mounted;
 mod owasp;

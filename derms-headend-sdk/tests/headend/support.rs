@@ -108,7 +108,7 @@ impl Drop for TokenFolder {
     }
 }
 
-/// A response, read whole.
+/// A response, read whole; of an endless one the first frame.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -183,11 +183,17 @@ where
     S: Service<Request<B>, Response = Response<Body>, Error = std::convert::Infallible>,
 {
     let response = service.oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
+    let (parts, mut body) = response.into_parts();
+    let content = parts.headers.get(header::CONTENT_TYPE);
+    let endless = content.is_some_and(|content| content == "text/event-stream");
+    let body = match endless.then(|| body.frame()) {
+        Some(first) => first.await.map(|frame| frame.unwrap().into_data().unwrap()),
+        None => Some(body.collect().await.unwrap().to_bytes()),
+    };
     Answer {
         status: parts.status,
         headers: parts.headers,
-        body: body.collect().await.unwrap().to_bytes(),
+        body: body.unwrap_or_default(),
     }
 }
 

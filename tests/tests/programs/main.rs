@@ -14,6 +14,7 @@ mod otel;
 mod restart;
 mod secrets;
 mod tls;
+mod watch;
 
 const BESS_1: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 const BESS_2: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";

@@ -8,7 +8,10 @@ const JERSEY: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 const NEWARK: &str = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
 
 fn parse(args: &[&str]) -> Result<Config, Stop> {
-    Config::parse(["edge_agent"].iter().chain(args).map(OsString::from))
+    match Job::parse(["edge_agent"].iter().chain(args).map(OsString::from))? {
+        Job::Run(config) => Ok(*config),
+        other => panic!("{args:?} gave {other:?}"),
+    }
 }
 
 fn bad(args: &[&str]) -> String {
@@ -233,4 +236,42 @@ fn help_names_every_flag_its_variable_and_its_default_and_that_devices_are_simul
         );
     }
     assert!(!help.contains("exit-with-parent"));
+}
+
+#[test]
+fn a_check_takes_the_flags_of_a_run_before_or_after_its_name() {
+    for args in [
+        ["--asset-id", BESS_1, "--assets", FILE, "check", "--json"],
+        ["check", "--json", "--asset-id", BESS_1, "--assets", FILE],
+    ] {
+        match Job::parse(["edge_agent"].into_iter().chain(args).map(OsString::from)) {
+            Ok(Job::Check { args, config, .. }) => {
+                assert!(args.report.json && !args.write_default);
+                assert_eq!(config.unwrap().name, "BESS-1");
+            }
+            other => panic!("{args:?} gave {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_by_a_check_and_a_wrong_flag_is_not() {
+    let all = |args: &'static [&str]| args.iter().map(OsString::from);
+    match Job::parse(all(&[
+        "edge_agent",
+        "check",
+        "--asset-id",
+        BESS_1,
+        "--assets",
+        "no",
+    ])) {
+        Ok(Job::Check {
+            config: Err(text), ..
+        }) => assert!(text.contains("no"), "{text}"),
+        other => panic!("it gave {other:?}"),
+    }
+    match Job::parse(all(&["edge_agent", "check", "--jso"])) {
+        Err(Stop::Failed(failure)) => assert_eq!(failure.code(), 64),
+        other => panic!("it gave {other:?}"),
+    }
 }

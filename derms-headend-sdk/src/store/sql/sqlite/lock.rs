@@ -54,6 +54,22 @@ impl Lock {
     }
 }
 
+/// Whether a headend has it. It is held for the blink of an eye if nobody does; a headend that starts
+/// just then waits for longer than that.
+pub(super) fn is_held(database: &Path) -> std::io::Result<bool> {
+    // Not made here: a database without one has never been opened.
+    let file = match OpenOptions::new().write(true).open(beside(database)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn beside(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
@@ -99,6 +115,18 @@ mod tests {
         let (second, ()) = tokio::join!(place.take(), gone);
         second.unwrap();
         assert!(start.elapsed() < Duration::from_millis(2_200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whether_a_file_is_held_is_told_and_leaves_nothing_behind() {
+        let place = Place::new();
+        let file = place.0.join("a.sqlite");
+        assert!(!is_held(&file).unwrap());
+        assert!(!beside(&file).exists());
+        let first = place.take().await.unwrap();
+        assert!(is_held(&file).unwrap());
+        drop(first);
+        assert!(!is_held(&file).unwrap());
     }
 
     #[tokio::test(start_paused = true)]

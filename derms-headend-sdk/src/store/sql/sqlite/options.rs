@@ -14,7 +14,7 @@ use super::super::fault::Fault;
 use super::super::schema::{self, OpenError, SchemaStatus};
 use super::super::statement::{Dialect, Statement};
 use super::connection::{Begin, SqliteConnection};
-use super::lock::Lock;
+use super::lock::{self, Lock};
 use super::{MIGRATIONS, Sqlite, SqliteStore};
 
 /// "DERM", in the header of the file: whose it is.
@@ -162,6 +162,14 @@ impl SqliteOptions {
             })
             .reduce(u64::saturating_add);
         Ok(status)
+    }
+
+    /// Whether a headend has the file open; nothing is changed.
+    ///
+    /// # Errors
+    /// The lock beside the file can't be looked at.
+    pub fn is_in_use(&self) -> std::io::Result<bool> {
+        lock::is_held(&self.path)
     }
 
     fn writer(&self, options: SqliteConnectOptions) -> SqlitePool {
