@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod api;
+mod commissioning;
 mod page;
 mod runbook;

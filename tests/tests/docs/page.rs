@@ -47,24 +47,26 @@ pub(crate) fn parts(page: &str) -> Vec<Part> {
 }
 
 /// The commands of a block of the language `console`: lines that begin with `$ `, each with those
-/// that go on after a backslash.
+/// that go on after a backslash, or to the end of `<<END`.
 pub(crate) fn commands(block: &[String]) -> Vec<Command> {
     let mut commands: Vec<Command> = Vec::new();
-    let mut goes_on = false;
+    // Whether a text goes on to its END, or the line before ends in a backslash.
+    let (mut text, mut goes_on) = (false, false);
     for line in block {
-        if let Some(typed) = line.strip_prefix("$ ") {
+        if let Some(typed) = line.strip_prefix("$ ").filter(|_| !text) {
             commands.push(Command {
                 typed: typed.to_owned(),
                 shown: Vec::new(),
             });
+            text = line.ends_with("<<END");
         } else {
             let last = commands.last_mut().expect("a block begins with a command");
-            if goes_on {
-                last.typed = format!("{}\n{line}", last.typed);
-            } else {
+            if !text && !goes_on {
                 last.shown.push(line.to_owned());
                 continue;
             }
+            last.typed = format!("{}\n{line}", last.typed);
+            text &= line != "END";
         }
         goes_on = line.ends_with('\\');
     }
@@ -72,8 +74,8 @@ pub(crate) fn commands(block: &[String]) -> Vec<Command> {
 }
 
 #[test]
-fn a_page_is_headings_text_and_blocks_and_a_command_goes_on_after_a_backslash() {
-    let page = "# A `b`\ntext\n```console\n$ one \\\n  two\nsaid\n$ three\n```\n";
+fn a_page_is_headings_text_and_blocks_and_a_command_may_have_several_lines() {
+    let page = "# A `b`\ntext\n```console\n$ one \\\n  two\nsaid\n$ cat > x <<END\n$ y\nEND\n$ three\n```\n";
     let parts = parts(page);
     assert_eq!(parts[..2], [Part::Heading("A `b`".into()), Part::Text("text".into())]);
     let Part::Block(language, lines) = &parts[2] else {
@@ -82,5 +84,6 @@ fn a_page_is_headings_text_and_blocks_and_a_command_goes_on_after_a_backslash() 
     assert_eq!(language, "console");
     let commands = commands(lines);
     assert_eq!((commands[0].typed.as_str(), &commands[0].shown[..]), ("one \\\n  two", &["said".to_owned()][..]));
-    assert_eq!(commands[1].typed, "three");
+    assert_eq!(commands[1].typed, "cat > x <<END\n$ y\nEND");
+    assert_eq!((commands.len(), commands[2].typed.as_str()), (3, "three"));
 }
