@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, ReasonCode};
+use derms_proto::{AssetKind, Availability, DispatchId, Measurements, Power, ReasonCode, Severity};
+
+use crate::{Alarm, AssetEvents};
 
 /// The bridge between the agent and one device.
 ///
@@ -89,6 +91,11 @@ pub trait DerAdapter: Send + Sync + 'static {
     /// What the device is; for logs and for the kind that is registered. Must not block.
     fn describe(&self) -> DeviceInfo;
 
+    /// Hands over where to raise events at once; called before the first read. Not needed for what
+    /// [`read`](Self::read) sees: that is told with [`Reading::alarm`]. The default drops it. Must
+    /// not block.
+    fn take_events(&self, _events: AssetEvents) {}
+
     /// Reads the device now.
     ///
     /// # Errors
@@ -143,6 +150,8 @@ pub struct Reading {
     pub availability: Availability,
     /// The values; what was not measured is absent.
     pub measurements: Measurements,
+    /// The alarms that the device has now, each with a code of its own; 64 at most.
+    pub alarms: Vec<Alarm>,
 }
 
 impl Reading {
@@ -168,6 +177,15 @@ impl Reading {
     #[must_use]
     pub fn aged(mut self, age: Duration) -> Self {
         self.age = age;
+        self
+    }
+
+    /// Says that the device has this alarm now. The agent tells when it begins, and when it is over
+    /// (severity `info`, `_cleared` behind its code): name it in each reading for as long as it lasts.
+    /// After a restart of the agent it is told again.
+    #[must_use]
+    pub fn alarm(mut self, severity: Severity, code: &str, text: impl Into<String>) -> Self {
+        self.alarms.push(Alarm::new(severity, code, text));
         self
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use derms_proto::link::{Control, Gap, GrantStatus, LimitPhase, LogKind, SetpointPhase};
-use derms_proto::{AssetId, Availability, CloseReason, DispatchId, Power, ReasonCode};
+use derms_proto::{AssetId, Availability, CloseReason, DispatchId, Power, ReasonCode, Severity};
 
 /// Something that happened in an agent.
 ///
@@ -136,6 +136,17 @@ pub enum AgentEvent {
     AssetReturned {
         /// The asset.
         asset_id: AssetId,
+    },
+    /// A device, or the agent for it, raised an event, which was written down for the headend.
+    Raised {
+        /// The asset.
+        asset_id: AssetId,
+        /// How much it matters.
+        severity: Severity,
+        /// For programs.
+        code: String,
+        /// For people.
+        text: String,
     },
     /// A read of a device failed; told once until a read succeeds again.
     ReadFailed {

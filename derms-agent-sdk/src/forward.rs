@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use derms_proto::Power;
 
-use crate::{AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait};
+use crate::{
+    AdapterError, Applied, AssetEvents, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
+};
 
 #[async_trait]
 impl<A: DerAdapter + ?Sized> DerAdapter for Box<A> {
     fn describe(&self) -> DeviceInfo {
         (**self).describe()
+    }
+
+    fn take_events(&self, events: AssetEvents) {
+        (**self).take_events(events);
     }
 
     async fn read(&self) -> Result<Reading, AdapterError> {
@@ -29,6 +35,10 @@ impl<A: DerAdapter + ?Sized> DerAdapter for Box<A> {
 impl<A: DerAdapter + ?Sized> DerAdapter for Arc<A> {
     fn describe(&self) -> DeviceInfo {
         (**self).describe()
+    }
+
+    fn take_events(&self, events: AssetEvents) {
+        (**self).take_events(events);
     }
 
     async fn read(&self) -> Result<Reading, AdapterError> {

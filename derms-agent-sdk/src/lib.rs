@@ -71,6 +71,7 @@
 //! | `tls` | `ClientTls`: `https` addresses, and a certificate of the agent's own | no |
 
 mod adapter;
+mod alarm;
 mod backoff;
 mod builder;
 mod clock;
@@ -99,6 +100,7 @@ mod token;
 pub use adapter::{
     AdapterError, AdapterErrorKind, Applied, DerAdapter, DeviceInfo, Reading, Setpoint,
 };
+pub use alarm::{Alarm, AssetEvents};
 pub use async_trait::async_trait;
 pub use backoff::{Backoff, FullJitter};
 pub use builder::AgentBuilder;

@@ -62,6 +62,7 @@ mod builder;
 mod client;
 mod dispatch;
 mod error;
+mod events;
 mod heartbeat;
 mod limits;
 mod live;
@@ -88,8 +89,8 @@ pub use error::{BoxError, Error};
 pub use live::Live;
 pub use pages::{Items, PageFuture, PageRequest};
 pub use query::{
-    AuditHistoryQuery, DispatchHistoryQuery, HistoryQuery, LimitHistoryQuery, LiveQuery,
-    TelemetryHistoryQuery,
+    AuditHistoryQuery, DispatchHistoryQuery, EventHistoryQuery, HistoryQuery, LimitHistoryQuery,
+    LiveQuery, TelemetryHistoryQuery,
 };
 pub use transport::Body;
 

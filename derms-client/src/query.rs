@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use derms_proto::{AssetId, Cursor, DispatchStatus, LiveKind, SiteId, Timestamp};
+use derms_proto::{
+    AssetId, Cursor, DispatchStatus, EventSource, LiveKind, Severity, SiteId, Timestamp,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// All but the unreserved characters of RFC 3986.
@@ -264,6 +266,62 @@ impl LiveQuery {
             .with("kind", kinds)
             .with("asset_id", self.asset)
             .with("site_id", self.site)
+    }
+}
+
+/// What is asked of [`events`](crate::Client::events).
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct EventHistoryQuery {
+    window: Window,
+    asset: Option<AssetId>,
+    site: Option<SiteId>,
+    severity: Option<Severity>,
+    source: Option<EventSource>,
+    acknowledged: Option<bool>,
+}
+
+window!(EventHistoryQuery);
+
+impl EventHistoryQuery {
+    /// Only events of this asset. Default: of all.
+    pub fn asset(mut self, asset: AssetId) -> Self {
+        self.asset = Some(asset);
+        self
+    }
+
+    /// Only events of this site. Default: of all.
+    pub fn site(mut self, site: SiteId) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    /// Only events that are at least this severe. Default: all.
+    pub fn at_least(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    /// Only events that this side raised. Default: both.
+    pub fn source(mut self, source: EventSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Only events that somebody has acknowledged, or nobody. Default: all.
+    pub fn acknowledged(mut self, acknowledged: bool) -> Self {
+        self.acknowledged = Some(acknowledged);
+        self
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        let query = Query::default()
+            .with("asset_id", self.asset)
+            .with("site_id", self.site)
+            .with("severity", self.severity)
+            .with("source", self.source)
+            .with("acknowledged", self.acknowledged);
+        self.window.write(query)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::{Clock, Config};
 use crate::core::Core;
 use crate::dispatcher::{Dispatcher, Present};
 use crate::error::BuildError;
+use crate::events::{self, Events};
 use crate::following::{self, Following};
 use crate::headend::Headend;
 use crate::ingest::Ingest;
@@ -291,6 +292,7 @@ impl HeadendBuilder {
         let auth = Arc::new(self.auth);
         let audit = Arc::new(Audit::new(self.clock.clone()));
         let refusals = Arc::new(Refusals::new(Arc::clone(&audit)));
+        let events = Arc::new(Events::new(Arc::clone(&fleet), self.clock.clone()));
         let registry = Registry::new(
             Arc::clone(&fleet),
             config.liveness_timeout,
@@ -316,13 +318,14 @@ impl HeadendBuilder {
                 latest: Arc::clone(&latest),
                 heartbeats: Arc::clone(&heartbeats),
             },
-            self.clock.clone(),
+            Arc::clone(&events),
             Arc::clone(&config),
             Arc::clone(&limits),
         );
         let following = Arc::new(Following::new(
             Arc::clone(&fleet),
             Arc::clone(&limits),
+            Arc::clone(&events),
             config.following,
         ));
         let changes = dispatcher.changes();
@@ -376,6 +379,18 @@ impl HeadendBuilder {
             Arc::clone(&store),
             stop.clone(),
         ));
+        background.spawn(events::run(
+            Arc::clone(&events),
+            Arc::clone(&store),
+            stop.clone(),
+        ));
+        let drain = CancellationToken::new();
+        background.spawn(events::watch(
+            Arc::clone(&events),
+            Arc::clone(&registry),
+            drain.clone(),
+            stop.clone(),
+        ));
         if auth.has_files() {
             background.spawn(link_auth::keep(
                 Arc::clone(&auth),
@@ -403,13 +418,14 @@ impl HeadendBuilder {
             following,
             live,
             audit,
+            events,
             rates: Rates::new(rates),
             readiness: Readiness::default(),
             metrics,
             heartbeats,
             streams,
             background,
-            drain: CancellationToken::new(),
+            drain,
             stop,
         }))
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::{
-    AssetId, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, NewDispatch, NewLimit, NewStop,
-    PowerLimit, Stop, StopId, Traceparent,
+    Acknowledgement, AssetId, Dispatch, DispatchId, Event, EventId, Fleet, Heartbeat, LimitId,
+    NewDispatch, NewLimit, NewStop, PowerLimit, Stop, StopId, Traceparent,
 };
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
 use crate::dispatcher::{DispatchError, Dispatcher, Submitted};
+use crate::events::Events;
 use crate::following::Following;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
@@ -50,6 +51,7 @@ pub(crate) struct Core {
     /// What happens is told here as it happens.
     pub(crate) live: Arc<Hub>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) events: Arc<Events>,
     pub(crate) rates: Rates,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Arc<Metrics>,
@@ -164,6 +166,25 @@ impl Core {
         let core = Arc::clone(self);
         self.carried_out(async move { core.limits.resume(id, within, principal.as_ref()).await })
             .await
+    }
+
+    /// Acknowledges an event, even if the caller goes.
+    pub(crate) async fn acknowledge(
+        self: &Arc<Self>,
+        id: EventId,
+        principal: Option<Principal>,
+        note: Option<String>,
+    ) -> Result<Option<Event>, StoreError> {
+        let core = Arc::clone(self);
+        self.carried_out(async move {
+            let acknowledgement = Acknowledgement {
+                at: core.clock.now(),
+                by: principal.map(|it| it.name().to_owned()),
+                note,
+            };
+            core.store.acknowledge(id, &acknowledgement).await
+        })
+        .await
     }
 
     async fn carried_out<T, E>(

@@ -75,7 +75,8 @@ impl Headend {
         HeadendService::new(&self.core, true, false)
     }
 
-    /// The agent link alone; anything else is answered 404, health probes included.
+    /// The agent link alone, with the health service of gRPC; anything else is answered 404, the
+    /// probes of REST included.
     #[must_use]
     pub fn grpc_service(&self) -> HeadendService {
         HeadendService::new(&self.core, false, true)
@@ -209,7 +210,7 @@ impl Headend {
     /// knowledge), with TLS on all of them if the headend was built with it, until `shutdown` resolves; then ends in this order:
     ///
     /// 1. no new connection and no new agent stream is taken;
-    /// 2. every agent gets `Close(DRAINING)` with its own time to come back, and its stream ends;
+    /// 2. the health service says `NOT_SERVING`; every agent gets `Close(DRAINING)` with its own time to come back, and its stream ends;
     /// 3. requests in hand are finished, those that wait for an answer of an agent at once;
     /// 4. after the drain limit (10 s unless set) what is left is cut, with a warning;
     /// 5. what was received is stored; what can't be was never acknowledged, and its agent has it.

@@ -70,6 +70,7 @@
 mod api;
 mod audit;
 pub mod auth;
+mod backlog;
 mod bell;
 mod body;
 mod builder;
@@ -78,6 +79,7 @@ mod config;
 mod core;
 mod dispatcher;
 mod error;
+mod events;
 pub mod following;
 mod gateway;
 mod headend;

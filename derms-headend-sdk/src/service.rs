@@ -13,17 +13,18 @@ use bytes::Bytes;
 use derms_proto::pb::agent_link_server::AgentLinkServer;
 use http::{HeaderMap, Method, Request, Response, header};
 use tonic::Status;
+use tonic_health::pb::health_server::{self, HealthServer};
 use tower_service::Service;
 
 use crate::api;
 use crate::body::Body;
 use crate::core::Core;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Probe};
 
 /// The whole headend as a service: mount it in any hyper or tower application.
 ///
-/// gRPC calls (by content type, and a path of a service and a method) go to the agent link, all
-/// other requests to REST; either can be left out
+/// gRPC calls (by content type, and a path of a service and a method) go to the agent link, those of
+/// `grpc.health.v1.Health` to the health service (which says what `GET /readyz` does), all other requests to REST; either can be left out
 /// ([`Headend::rest_service`](crate::Headend::rest_service),
 /// [`Headend::grpc_service`](crate::Headend::grpc_service)). Never fails: every failure is a
 /// response, a panic in a handler too. Cheap to clone.
@@ -33,14 +34,23 @@ use crate::gateway::Gateway;
 #[derive(Clone)]
 pub struct HeadendService {
     rest: Option<axum::Router>,
-    grpc: Option<AgentLinkServer<Gateway>>,
+    grpc: Option<Grpc>,
+}
+
+#[derive(Clone)]
+struct Grpc {
+    link: AgentLinkServer<Gateway>,
+    health: HealthServer<Probe>,
 }
 
 impl HeadendService {
     pub(crate) fn new(core: &Arc<Core>, rest: bool, grpc: bool) -> Self {
         Self {
             rest: rest.then(|| api::router(Arc::clone(core))),
-            grpc: grpc.then(|| Gateway::server(Arc::clone(core))),
+            grpc: grpc.then(|| Grpc {
+                link: Gateway::server(Arc::clone(core)),
+                health: Probe::server(Arc::clone(core)),
+            }),
         }
     }
 }
@@ -72,7 +82,11 @@ where
         let grpc = is_grpc(&request);
         ResponseFuture(match (&mut self.grpc, &mut self.rest) {
             (Some(service), _) if grpc => {
-                let answer = service.call(request);
+                let answer = if is_health(request.uri().path()) {
+                    service.health.call(request)
+                } else {
+                    service.link.call(request)
+                };
                 Box::pin(async move {
                     let Ok(response) = answer.await;
                     Ok(response.map(Body::grpc))
@@ -118,6 +132,11 @@ impl Future for ResponseFuture {
             Poll::Ready(Ok(api::panicked().map(Body::rest)))
         })
     }
+}
+
+fn is_health(path: &str) -> bool {
+    let service = path.split('/').nth(1);
+    service == Some(health_server::SERVICE_NAME)
 }
 
 /// Whether this is a gRPC call: an unknown one is answered in the words of gRPC, everything else

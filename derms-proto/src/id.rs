@@ -93,6 +93,10 @@ id! {
     AuditId
 }
 id! {
+    /// An event. UUIDv7, so ids sort by time.
+    EventId
+}
+id! {
     /// One life of a log at the agent; a wiped disk makes a new one.
     LogId
 }
@@ -123,6 +127,14 @@ impl LimitId {
 
 impl AuditId {
     /// A new id of a record (UUIDv7).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl EventId {
+    /// A new event id (UUIDv7).
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())

@@ -55,6 +55,8 @@ mod tests {
         assert_eq!(read::<DeviceStatus>(r#""dreaming""#), DeviceStatus::Unknown);
         assert_eq!(read::<SplitPolicy>(r#""price""#), SplitPolicy::Unknown);
         assert_eq!(read::<LeftOutReason>(r#""sold""#), LeftOutReason::Unknown);
+        assert_eq!(read::<Severity>(r#""deafening""#), Severity::Unknown);
+        assert_eq!(read::<EventSource>(r#""market""#), EventSource::Unknown);
         assert_eq!(read::<ProblemCode>(r#""too_loud""#), ProblemCode::Unknown);
         assert!(!DispatchStatus::Unknown.is_terminal());
     }

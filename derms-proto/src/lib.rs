@@ -26,6 +26,7 @@
 //!   [`NewDispatch`] and [`DispatchStatus::may_become`].
 //! - A **limit** holds over every order of its asset, a **stop** ends them. See [`PowerLimit`] and
 //!   [`Stop`].
+//! - An **event** is an alarm or a change of state that an operator acknowledges. See [`Event`].
 //! - An order for a site is **split** over its assets by one pure function. See [`split()`].
 //! - An **agent** is one process at the edge, with one session at a time. See [`AgentStatus`].
 //! - REST answers in these types; long lists come in pages, errors as problems with a stable code.
@@ -58,6 +59,7 @@ mod audit;
 mod certificate;
 mod check;
 mod dispatch;
+mod event;
 mod fleet;
 mod fleet_file;
 mod id;
@@ -89,9 +91,11 @@ pub use check::{Check, CheckReport, CheckStatus};
 pub use dispatch::{
     Actor, DEFAULT_TTL, Dispatch, DispatchStatus, MAX_DURATION, NewDispatch, ReasonCode, Transition,
 };
+pub use event::{Acknowledgement, Event, EventSource, NewAcknowledgement, Severity};
 pub use fleet::{Fleet, FleetError};
 pub use id::{
-    AgentId, AssetId, AuditId, DispatchId, InstanceId, InvalidId, LimitId, LogId, SiteId, StopId,
+    AgentId, AssetId, AuditId, DispatchId, EventId, InstanceId, InvalidId, LimitId, LogId, SiteId,
+    StopId,
 };
 pub use limit::{ControlStatus, LimitStatus, NewLimit, PowerLimit, PowerRange};
 pub use live::{EndReason, InvalidLiveKind, LiveItem, LiveKind, ResetReason};

@@ -72,6 +72,8 @@ pub enum ProblemCode {
     UnknownLimit,
     /// 404: no such stop.
     UnknownStop,
+    /// 404: no such event.
+    UnknownEvent,
     /// 404: the asset has never reported.
     NoTelemetry,
     /// 404: the asset's agent has never sent a heartbeat.
@@ -159,6 +161,7 @@ impl ProblemCode {
             Self::UnknownDispatch => (404, "no such dispatch"),
             Self::UnknownLimit => (404, "no such limit"),
             Self::UnknownStop => (404, "no such stop"),
+            Self::UnknownEvent => (404, "no such event"),
             Self::NoTelemetry => (404, "no telemetry yet"),
             Self::NoHeartbeat => (404, "no heartbeat yet"),
             Self::MethodNotAllowed => (405, "method not allowed"),

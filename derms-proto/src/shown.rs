@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize as _;
 
-use crate::{CloseReason, DispatchStatus, LimitStatus, ProblemCode, ReasonCode};
+use crate::{
+    CloseReason, DispatchStatus, EventSource, LimitStatus, ProblemCode, ReasonCode, Severity,
+};
 
 macro_rules! shown {
     ($($word:ident),*) => {$(
@@ -20,15 +22,17 @@ macro_rules! shown {
 shown!(
     CloseReason,
     DispatchStatus,
+    EventSource,
     LimitStatus,
     ProblemCode,
-    ReasonCode
+    ReasonCode,
+    Severity
 );
 
 #[cfg(feature = "grpc")]
 mod of_the_link {
     use super::fmt;
-    use crate::link::{GrantStatus, LimitPhase, SetpointPhase, Severity};
+    use crate::link::{GrantStatus, LimitPhase, SetpointPhase};
 
     macro_rules! shown {
         ($($word:ident { $($name:ident => $text:literal),* })*) => {$(
@@ -48,7 +52,6 @@ mod of_the_link {
             Expired => "expired", Failed => "failed"
         }
         LimitPhase { InForce => "in_force", Refused => "refused", NotObeyed => "not_obeyed" }
-        Severity { Info => "info", Warning => "warning", Alarm => "alarm", Critical => "critical" }
         GrantStatus {
             Granted => "granted", UnknownAsset => "unknown_asset", Forbidden => "forbidden",
             ServedElsewhere => "served_elsewhere", Invalid => "invalid", TooMany => "too_many",

@@ -14,13 +14,14 @@ use std::time::Duration;
 use derms_agent_sdk::{AgentRuntime, sim};
 use derms_headend_sdk::proto::link::{Gap, LogKind};
 use derms_headend_sdk::proto::{
-    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Fleet, Heartbeat, LimitId, LogId, Page,
-    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Event, EventId, Fleet,
+    Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 use derms_headend_sdk::store::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend,
+    ReportFate, Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
     TelemetryQuery, conformance,
 };
 use derms_headend_sdk::{Headend, async_trait};
@@ -241,6 +242,26 @@ impl<S: Store> Store for Mirrored<S> {
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         self.inner.audit(query).await
+    }
+
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.inner.append_events(events).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        self.inner.event(id).await
+    }
+
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError> {
+        self.inner.acknowledge(id, acknowledgement).await
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {

@@ -14,10 +14,28 @@ impl Folder {
     /// It can't be made.
     #[must_use]
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Makes one in memory where the system has a place for that, else as [`new`](Self::new).
+    ///
+    /// # Panics
+    /// It can't be made.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::below(memory)
+        } else {
+            Self::new()
+        }
+    }
+
+    fn below(parent: &Path) -> Self {
         static FOLDERS: AtomicU32 = AtomicU32::new(0);
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("derms-test-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = parent.join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for a test");
         Self(folder)

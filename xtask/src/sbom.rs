@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::shell::{self, Result};
 use crate::workspace::{LIBRARIES, Workspace};
 
-const PROGRAMS: [&str; 3] = ["agent_launcher", "der_headend", "edge_agent"];
+const PROGRAMS: [&str; 4] = ["agent_launcher", "der_headend", "derms", "edge_agent"];
 
 /// Name and version, of which there is one source each in this workspace (deny.toml).
 type Id = (String, String);

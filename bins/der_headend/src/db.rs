@@ -152,12 +152,13 @@ async fn forget(
 
 fn pruned_text(what: &str, pruned: &Pruned) -> String {
     format!(
-        "{what}: {} measurements, {} gaps, {} heartbeats, {} sessions, {} reports, {} orders, \
-         {} limits and stops, {} records of the audit trail\n",
+        "{what}: {} measurements, {} gaps, {} heartbeats, {} sessions, {} events, {} reports, \
+         {} orders, {} limits and stops, {} records of the audit trail\n",
         pruned.telemetry,
         pruned.gaps,
         pruned.heartbeats,
         pruned.sessions,
+        pruned.events,
         pruned.reports,
         pruned.dispatches,
         pruned.limits,

@@ -8,6 +8,9 @@ use derms_headend_sdk::{Headend, ServeError};
 use derms_program::{Failure, chain};
 use tokio::net::TcpListener;
 
+/// What is said of an address that is not free.
+pub(crate) const TAKEN: &str = "another program listens there";
+
 /// Listens where `flag` (or `variable`) says; gives the address with its port.
 pub(crate) fn listen(
     address: SocketAddr,
@@ -30,7 +33,7 @@ fn failed(address: SocketAddr, setting: &str, error: &ServeError) -> String {
         .map(io::Error::kind);
     let why = match cause {
         Some(ErrorKind::AddrInUse) => {
-            format!("another program listens there; stop it, or choose another port with {setting}")
+            format!("{TAKEN}; stop it, or choose another port with {setting}")
         }
         Some(ErrorKind::AddrNotAvailable) => {
             format!("this machine has no such address; choose one that it has with {setting}")

@@ -57,7 +57,17 @@ pub(crate) struct RetentionArgs {
     )]
     session_days: Days,
 
-    /// Days that events and other reports are kept, or `forever`
+    /// Days that events are kept, or `forever`
+    #[arg(
+        long,
+        env = "RETENTION_EVENT_DAYS",
+        value_name = "DAYS",
+        default_value = "365",
+        global = true
+    )]
+    event_days: Days,
+
+    /// Days that reports that moved no order are kept, or `forever`
     #[arg(
         long,
         env = "RETENTION_REPORT_DAYS",
@@ -104,6 +114,7 @@ impl RetentionArgs {
         retention.telemetry = kept(self.telemetry_days);
         retention.heartbeats = kept(self.heartbeat_days);
         retention.sessions = kept(self.session_days);
+        retention.events = kept(self.event_days);
         retention.reports = kept(self.report_days);
         retention.dispatches = kept(self.dispatch_days);
         retention.limits = kept(self.limit_days);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use derms_agent_sdk::proto::{AssetId, Power};
 use derms_agent_sdk::sim::SimulatedDevice;
 use derms_agent_sdk::{
-    AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
+    AdapterError, Applied, AssetEvents, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
 };
 
 /// A simulated device that fails while there is a file with its asset's id.
@@ -43,6 +43,10 @@ impl Faulty {
 impl DerAdapter for Faulty {
     fn describe(&self) -> DeviceInfo {
         self.device.describe()
+    }
+
+    fn take_events(&self, events: AssetEvents) {
+        self.device.take_events(events);
     }
 
     async fn read(&self) -> Result<Reading, AdapterError> {

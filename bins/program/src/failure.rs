@@ -19,17 +19,19 @@ impl Failure {
     /// Something is wrong that the user can change. Ends with [`BAD_CONFIGURATION`].
     #[must_use]
     pub fn configuration(text: impl AsRef<str>) -> Self {
-        Self::new(BAD_CONFIGURATION, text.as_ref())
+        Self::new(BAD_CONFIGURATION, text)
     }
 
     /// The program could not do its work. Ends with [`START_FAILED`].
     #[must_use]
     pub fn start(text: impl AsRef<str>) -> Self {
-        Self::new(START_FAILED, text.as_ref())
+        Self::new(START_FAILED, text)
     }
 
-    fn new(code: u8, text: &str) -> Self {
-        let lines = text.lines().map(str::trim);
+    /// Ends with an exit code that the program itself documents.
+    #[must_use]
+    pub fn new(code: u8, text: impl AsRef<str>) -> Self {
+        let lines = text.as_ref().lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
         Self {
             code,

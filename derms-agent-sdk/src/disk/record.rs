@@ -1,7 +1,7 @@
 //! What stands in a frame, as protobuf: the messages of the agent link where there are any.
 
 use derms_proto::link::{
-    AgentMessage, AssetLimits, Event, Gap, GapReason, HeadendMessage, MAX_SEQ, Refusal,
+    AgentMessage, AssetLimits, EventReport, Gap, GapReason, HeadendMessage, MAX_SEQ, Refusal,
     ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder, SetpointReport,
     Severity, TelemetryBatch,
 };
@@ -364,7 +364,7 @@ pub(super) fn reports_in(pb: pb::Report) -> Vec<ReportEntry> {
         entry.unwrap_or_else(|refusal| ReportEntry {
             at: Timestamp::UNIX_EPOCH,
             asset_id: AssetId::new(Uuid::nil()),
-            report: Report::Event(Event {
+            report: Report::Event(EventReport {
                 severity: Severity::Alarm,
                 code: "report_unreadable".into(),
                 text: refusal.to_string(),

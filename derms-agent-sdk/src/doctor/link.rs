@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLOCK_WARN: Duration = Duration::from_secs(2);
 /// What tonic says of an answer that is none of gRPC.
 const NO_GRPC: &str = "grpc-status header missing";
+/// What a headend says on a port for REST alone, by the same code as one that knows no probes.
+const NOT_SERVED: &str = "the agent link is not served here";
 
 /// Makes all checks of the link; gives the headend's answer.
 pub(super) async fn look(
@@ -282,7 +284,9 @@ fn refused(status: &Status, checks: &mut Vec<Check>) {
     }
     let spoken = || Check::ok(PROTOCOL, "the agent link is spoken there");
     // With a cause the status is of this side: the connection broke.
-    let is_answer = status.source().is_none() && !status.message().contains(NO_GRPC);
+    let said = status.message();
+    let is_answer =
+        status.source().is_none() && !said.contains(NO_GRPC) && !said.contains(NOT_SERVED);
     let (protocol, link) = match status.code() {
         _ if !is_answer => stranger(&text),
         Code::Unimplemented => (

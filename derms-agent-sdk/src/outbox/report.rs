@@ -148,6 +148,11 @@ impl ReportLog {
         self.entries.len() < self.capacity + REFUSALS
     }
 
+    /// Whether an event may be written down: events leave half of the room to orders.
+    pub(crate) fn has_room_for_event(&self) -> bool {
+        self.entries.len() < self.capacity / 2
+    }
+
     /// Appends what can't be left unsaid. False, and nothing is appended, at the last bound;
     /// orders in hand never get there, for each may bring three entries at most.
     pub(crate) fn append(&mut self, entry: ReportEntry) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use derms_proto::wire::TraceContext as _;
 use derms_proto::{AssetId, pb};
 use http::Uri;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -236,7 +237,9 @@ impl Core {
                 let trace = self.traces.of_message(&message);
                 let mut message = pb::AgentMessage::from(*message);
                 message.set_trace_context(trace.map(|trace| trace.to_string()));
-                if outbound.try_send(message).is_err() {
+                // Closed: the stream is over. What the headend said last, when to come back among it, is
+                // on its way here, and the end behind it.
+                if let Err(TrySendError::Full(_)) = outbound.try_send(message) {
                     let text = "the headend does not read what is sent to it".into();
                     return Some(Input::Ended(End::Lost { text }));
                 }

@@ -1,4 +1,5 @@
-//! The tasks of one device: one for commands, one for reads, so that neither waits for the other.
+//! The tasks of one device: one for commands, one for reads, so that neither waits for the other, and
+//! one for what the device raises by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
 use super::traces;
+use crate::alarm::Raised;
 use crate::clock::Clock;
 use crate::session::{Command, DeviceFault, Input};
-use crate::{AdapterError, Applied, DerAdapter};
+use crate::{AdapterError, Applied, AssetEvents, DerAdapter};
 
 /// The session has at most one command under way per device.
 const COMMANDS: usize = 4;
@@ -53,11 +55,29 @@ pub(super) fn start(asset_id: AssetId, adapter: Arc<dyn DerAdapter>, shared: &Sh
     let life = shared.life.child_token();
     let obeying = obey(asset_id, Arc::clone(&adapter), queue, shared.clone());
     tasks.spawn(life.clone().run_until_cancelled_owned(obeying));
+    let (events, raised) = AssetEvents::new();
+    adapter.take_events(events);
+    let telling = tell(asset_id, raised, shared.inputs.clone());
+    tasks.spawn(life.clone().run_until_cancelled_owned(telling));
     let reading = read(asset_id, adapter, shared.clone());
     tasks.spawn(life.clone().run_until_cancelled_owned(reading));
     Device {
         commands,
         _ends: life.drop_guard(),
+    }
+}
+
+/// Ends at once for an adapter that raises nothing by itself.
+async fn tell(asset_id: AssetId, mut raised: Raised, inputs: mpsc::Sender<Input>) {
+    while let Some((alarm, left_out)) = raised.next().await {
+        let input = Input::Raised {
+            asset_id,
+            alarm,
+            left_out,
+        };
+        if inputs.send(input).await.is_err() {
+            return;
+        }
     }
 }
 

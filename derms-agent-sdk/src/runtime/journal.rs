@@ -185,6 +185,14 @@ fn rest(event: &E) {
         E::AssetStopped { asset_id } => warn!(%asset_id, "stopped by an operator"),
         E::AssetReturned { asset_id } => info!(%asset_id, "stopped no more"),
         E::FailsafeLeft { asset_id } => info!(%asset_id, "failsafe left"),
+        E::Raised {
+            asset_id,
+            severity,
+            code,
+            text,
+        } => {
+            info!(%asset_id, %severity, code, text, "event");
+        }
         E::ReadFailed { asset_id, text } => {
             warn!(%asset_id, error = text, "the device can't be read");
         }

@@ -74,10 +74,11 @@ impl Session {
             age,
             availability,
             mut measurements,
+            alarms,
         } = *reading;
         let measured = measurements.mw;
         self.on_asset(asset_id, now, |asset, ctx| {
-            asset.read(availability, measured, ctx);
+            asset.read(availability, measured, alarms, ctx);
         });
         let Some(asset) = self
             .assets

@@ -40,7 +40,7 @@ use crate::clock::{MonoTime, Now};
 use crate::outbox::{ReportLog, TelemetryLog};
 use crate::state::{Commit, Fetched, Kept, Recovered, Shelved};
 use crate::{
-    AgentCounters, AgentEvent, AgentSnapshot, Applied, Backoff, LinkState, Reading, Setpoint,
+    AgentCounters, AgentEvent, AgentSnapshot, Alarm, Applied, Backoff, LinkState, Reading, Setpoint,
 };
 
 /// How long the headend may take to answer Register.
@@ -96,6 +96,12 @@ pub(crate) enum Input {
         asset_id: AssetId,
         at: Now,
         result: Result<Box<Reading>, DeviceFault>,
+    },
+    /// A device has raised an event by itself; so many before it were left out.
+    Raised {
+        asset_id: AssetId,
+        alarm: Alarm,
+        left_out: u64,
     },
     /// One more asset is to be served, or one has changed.
     Add { asset: Box<Asset>, kind: AssetKind },
@@ -307,6 +313,15 @@ impl Session {
                 at,
                 result,
             } => self.read(asset_id, at, result, now),
+            Input::Raised {
+                asset_id,
+                alarm,
+                left_out,
+            } => {
+                self.on_asset(asset_id, now, |asset, ctx| {
+                    asset.raised(alarm, left_out, ctx)
+                });
+            }
             Input::Add { asset, kind } => self.add(*asset, kind, now),
             Input::Remove(asset_id) => self.remove(asset_id, now),
             Input::Shutdown => self.shutdown(now),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use derms_proto::{Asset, Detail, DeviceStatus, Measurements, Power};
+use derms_proto::{Asset, Detail, DeviceStatus, Measurements, Power, Severity};
 
 use super::device::Model;
 use super::drive::{Command, Counters, Drive, approach};
 use super::noise::Noise;
 use super::terminal::{Terminal, power, round};
-use crate::{AdapterError, Applied};
+use crate::{AdapterError, Alarm, Applied};
 
 /// Below this the cells are taken as full or empty: 0.1 Wh, in MWh.
 const NOTHING_MWH: f64 = 1e-7;
@@ -71,6 +71,11 @@ impl Battery {
             self.drive.min.max(-charge).min(self.drive.max),
             self.drive.max.min(discharge).max(self.drive.min),
         )
+    }
+
+    /// Whether less than a thousandth of it is left up to this bound, MWh.
+    fn is_at(&self, bound: f64) -> bool {
+        (self.stored_mwh - bound).abs() < self.capacity_mwh / 1e3
     }
 
     fn status(&self) -> DeviceStatus {
@@ -141,6 +146,19 @@ impl Model for Battery {
             return Ok(Applied::exactly(Power::ZERO).saying("at the highest state of charge"));
         }
         Ok(Applied::exactly(Power::from_mw(target)))
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        if self.is_at(self.lowest_mwh) {
+            let text = "at the lowest state of charge: it can't discharge";
+            alarms.push(Alarm::new(Severity::Warning, "soc_at_minimum", text));
+        }
+        if self.is_at(self.highest_mwh) {
+            let text = "at the highest state of charge: it can't charge";
+            alarms.push(Alarm::new(Severity::Info, "soc_at_maximum", text));
+        }
+        alarms
     }
 
     fn measure(&self, now: f64) -> Measurements {

@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::pv::Pv;
 use super::source::Source;
 use super::wind::Wind;
-use crate::{AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait};
+use crate::{AdapterError, Alarm, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait};
 
 /// The longest step of the integration, in seconds.
 const STEP_S: f64 = 1.0;
@@ -35,6 +35,11 @@ pub(super) trait Model: Send {
     /// Whether it takes orders.
     fn availability(&self) -> Availability {
         Availability::Available
+    }
+
+    /// The alarms that it has now.
+    fn alarms(&self) -> Vec<Alarm> {
+        Vec::new()
     }
 }
 
@@ -174,7 +179,9 @@ impl DerAdapter for SimulatedDevice {
 
     async fn read(&self) -> Result<Reading, AdapterError> {
         let state = self.state();
-        Ok(Reading::new(state.model.measure(state.now)).available(state.model.availability()))
+        let mut reading = Reading::new(state.model.measure(state.now));
+        reading.alarms = state.model.alarms();
+        Ok(reading.available(state.model.availability()))
     }
 
     async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod errors;
+mod events;
 mod fake;
 mod limits;
 mod live;

@@ -3,8 +3,8 @@
 
 use axum::extract::FromRequestParts;
 use derms_proto::{
-    AgentStatus, Asset, AssetId, Dispatch, NewDispatch, NewStop, PowerLimit, Problem, ProblemCode,
-    SessionRecord, SiteId, Stop, StopScope,
+    AgentStatus, Asset, AssetId, Dispatch, Event, NewDispatch, NewStop, PowerLimit, Problem,
+    ProblemCode, SessionRecord, SiteId, Stop, StopScope,
 };
 use http::request::Parts;
 
@@ -97,6 +97,15 @@ impl Caller {
             self.sees(limit.site_id)
         } else {
             self.sees_asset(core, limit.asset_id)
+        }
+    }
+
+    /// An event is that of the site that it was of; one of none is for those who see all.
+    pub(super) fn sees_event(&self, core: &Core, event: &Event) -> bool {
+        match (event.site_id, event.asset_id) {
+            (Some(site), _) => self.sees(site),
+            (None, Some(asset)) => self.sees_asset(core, asset),
+            (None, None) => self.is_unlimited(),
         }
     }
 

@@ -23,6 +23,7 @@ use utoipa::{Modify, OpenApi as _, ToSchema as _};
         (name = "telemetry", description = "What is happening now, and what happened"),
         (name = "dispatch", description = "Orders, and what became of them"),
         (name = "limits", description = "What holds over all orders: limits and stops"),
+        (name = "events", description = "Alarms and changes of state"),
         (name = "service", description = "About the headend itself"),
     )
 )]

@@ -9,7 +9,7 @@ use derms_proto::link::LogKind;
 use derms_proto::{Problem, ProblemCode};
 use serde::Serialize;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
 use super::problem::Failure;
@@ -91,7 +91,19 @@ impl NotReady {
     }
 }
 
+/// A store that does not answer a probe within this can't be reached, as it is told to those who must
+/// not be kept waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl Core {
+    /// Why it takes no work now, within 2 s whatever the store does.
+    pub(crate) async fn not_ready_now(&self) -> Option<NotReady> {
+        match timeout(PATIENCE, self.not_ready()).await {
+            Ok(not_ready) => not_ready.map(|(why, _)| why),
+            Err(_) => Some(NotReady::StoreUnavailable),
+        }
+    }
+
     /// Why it takes no work now, with the answer to who asks; `None` if it does.
     pub(crate) async fn not_ready(&self) -> Option<(NotReady, Failure)> {
         if self.drain.is_cancelled() {

@@ -10,6 +10,7 @@ mod change;
 mod dispatch;
 mod docs;
 mod document;
+mod events;
 mod extract;
 mod health;
 mod heartbeat;
@@ -79,6 +80,9 @@ fn routes() -> Routes {
         .to(Read, routes!(heartbeat::get))
         .to(Read, routes!(heartbeat::history))
         .to(Read, routes!(stream::stream))
+        .to(Read, routes!(events::list))
+        .to(Read, routes!(events::get))
+        .to(Change, routes!(events::acknowledge))
         .to(Administer, routes!(audit::list))
         .to(Oversee, routes!(metrics::metrics))
         .to(Public, routes!(health::healthz))

@@ -288,7 +288,7 @@ mod tests {
         let of_bob = rates.take_stream(Some(&bob)).unwrap();
         let others: Vec<InHand> = (0..13).map(|_| rates.take_stream(None).unwrap()).collect();
         rates.take_stream(None).unwrap_err();
-        let _calls = [(); 2].map(|()| rates.take_in_hand(Some(&ann), true).unwrap());
+        let _calls = [(); 2].map(|()| rates.take_in_hand(None, true).unwrap());
         drop((first, of_bob, others));
         rates.take_stream(Some(&ann)).unwrap();
     }

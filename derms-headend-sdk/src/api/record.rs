@@ -127,6 +127,7 @@ pub(super) fn is_miss(response: &Response) -> bool {
                 | ProblemCode::UnknownDispatch
                 | ProblemCode::UnknownLimit
                 | ProblemCode::UnknownStop
+                | ProblemCode::UnknownEvent
         )
     })
 }

@@ -1,21 +1,19 @@
 //! The audit trail: who did what, when, from where, with what result.
 //!
 //! A record goes to the log at once (target `audit`) and then to the store. The call that it tells of
-//! waits for neither and fails with neither: records wait here, bounded, while the store is away. What
-//! finds no room is counted, and told in a record of its own when there is room again.
+//! waits for neither and fails with neither: records wait in a [`Backlog`] while the store is away.
 
-mod writer;
-
-use std::collections::VecDeque;
-use std::fmt;
+#[cfg(test)]
+mod tests;
 
 use derms_proto::{AuditRecord, ProblemCode};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
+use crate::backlog::{Backlog, Source};
 use crate::config::Clock;
+use crate::ingest::Writing;
+use crate::store::Store;
 
-pub(crate) use writer::run;
+pub(crate) use crate::backlog::run;
 
 /// So many records wait for the store: at a record a second almost three hours.
 const MOST: usize = 10_000;
@@ -28,34 +26,14 @@ const MAX_TEXT: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Audit {
     clock: Clock,
-    waiting: Mutex<Waiting>,
-    something: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    records: VecDeque<AuditRecord>,
-    /// Since the last that was kept.
-    lost: u64,
-    /// Since the start.
-    lost_in_all: u64,
-}
-
-impl fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting")
-            .field("records", &self.records.len())
-            .field("lost", &self.lost)
-            .finish()
-    }
+    backlog: Backlog<AuditRecord>,
 }
 
 impl Audit {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
-            waiting: Mutex::default(),
-            something: Notify::new(),
+            backlog: Backlog::default(),
         }
     }
 
@@ -88,32 +66,17 @@ impl Audit {
             Some(ProblemCode::Forbidden | ProblemCode::Unauthenticated) => MOST_WITH_REFUSALS,
             _ => MOST,
         };
-        let mut waiting = self.waiting.lock();
-        if waiting.records.len() >= most {
-            if waiting.lost == 0 {
-                tracing::error!(
-                    "the store takes no records of the audit trail and no more can wait: they are \
-                     in this log alone"
-                );
-            }
-            waiting.lost += 1;
-            waiting.lost_in_all += 1;
-            return;
-        }
-        waiting.records.push_back(record);
-        drop(waiting);
-        self.something.notify_one();
+        self.backlog.put(record, most, Self::NAME);
     }
 
     /// How many records wait, and how many found no room since the start.
     pub(crate) fn levels(&self) -> (usize, u64) {
-        let waiting = self.waiting.lock();
-        (waiting.records.len(), waiting.lost_in_all)
+        self.backlog.levels()
     }
 
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> Vec<AuditRecord> {
-        self.waiting.lock().records.iter().cloned().collect()
+        self.backlog.waiting()
     }
 
     /// An agent was refused: the session or an asset that it claimed.
@@ -132,5 +95,27 @@ impl Audit {
             detail: Some(why),
             ..self.begin("refused_claim")
         });
+    }
+}
+
+impl Source for Audit {
+    type Item = AuditRecord;
+
+    const NAME: &'static str = "records of the audit trail";
+
+    fn backlog(&self) -> &Backlog<AuditRecord> {
+        &self.backlog
+    }
+
+    fn write<'a>(store: &'a dyn Store, records: &'a [AuditRecord]) -> Writing<'a, ()> {
+        store.append_audit(records)
+    }
+
+    fn lost(&self, lost: u64) -> AuditRecord {
+        let text = format!("{lost} records before this one are in the log of the headend alone");
+        AuditRecord {
+            detail: Some(text),
+            ..self.begin("audit_lost")
+        }
     }
 }

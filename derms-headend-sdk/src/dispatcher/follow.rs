@@ -1,10 +1,11 @@
 //! What becomes of an order: told by its agent, by its session's end, or by time.
 
-use derms_proto::link::{Report, Severity};
-use derms_proto::{AgentId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp};
+use derms_proto::link::Report;
+use derms_proto::{AgentId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Severity, Timestamp};
 
 use super::delivery::lease;
 use super::{Dispatcher, Timer};
+use crate::events::About;
 use crate::store::{Advance, ReportFate, StoreError};
 
 impl Dispatcher {
@@ -33,10 +34,17 @@ impl Dispatcher {
                     self.note(&order);
                     self.tell(order.dispatch);
                 }
-                ReportFate::Contradiction { order, reported } => tracing::error!(
-                    dispatch_id = %order.dispatch.id, agent_id = %agent, known = %order.dispatch.status, %reported,
-                    "a report contradicts what is known; it was stored without effect"
-                ),
+                ReportFate::Contradiction { order, reported } => {
+                    let dispatch = &order.dispatch;
+                    let text = format!(
+                        "dispatch {} is {} here and the agent reports {reported}; the report was \
+                         stored without effect",
+                        dispatch.id, dispatch.status
+                    );
+                    let about = dispatch.asset_id.map_or_else(About::default, About::asset);
+                    self.events
+                        .raise(Severity::Alarm, "contradiction", text, about.by(agent));
+                }
                 ReportFate::ReleaseRefused { order, revision } => {
                     let dispatch = &order.dispatch;
                     tracing::warn!(
@@ -49,17 +57,10 @@ impl Dispatcher {
                 ReportFate::UnknownDispatch(id) => tracing::warn!(
                     dispatch_id = %id, agent_id = %agent, "a report of a dispatch that is none of this agent's here"
                 ),
-                ReportFate::Event(entry) => {
+                ReportFate::Event(event) => self.events.record(&event),
+                ReportFate::Other(entry) => {
                     if let Report::Limit(report) = &entry.report {
                         self.limits.reported(agent, entry.asset_id, report);
-                    }
-                    if let Report::Event(event) = &entry.report {
-                        let (code, text, asset) = (&event.code, &event.text, entry.asset_id);
-                        if event.severity >= Severity::Warning {
-                            tracing::warn!(agent_id = %agent, asset_id = %asset, severity = %event.severity, code, text, "event");
-                        } else {
-                            tracing::info!(agent_id = %agent, asset_id = %asset, severity = %event.severity, code, text, "event");
-                        }
                     }
                 }
             }
@@ -136,7 +137,12 @@ impl Dispatcher {
                     steps.push(expiry(dispatch.id, now));
                 }
             } else if self.quiet_for_too_long(dispatch, now) {
-                tracing::error!(dispatch_id = %dispatch.id, "no report within the time limit; its fate can't be known");
+                let text = format!(
+                    "no report of dispatch {} within the time limit; its fate can't be known",
+                    dispatch.id
+                );
+                let about = dispatch.asset_id.map_or_else(About::default, About::asset);
+                self.events.raise(Severity::Alarm, "no_report", text, about);
                 steps.push(Advance {
                     id: dispatch.id,
                     status: DispatchStatus::Indeterminate,

@@ -37,6 +37,7 @@ pub(crate) use share::Present;
 
 use crate::auth::Principal;
 use crate::config::{Clock, Config};
+use crate::events::Events;
 use crate::idempotency::idempotency;
 use crate::limits::Limits;
 use crate::registry::Registry;
@@ -58,6 +59,7 @@ pub(crate) struct Dispatcher {
     registry: Arc<Registry>,
     present: Present,
     clock: Clock,
+    events: Arc<Events>,
     config: Arc<Config>,
     limits: Arc<Limits>,
     changes: broadcast::Sender<Arc<Dispatch>>,
@@ -86,7 +88,7 @@ impl Dispatcher {
         store: Arc<dyn Store>,
         registry: Arc<Registry>,
         present: Present,
-        clock: Clock,
+        events: Arc<Events>,
         config: Arc<Config>,
         limits: Arc<Limits>,
     ) -> (Arc<Self>, timers::Queue) {
@@ -97,7 +99,8 @@ impl Dispatcher {
             store,
             registry,
             present,
-            clock,
+            clock: events.clock(),
+            events,
             config,
             limits,
             changes: broadcast::Sender::new(CHANGES),

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{AssetState, HeadendMessage, ReleaseOrder};
-use derms_proto::{AgentId, AssetId, ControlSource, DispatchId, DispatchStatus, Timestamp, pb};
+use derms_proto::{
+    AgentId, AssetId, ControlSource, DispatchId, DispatchStatus, Severity, Timestamp, pb,
+};
 
 use super::{Dispatcher, Timer};
+use crate::events::About;
 use crate::registry::Session;
 use crate::store::{MAX_COUNTER, Order, StoreError};
 
@@ -99,8 +102,12 @@ impl Dispatcher {
         let (asset, dispatch, revision) = match mismatch {
             Mismatch::Missing { asset, dispatch } => {
                 // Its agent will tell how it ended, when the device has obeyed: nothing is guessed.
-                tracing::error!(code = "mismatch", agent_id = %agent, asset_id = %asset, dispatch_id = %dispatch,
-                    "an order is active here and not in force at its agent; its report is awaited");
+                let text = format!(
+                    "dispatch {dispatch} is active here and not in force at its agent; its report is \
+                     awaited"
+                );
+                let about = About::asset(asset).by(agent);
+                self.events.raise(Severity::Alarm, "mismatch", text, about);
                 return Ok(());
             }
             Mismatch::Stranger {
@@ -116,8 +123,11 @@ impl Dispatcher {
                 "the agent keeps to an order of an earlier life of this headend");
             return Ok(());
         }
-        tracing::error!(code = "mismatch", agent_id = %agent, asset_id = %asset, dispatch_id = %dispatch, known,
-            "the agent keeps to an order that has ended here; it is released");
+        let how = if known { "has ended" } else { "is not known" };
+        let text =
+            format!("the agent keeps to dispatch {dispatch}, which {how} here; it is released");
+        let about = About::asset(asset).by(agent);
+        self.events.raise(Severity::Alarm, "mismatch", text, about);
         let given = self.store.revisions(&[asset]).await?;
         let revision = given.into_iter().fold(revision, u64::max) + 1;
         // Nobody gets this revision again, whatever becomes of the message.

@@ -3,13 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use derms_proto::{AssetId, Dispatch, DispatchId, DispatchStatus, Fleet, Telemetry, Timestamp};
+use derms_proto::{
+    AssetId, Dispatch, DispatchId, DispatchStatus, Fleet, Severity, Telemetry, Timestamp,
+};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::watch::{Rules, Watch};
+use crate::events::{About, Events};
 use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 
@@ -18,6 +21,7 @@ use crate::store::{Store, StoreError};
 pub(crate) struct Following {
     fleet: Arc<Fleet>,
     limits: Arc<Limits>,
+    events: Arc<Events>,
     rules: Rules,
     slots: HashMap<AssetId, Mutex<Option<Watched>>>,
 }
@@ -29,12 +33,18 @@ struct Watched {
 }
 
 impl Following {
-    pub(crate) fn new(fleet: Arc<Fleet>, limits: Arc<Limits>, rules: Rules) -> Self {
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        limits: Arc<Limits>,
+        events: Arc<Events>,
+        rules: Rules,
+    ) -> Self {
         let slots = fleet.assets().iter();
         Self {
             slots: slots.map(|asset| (asset.id, Mutex::default())).collect(),
             fleet,
             limits,
+            events,
             rules,
         }
     }
@@ -94,15 +104,21 @@ impl Following {
         let Some(follows) = watch.measured(at, &telemetry.measurements) else {
             return;
         };
-        let asset = telemetry.asset_id;
-        let mw = telemetry.measurements.mw.map(|mw| mw.mw());
-        let tolerance = watch.tolerance().mw();
-        if follows {
-            tracing::info!(dispatch_id = %dispatch, asset_id = %asset, mw, code = "following", "event");
+        let mw = telemetry.measurements.mw;
+        let mw = mw.map_or("nothing".to_owned(), |mw| mw.to_string());
+        let tolerance = watch.tolerance();
+        let (severity, code, text) = if follows {
+            let text = format!("the asset does what dispatch {dispatch} says: {mw} is measured");
+            (Severity::Info, "following", text)
         } else {
-            tracing::warn!(dispatch_id = %dispatch, asset_id = %asset, mw, tolerance, code = "not_following",
-                text = "the asset does not do what its order says", "event");
-        }
+            let text = format!(
+                "the asset does not do what dispatch {dispatch} says: {mw} is measured, the tolerance \
+                 is {tolerance}"
+            );
+            (Severity::Warning, "not_following", text)
+        };
+        self.events
+            .raise(severity, code, text, About::asset(telemetry.asset_id));
     }
 
     /// Marks an order, and the shares of a site order.

@@ -123,7 +123,12 @@ pub(super) fn report(
     for (seq, entry) in accepted.items {
         let asset = core.fleet.asset(entry.asset_id);
         if asset.is_some_and(|asset| core.policy.may_serve(session.agent_id, asset)) {
-            entries.push(StoredReport { seq, entry });
+            let event = match &entry.report {
+                Report::Event(report) => Some(core.events.told(session.agent_id, &entry, report)),
+                _ => None,
+            };
+            let event = event.map(Box::new);
+            entries.push(StoredReport { seq, entry, event });
         } else {
             refused.push(not_granted(seq));
         }
@@ -165,6 +170,11 @@ pub(super) fn heartbeat(core: &Core, session: &Arc<Session>, heartbeat: &AgentHe
         }
     }
     let received_at = core.clock.now();
+    if let Some(theirs) = heartbeat.agent_time {
+        let assets = || session.assets();
+        core.events
+            .clock_shown(session.agent_id, assets, theirs, received_at);
+    }
     let heartbeats: Vec<Heartbeat> = heartbeat
         .assets
         .iter()

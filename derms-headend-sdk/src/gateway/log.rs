@@ -33,10 +33,10 @@ pub(crate) struct LogTrack {
     /// Everything below is stored.
     durable: u64,
     /// Batches handed to the store that it has not confirmed.
-    in_hand: usize,
+    in_hand: u32,
     /// Entries that had come before, since somebody asked.
     repeated: u64,
-    most_in_hand: usize,
+    most_in_hand: u32,
     rewind: Option<Rewind>,
 }
 
@@ -56,7 +56,7 @@ impl LogTrack {
             durable: next_seq,
             in_hand: 0,
             repeated: 0,
-            most_in_hand: most_in_hand as usize,
+            most_in_hand,
             rewind: None,
         }
     }
@@ -196,6 +196,7 @@ impl LogTrack {
 
     pub(crate) fn stored(&mut self, up_to_seq: u64, batches: usize) {
         self.durable = self.durable.max(up_to_seq.saturating_add(1));
+        let batches = u32::try_from(batches).unwrap_or(u32::MAX);
         self.in_hand = self.in_hand.saturating_sub(batches);
     }
 }

@@ -3,6 +3,7 @@
 mod claim;
 mod driver;
 mod facts;
+mod health;
 mod log;
 mod probe;
 mod session;
@@ -27,6 +28,7 @@ use crate::peer::{ConnectionHandle, PeerAddr};
 use crate::refusals::Refusal;
 use crate::registry::Outbound;
 use driver::Driver;
+pub(crate) use health::Probe;
 
 /// The agent link as a gRPC service.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! What a Register would be answered, without one.
 
+use std::time::Duration;
+
 use derms_proto::link::{GrantStatus, PROTOCOL_MINOR, Probe, ProbeAnswer};
 use derms_proto::pb;
 use tonic::Status;
@@ -9,6 +11,9 @@ use crate::auth::Principal;
 use crate::core::Core;
 use crate::link_auth::Credentials;
 use crate::refusals::Refusal;
+
+/// Who asks waits for less than a call of the store may take.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who asks.
 #[derive(Debug)]
@@ -36,8 +41,14 @@ pub(super) async fn answer(
         return Err(Status::permission_denied(text));
     }
     // A claim needs the store, so a probe asks it too; a read alone.
-    if let Err(error) = core.store.revisions(&probe.asset_ids).await {
-        tracing::warn!(%agent, %error, "can't answer a probe");
+    let asked = core.store.revisions(&probe.asset_ids);
+    let error = match tokio::time::timeout(STORE_PATIENCE, asked).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {STORE_PATIENCE:?}")),
+    };
+    if let Some(error) = error {
+        tracing::warn!(%agent, error, "can't answer a probe");
         return Err(Status::unavailable("the headend's store can't be reached"));
     }
     let (grants, connected) = core.registry.probe(agent, &probe.asset_ids);

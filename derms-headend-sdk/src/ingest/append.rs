@@ -102,7 +102,10 @@ impl Append for ReportAppend {
     fn bytes(&self) -> usize {
         let texts = |stored: &StoredReport| match &stored.entry.report {
             Report::Setpoint(report) => report.text.as_ref().map_or(0, String::len),
-            Report::Event(event) => event.code.len() + event.text.len(),
+            // Once as it came, and once as it is stored.
+            Report::Event(event) => {
+                2 * (event.code.len() + event.text.len()) + size_of::<derms_proto::Event>()
+            }
             _ => 0,
         };
         let texts: usize = self.entries.iter().map(texts).sum();

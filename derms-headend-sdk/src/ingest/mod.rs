@@ -24,6 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::{LogMetrics, Metrics};
 use crate::store::{ReportAppend, Store, TelemetryAppend};
 use append::Append;
+pub(crate) use append::Writing;
 use writer::Writer;
 
 #[derive(Debug)]

@@ -46,7 +46,10 @@ impl Setup {
                 latest: Arc::new(crate::latest::Latest::new(&fleet)),
                 heartbeats: Arc::default(),
             },
-            Clock::default(),
+            Arc::new(crate::events::Events::new(
+                Arc::clone(&fleet),
+                Clock::default(),
+            )),
             config,
             Arc::new(limits),
         );

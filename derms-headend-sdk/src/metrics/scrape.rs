@@ -1,19 +1,12 @@
 //! What is read when somebody asks.
 
-use std::time::Duration;
-
 use derms_proto::DispatchStatus;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, TextEncoder};
-use tokio::time::timeout;
 
 use super::{Make, Metrics, word};
 use crate::api::NotReady;
 use crate::core::Core;
-
-/// A store that does not answer a probe within this is not reachable, as the metrics say it: who
-/// asks for them must learn of the rest.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -162,12 +155,7 @@ impl State {
 impl Metrics {
     /// All of it as text.
     pub(crate) async fn text(&self, core: &Core) -> String {
-        let asked = timeout(PATIENCE, core.not_ready()).await;
-        let not_ready = match asked {
-            Ok(not_ready) => not_ready.map(|(why, _)| why),
-            Err(_) => Some(NotReady::StoreUnavailable),
-        };
-        self.state.read(core, not_ready);
+        self.state.read(core, core.not_ready_now().await);
         let families = self.registry.gather();
         TextEncoder::new()
             .encode_to_string(&families)

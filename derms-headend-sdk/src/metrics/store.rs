@@ -5,17 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, DispatchStatus, Heartbeat, LimitId, LogId,
-    Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Dispatch, DispatchId, DispatchStatus, Event,
+    EventId, Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::time::Instant;
 
 use super::{Make, Metrics, word};
 use crate::store::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// Upper bounds of a call, seconds.
@@ -373,6 +375,28 @@ impl Store for CountedStore {
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         self.timed("audit", self.inner.audit(query)).await
+    }
+
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.timed("append_events", self.inner.append_events(events))
+            .await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        self.timed("events", self.inner.events(query)).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        self.timed("event", self.inner.event(id)).await
+    }
+
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError> {
+        self.timed("acknowledge", self.inner.acknowledge(id, acknowledgement))
+            .await
     }
 
     async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind, Report, ReportEntry, SetpointPhase, SetpointReport};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, Cursor, Dispatch, DispatchId, DispatchStatus, Heartbeat,
-    LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket,
-    Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Cursor, Dispatch, DispatchId, DispatchStatus,
+    Event, EventId, Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId,
+    Telemetry, TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 mod cancel;
 
 use super::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
-    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, StoredReport, TelemetryAppend,
-    TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, MemoryStore, NewOrder, NewShares, Order, Pruned, ReportAppend,
+    ReportFate, Restraint, Restraints, Retention, SessionEnd, Store, StoreError, StoredReport,
+    TelemetryAppend, TelemetryQuery,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,9 @@ pub(crate) enum Fault {
     StopsForgotten,
     AuditChanges,
     KeysForgotten,
+    EventsTwice,
+    LastWordCounts,
+    LeastForgotten,
     NothingPruned,
     AllPruned,
     /// What the headend must bear.
@@ -87,6 +90,7 @@ pub(crate) enum Fault {
     AppendSlow,
     LimitsFail,
     AuditFails,
+    EventsFail,
     LimitsFailAfter,
     AppendNever,
     /// What ends this log at this number can't be stored.
@@ -167,7 +171,11 @@ impl FaultyStore {
             agent: carrier.agent,
             epoch: carrier.epoch,
             log: LogId::generate(),
-            entries: vec![StoredReport { seq: 1, entry }],
+            entries: vec![StoredReport {
+                seq: 1,
+                entry,
+                event: None,
+            }],
             next_seq: 2,
             at: Timestamp::UNIX_EPOCH,
         };
@@ -388,6 +396,14 @@ impl Store for FaultyStore {
                 let carrier = orders.iter().find_map(|order| order.carrier);
                 append.agent = carrier.map_or(append.agent, |carrier| carrier.agent);
             }
+        }
+        if self.has(Fault::EventsTwice) {
+            // Those of a repeated part once more, as one without a cursor would.
+            let again = appends.iter().flat_map(|append| &append.entries);
+            let again: Vec<Event> = again
+                .filter_map(|it| it.event.as_deref().cloned())
+                .collect();
+            self.inner.append_events(&again).await?;
         }
         if self.has(Fault::ReportsTwice) {
             self.inner.append_reports(&appends).await?;
@@ -683,6 +699,42 @@ impl Store for FaultyStore {
             self.inner.append_audit(&all).await?;
         }
         self.inner.append_audit(records).await
+    }
+
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
+        if self.has(Fault::EventsFail) {
+            return unavailable();
+        }
+        self.inner.append_events(events).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        let mut query = query.clone();
+        if self.has(Fault::LeastForgotten) {
+            query.least = None;
+        }
+        self.inner.events(&query).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        self.inner.event(id).await
+    }
+
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError> {
+        if self.has(Fault::EventsFail) {
+            return unavailable();
+        }
+        let mut event = self.inner.acknowledge(id, acknowledgement).await?;
+        if self.has(Fault::LastWordCounts)
+            && let Some(event) = &mut event
+        {
+            event.acknowledged = Some(acknowledgement.clone());
+        }
+        Ok(event)
     }
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {

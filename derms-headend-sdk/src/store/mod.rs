@@ -25,8 +25,9 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, CloseReason, Dispatch, DispatchId, Heartbeat, LimitId, LogId,
-    Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, CloseReason, Dispatch, DispatchId, Event,
+    EventId, Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 
 pub use cancel::Cancel;
@@ -35,7 +36,7 @@ pub use order::{
     Advance, Carrier, Commit, Idempotency, NewOrder, Order, ReportAppend, ReportFate, Reported,
     StoredReport, status_of, summarise,
 };
-pub use query::{AuditQuery, DispatchQuery, HistoryQuery, TelemetryQuery};
+pub use query::{AuditQuery, DispatchQuery, EventQuery, HistoryQuery, TelemetryQuery};
 pub use restraint::{Keyed, LimitQuery, Restraint, Restraints};
 pub use retention::{Pruned, Retention};
 pub use shares::{AddedShares, NewShares};
@@ -175,9 +176,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Declared gaps of an agent's telemetry, oldest first.
     async fn gaps(&self, agent: AgentId) -> Result<Vec<(LogId, Gap)>, StoreError>;
 
-    /// Stores parts of report logs, one after the other, and moves the orders they speak of.
-    /// Answers, for each part, the fate of its entries; entries that are stored already are left
-    /// out.
+    /// Stores parts of report logs, one after the other, with their [events](StoredReport::event), and
+    /// moves the orders they speak of. Answers, for each part, the fate of its entries; entries that
+    /// are stored already are left out.
     async fn append_reports(
         &self,
         appends: &[ReportAppend],
@@ -300,6 +301,23 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// The audit trail by [`at`](AuditRecord::at).
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError>;
+
+    /// Adds events that the headend raised itself; one that is there already stays as it is.
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError>;
+
+    /// Events by [`at`](Event::at).
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError>;
+
+    /// One event.
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError>;
+
+    /// Notes that somebody has taken note of an event; the first acknowledgement stays. Answers the
+    /// event as it stands; `None` for an unknown id.
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError>;
 
     /// Forgets a part of what is older than its retention, small enough that nobody waits long for
     /// it; [`Pruned::more`] says that there is more of it. What is younger stays; of what is older

@@ -2,8 +2,8 @@
 
 use derms_proto::link::{ReportEntry, SetpointPhase, SetpointReport};
 use derms_proto::{
-    Actor, AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, InstanceId, LogId, ReasonCode,
-    Timestamp, Transition,
+    Actor, AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, Event, InstanceId, LogId,
+    ReasonCode, Timestamp, Transition,
 };
 
 /// An order that is sent again and again, for its agent never answers, keeps this many steps; then
@@ -116,6 +116,19 @@ pub struct StoredReport {
     pub seq: u64,
     /// The entry.
     pub entry: ReportEntry,
+    /// If the entry is an event: that, as it is to be stored.
+    pub event: Option<Box<Event>>,
+}
+
+impl StoredReport {
+    /// The fate of an entry that is not about an order.
+    #[must_use]
+    pub fn beside_orders(&self) -> ReportFate {
+        match &self.event {
+            Some(event) => ReportFate::Event(event.clone()),
+            None => ReportFate::Other(self.entry.clone()),
+        }
+    }
 }
 
 /// What became of a report.
@@ -144,8 +157,10 @@ pub enum ReportFate {
         /// The revision of the release.
         revision: u64,
     },
-    /// An event.
-    Event(ReportEntry),
+    /// An event, which was stored.
+    Event(Box<Event>),
+    /// Something else, which moves no order.
+    Other(ReportEntry),
 }
 
 /// How a report changed an order.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use derms_proto::{Cursor, Page, Timestamp};
+use derms_proto::{Cursor, Event, Page, Timestamp};
 
 use super::{HistoryQuery, StoreError};
 
@@ -25,6 +25,7 @@ pub(super) enum List {
     Limits,
     Stops,
     Audit,
+    Events,
 }
 
 impl List {
@@ -38,6 +39,7 @@ impl List {
             Self::Limits => "l",
             Self::Stops => "p",
             Self::Audit => "a",
+            Self::Events => "e",
         }
     }
 }
@@ -48,6 +50,14 @@ impl Place {
         Self {
             at,
             id: 0,
+            serial: 0,
+        }
+    }
+
+    pub(super) fn of_event(event: &Event) -> Self {
+        Self {
+            at: event.at,
+            id: event.id.uuid().as_u128(),
             serial: 0,
         }
     }

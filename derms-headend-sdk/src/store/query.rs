@@ -1,6 +1,8 @@
 //! What is asked of a store.
 
-use derms_proto::{AssetId, Cursor, DispatchStatus, SiteId, Timestamp};
+use derms_proto::{
+    AssetId, Cursor, DispatchStatus, Event, EventSource, Severity, SiteId, Timestamp,
+};
 
 /// A range of time and a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,4 +72,37 @@ pub struct AuditQuery {
     pub action: Option<String>,
     /// The range and the page.
     pub page: HistoryQuery,
+}
+
+/// Events of a kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventQuery {
+    /// Of this asset.
+    pub asset: Option<AssetId>,
+    /// Of this site.
+    pub site: Option<SiteId>,
+    /// At least this severe.
+    pub least: Option<Severity>,
+    /// Acknowledged, or not.
+    pub acknowledged: Option<bool>,
+    /// Raised by this side.
+    pub source: Option<EventSource>,
+    /// The range, by [`at`](Event::at), and the page.
+    pub page: HistoryQuery,
+}
+
+impl EventQuery {
+    /// Whether this is one of them, whatever its time.
+    #[must_use]
+    pub fn takes(&self, event: &Event) -> bool {
+        fn is<T: PartialEq>(wanted: Option<T>, has: Option<T>) -> bool {
+            wanted.is_none() || wanted == has
+        }
+        is(self.asset, event.asset_id)
+            && is(self.site, event.site_id)
+            && self.least.is_none_or(|least| event.severity >= least)
+            && is(self.acknowledged, Some(event.acknowledged.is_some()))
+            && is(self.source, Some(event.source))
+    }
 }

@@ -21,7 +21,9 @@ pub struct Retention {
     pub heartbeats: Option<Duration>,
     /// Sessions that have ended, by their end. Default 365 days.
     pub sessions: Option<Duration>,
-    /// Events, and reports that moved no order, by time of receipt. Default 365 days.
+    /// Events, acknowledged or not, by their time. Default 365 days.
+    pub events: Option<Duration>,
+    /// Reports that moved no order, by time of receipt. Default 365 days.
     pub reports: Option<Duration>,
     /// Orders that have ended, by their end, with every step and their idempotency key; a site
     /// order when the last of its shares has. Default 1,825 days (five years).
@@ -38,6 +40,7 @@ impl Default for Retention {
             telemetry: Some(30 * DAY),
             heartbeats: Some(7 * DAY),
             sessions: Some(365 * DAY),
+            events: Some(365 * DAY),
             reports: Some(365 * DAY),
             dispatches: Some(1_825 * DAY),
             limits: Some(1_825 * DAY),
@@ -54,6 +57,7 @@ impl Retention {
             telemetry: None,
             heartbeats: None,
             sessions: None,
+            events: None,
             reports: None,
             dispatches: None,
             limits: None,
@@ -79,7 +83,9 @@ pub struct Pruned {
     pub heartbeats: u64,
     /// Sessions.
     pub sessions: u64,
-    /// Events and reports.
+    /// Events.
+    pub events: u64,
+    /// Reports that moved no order.
     pub reports: u64,
     /// Orders, each share of a site order and the site order itself counted.
     pub dispatches: u64,
@@ -100,6 +106,7 @@ impl Pruned {
             self.gaps,
             self.heartbeats,
             self.sessions,
+            self.events,
             self.reports,
             self.dispatches,
             self.limits,
@@ -120,6 +127,7 @@ impl Add for Pruned {
             gaps: self.gaps.saturating_add(other.gaps),
             heartbeats: self.heartbeats.saturating_add(other.heartbeats),
             sessions: self.sessions.saturating_add(other.sessions),
+            events: self.events.saturating_add(other.events),
             reports: self.reports.saturating_add(other.reports),
             dispatches: self.dispatches.saturating_add(other.dispatches),
             limits: self.limits.saturating_add(other.limits),

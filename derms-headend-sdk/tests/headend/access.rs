@@ -22,7 +22,7 @@ use crate::support::{
 
 /// What is called, and what is answered to: nobody, a viewer, an operator, an admin, and an operator
 /// of another site. What is asked for is of Jersey.
-const CALLS: [(&str, &str, [u16; 5]); 31] = [
+const CALLS: [(&str, &str, [u16; 5]); 35] = [
     ("get", "/agents", [401, 200, 200, 200, 200]),
     ("get", "/agents/history", [401, 200, 200, 200, 200]),
     ("get", "/assets", [401, 200, 200, 200, 200]),
@@ -34,6 +34,9 @@ const CALLS: [(&str, &str, [u16; 5]); 31] = [
     ("post", "/dispatch", [401, 403, 202, 202, 404]),
     ("post", "/dispatch/preview", [401, 200, 200, 200, 404]),
     ("get", "/docs", [401, 308, 308, 308, 308]),
+    ("get", "/events", [401, 200, 200, 200, 200]),
+    ("get", "/events/{id}", [401, 200, 200, 200, 404]),
+    ("post", "/events/{id}/ack", [401, 403, 200, 200, 404]),
     ("get", "/healthz", [200, 200, 200, 200, 200]),
     ("get", "/heartbeat/{id}", [401, 200, 200, 200, 404]),
     ("get", "/heartbeat/{id}/history", [401, 200, 200, 200, 404]),
@@ -79,6 +82,7 @@ async fn asking() -> (Headend, Agent, WallClock) {
     let headend = builder.require_principal().build().await.unwrap();
     let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
     agent.measured_mw(BESS_1, clock.now(), 1.0).await;
+    agent.raises(BESS_1, clock.now(), "alarm", "too_hot").await;
     agent.heartbeat().await;
     (headend, agent, clock)
 }
@@ -130,6 +134,11 @@ async fn target(headend: &Headend, path: &str) -> String {
                 .id
                 .to_string()
         }
+        "events" => {
+            let ada = Principal::new("ada");
+            let events = call(headend, Some(&ada), "get", "/events", "").await.ok();
+            events["items"][0]["id"].as_str().unwrap().to_owned()
+        }
         "stop" => headend
             .stop(&NewStop::site(site), None)
             .await
@@ -145,6 +154,7 @@ fn body(method: &str, path: &str) -> String {
     match (method, path) {
         ("post", "/limits") => format!(r#"{{"asset_id":"{BESS_1}","max_mw":5}}"#),
         ("post", "/stop") => format!(r#"{{"asset_id":"{BESS_1}","confirm":"stop"}}"#),
+        ("post", "/events/{id}/ack") => "{}".to_owned(),
         ("post", _) => format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#),
         _ => String::new(),
     }
@@ -376,7 +386,7 @@ async fn a_list_of_what_others_have_is_that_of_what_is_not_there_to_its_cursor()
         headend.set_limit(&limit, None).await.unwrap();
     }
     let some = of_newark(Role::Viewer);
-    for path in ["/dispatch/history", "/limits/history"] {
+    for path in ["/dispatch/history", "/limits/history", "/events"] {
         for (theirs, nowhere) in [
             (format!("site_id={JERSEY}"), format!("site_id={NOBODY}")),
             (format!("asset_id={BESS_1}"), format!("asset_id={NOBODY}")),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::link::{
-    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, AssetUpdate, Control, Gap,
-    Grant, HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead, LogKind, Rating,
-    Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample, SetpointOrder,
-    SetpointPhase, SetpointReport, Software, TelemetryBatch,
+    AgentHeartbeat, AgentMessage, AssetHealth, AssetLimits, AssetState, AssetUpdate, Control,
+    EventReport, Gap, Grant, HeadendMessage, LIMITS, LimitPhase, LimitReport, LogAck, LogHead,
+    LogKind, Rating, Register, Registered, ReleaseOrder, Report, ReportBatch, ReportEntry, Sample,
+    SetpointOrder, SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 use derms_headend_sdk::proto::pb;
 use derms_headend_sdk::proto::pb::agent_link_client::AgentLinkClient;
@@ -209,6 +209,17 @@ impl Agent {
             Report::Setpoint(report),
         )
         .await;
+    }
+
+    /// Raises an event and waits until it is stored.
+    pub(crate) async fn raises(&mut self, asset: &str, at: Timestamp, severity: &str, code: &str) {
+        let event = EventReport {
+            severity: serde_json::from_value(severity.into()).unwrap(),
+            code: code.to_owned(),
+            text: "by the device".to_owned(),
+        };
+        let asset = asset.parse().unwrap();
+        self.report_entry(asset, at, Report::Event(event)).await;
     }
 
     async fn report_entry(&mut self, asset_id: AssetId, at: Timestamp, report: Report) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     AgentId, AssetId, AssetKind, Availability, ControlSource, DispatchId, InstanceId, LogId,
-    Measurements, Power, ReasonCode, Timestamp,
+    Measurements, Power, ReasonCode, Severity, Timestamp,
 };
 
 use super::Refusal;
@@ -207,7 +207,7 @@ pub enum Report {
     /// An order moved on.
     Setpoint(SetpointReport),
     /// An alarm or a change of state.
-    Event(Event),
+    Event(EventReport),
     /// What became of limits.
     Limit(LimitReport),
     /// Of a newer peer: stored as seen, not understood.
@@ -278,23 +278,9 @@ pub enum LimitPhase {
     NotObeyed,
 }
 
-/// How much an event matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Look at it some time.
-    Warning,
-    /// Look at it now.
-    Alarm,
-    /// Act now.
-    Critical,
-}
-
 /// An alarm or a change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct EventReport {
     /// How much it matters.
     pub severity: Severity,
     /// For programs: stable, lower case with underscores.

@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use crate::{CloseReason, Timestamp};
 
-pub use crate::FollowUp;
+pub use crate::{FollowUp, Severity};
 
 pub use self::agent::{
-    AgentHeartbeat, AssetHealth, AssetState, AssetUpdate, Control, Event, Gap, GapReason,
+    AgentHeartbeat, AssetHealth, AssetState, AssetUpdate, Control, EventReport, Gap, GapReason,
     InvalidClaim, LimitPhase, LimitReport, LogHead, LogKind, MAX_SEQ, Rating, Register, Report,
-    ReportBatch, ReportEntry, Sample, SetpointPhase, SetpointReport, Severity, Software,
-    TelemetryBatch,
+    ReportBatch, ReportEntry, Sample, SetpointPhase, SetpointReport, Software, TelemetryBatch,
 };
 pub use self::headend::{
     AssetLimits, Grant, GrantStatus, Limit, Limits, LogAck, LogCursor, MAX_LIMITS, RefusalCode,

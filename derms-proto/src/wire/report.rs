@@ -4,7 +4,7 @@ use super::scalar::{
     Fault, bounded, cut, first_seq, from_one, id, id_text, optional_power, timestamp, timestamp_out,
 };
 use super::{MAX_NAME_BYTES, MAX_TEXT_BYTES, word};
-use crate::link::{Event, LimitReport, Report, ReportBatch, ReportEntry, SetpointReport};
+use crate::link::{EventReport, LimitReport, Report, ReportBatch, ReportEntry, SetpointReport};
 use crate::{Power, pb};
 
 pub(super) fn batch(pb: pb::Report) -> Result<ReportBatch, Fault> {
@@ -106,15 +106,15 @@ fn limit_out(report: LimitReport) -> pb::LimitReport {
     }
 }
 
-fn event(pb: pb::Event) -> Event {
-    Event {
+fn event(pb: pb::Event) -> EventReport {
+    EventReport {
         severity: word::severity(pb.severity),
         code: cut(pb.code, MAX_NAME_BYTES),
         text: cut(pb.text, MAX_TEXT_BYTES),
     }
 }
 
-fn event_out(event: Event) -> pb::Event {
+fn event_out(event: EventReport) -> pb::Event {
     pb::Event {
         severity: word::severity_out(event.severity),
         code: event.code,

@@ -75,7 +75,7 @@ word! {
     in severity -> Severity {
         itself, unspecified: Severity::Info, unknown: Severity::Warning
     }
-    out severity_out {}
+    out severity_out { Unknown => Warning }
 }
 
 word! {

@@ -340,7 +340,7 @@ fn report() -> ReportBatch {
                 text: Some("exception 4".to_owned()),
                 applied: Some(Power::from_mw(-12.0)),
             })),
-            entry(Report::Event(Event {
+            entry(Report::Event(EventReport {
                 severity: Severity::Alarm,
                 code: "door_open".to_owned(),
                 text: "the container's door is open".to_owned(),

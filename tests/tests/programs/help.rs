@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 58] = [
+const FLAGS: [(&str, &str, &str, &str); 59] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -54,6 +54,7 @@ const FLAGS: [(&str, &str, &str, &str); 58] = [
         "RETENTION_SESSION_DAYS",
         "365",
     ),
+    ("der_headend", "--event-days", "RETENTION_EVENT_DAYS", "365"),
     (
         "der_headend",
         "--report-days",

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod access;
+mod check;
+mod check_headend;
 mod configuration;
 mod control;
 mod db;
+mod events;
 mod gateway;
 mod help;
 mod life;

@@ -7,13 +7,14 @@ use derms_headend_sdk::store::{
     Carrier, Commit, Idempotency, NewOrder, ReportAppend, Store, StoredReport, TelemetryAppend,
 };
 use derms_proto::link::{
-    Event, Gap, GapReason, Report, ReportEntry, SetpointPhase, SetpointReport, Severity,
+    EventReport, Gap, GapReason, Report, ReportEntry, SetpointPhase, SetpointReport,
 };
 use derms_proto::{
     AgentId, AssetId, Availability, ControlSource, Detail, DeviceStatus, Dispatch, DispatchId,
-    DispatchStatus, FollowUp, Heartbeat, InstanceId, LeftOut, LeftOutReason, LimitId, LimitStatus,
-    LogId, Measurements, Power, PowerLimit, Quality, ReasonCode, SessionRecord, SiteId,
-    SplitPolicy, SplitSummary, Stop, StopId, Telemetry, Timestamp,
+    DispatchStatus, Event, EventId, EventSource, FollowUp, Heartbeat, InstanceId, LeftOut,
+    LeftOutReason, LimitId, LimitStatus, LogId, Measurements, Power, PowerLimit, Quality,
+    ReasonCode, SessionRecord, Severity, SiteId, SplitPolicy, SplitSummary, Stop, StopId,
+    Telemetry, Timestamp,
 };
 use uuid::Uuid;
 
@@ -218,22 +219,39 @@ pub(crate) fn told(carrier: Carrier, order: &Dispatch, phase: SetpointPhase) -> 
         text: None,
         applied: Some(Power::from_mw(-2.25)),
     });
-    let event = Report::Event(Event {
+    let told = EventReport {
         severity: Severity::Critical,
         code: "arc_fault".to_owned(),
         text: "string 3".to_owned(),
+    };
+    let event = Event {
+        id: EventId::generate(),
+        at: at(5),
+        received_at: at(6),
+        asset_id: order.asset_id,
+        site_id: Some(order.site_id),
+        agent_id: Some(carrier.agent),
+        severity: told.severity,
+        code: told.code.clone(),
+        text: told.text.clone(),
+        source: EventSource::Agent,
+        acknowledged: None,
+    };
+    let entries = [
+        (setpoint, None),
+        (Report::Event(told), Some(Box::new(event))),
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|((report, event), seq)| StoredReport {
+        seq,
+        entry: ReportEntry {
+            at: at(5),
+            asset_id: order.asset_id.unwrap(),
+            report,
+        },
+        event,
     });
-    let entries = [setpoint, event]
-        .into_iter()
-        .zip(1..)
-        .map(|(report, seq)| StoredReport {
-            seq,
-            entry: ReportEntry {
-                at: at(5),
-                asset_id: order.asset_id.unwrap(),
-                report,
-            },
-        });
     ReportAppend {
         agent: carrier.agent,
         epoch: carrier.epoch,

@@ -1,8 +1,11 @@
 //! Opening, migrating, and what is refused.
 
 use derms_headend_sdk::store::{
-    HistoryQuery, OpenError, PostgresOptions, SqliteOptions, SqliteStore, Store, TelemetryQuery,
+    EventQuery, HistoryQuery, OpenError, PostgresOptions, SqliteOptions, SqliteStore, Store,
+    TelemetryQuery,
 };
+
+use derms_proto::Severity;
 
 use crate::facts::*;
 use crate::place::{Place, places};
@@ -29,7 +32,10 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_
              insert into dispatches (id, asset_id, site_id, mw, ttl_s, revision, status, in_doubt, \
              created_at, expires_at) values (x'00000000000000000000000000000009', \
              x'00000000000000000000000000000007', x'00000000000000000000000000000001', 5, 300, 41, \
-             1, 0, 0, 0)",
+             1, 0, 0, 0); \
+             insert into reports (agent_id, log_id, seq, epoch, asset_id, at, received_at, kind, \
+             severity, code, text) values (zeroblob(16), zeroblob(16), 1, 1, \
+             x'00000000000000000000000000000007', 9, 7, 'event', 'alarm', 'arc_fault', 'string 3')",
         )
         .await;
     let store = place.open().await;
@@ -43,6 +49,16 @@ async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_
             orders[0].dispatch.cancel_requested_at
         ),
         (1, None, None)
+    );
+    let events = store.events(&EventQuery::default()).await.unwrap().items;
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].severity, &*events[0].code),
+        (Severity::Alarm, "arc_fault")
+    );
+    assert_eq!(
+        (events[0].asset_id, events[0].at.unix_micros()),
+        (Some(asset), 7)
     );
     let rows = vec![bare(asset, at(1))];
     let append = part(
@@ -63,13 +79,13 @@ async fn a_database_of_a_newer_program_is_refused_and_left_as_it_is() {
     for place in places() {
         drop(place.open().await);
         let newer = match &place {
-            Place::Sqlite(_) => "insert into schema_versions values (7, 'of next year', 0)",
-            Place::Postgres(..) => "insert into schema_versions values (7, 'of next year', now())",
+            Place::Sqlite(_) => "insert into schema_versions values (8, 'of next year', 0)",
+            Place::Postgres(..) => "insert into schema_versions values (8, 'of next year', now())",
         };
         place.sql(newer).await;
         let error = place.try_open().await.unwrap_err();
         assert!(
-            matches!(error, OpenError::NewerSchema { found: 7, .. }),
+            matches!(error, OpenError::NewerSchema { found: 8, .. }),
             "{error:?}"
         );
         assert!(
@@ -82,8 +98,8 @@ async fn a_database_of_a_newer_program_is_refused_and_left_as_it_is() {
         };
         let status = status.unwrap();
         assert_eq!(
-            (status.found, status.known < 7, status.is_behind()),
-            (Some(7), true, false)
+            (status.found, status.known < 8, status.is_behind()),
+            (Some(8), true, false)
         );
     }
 }
@@ -94,12 +110,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     let file = || SqliteOptions::new(sqlite.file());
     let status = file().status().await.unwrap();
     assert!(status.found.is_none() && status.is_behind() && !sqlite.file().exists());
-    assert_eq!(file().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(file().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(file().migrate().await.unwrap(), [] as [u32; 0]);
     let status = file().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(6), "table")
+        (Some(7), "table")
     );
     assert!(status.bytes.unwrap() > 0 && status.applied[0].1 == "first");
 
@@ -111,7 +127,7 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
@@ -211,7 +227,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "5"
+        "6"
     );
 
     // In a file, one of them is refused.
@@ -227,7 +243,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(added, 6);
+    assert_eq!(added, 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]

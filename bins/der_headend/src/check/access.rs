@@ -139,7 +139,7 @@ fn agents(
         .filter_map(|(name, there)| there.then_some(name))
         .collect();
     checks.push(if means.is_empty() {
-        Check::ok(AGENT_PROOF, "none: what an agent says it is is believed")
+        Check::ok(AGENT_PROOF, "none: an agent is believed who it is")
     } else {
         Check::ok(
             AGENT_PROOF,
@@ -154,7 +154,7 @@ fn rest(access: AccessArgs, checks: &mut Vec<Check>) -> Result<bool, Unusable> {
     match Access::check(access) {
         Ok(access) => {
             let text = if access.is_open() {
-                "none: REST asks nobody who he is"
+                "none: REST asks nobody for a proof"
             } else {
                 "operators prove themselves; the files can be read"
             };

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{LINK_ADDRESS, REST_ADDRESS};
 use crate::args::one_port;
-use crate::listen::listen;
+use crate::listen::{TAKEN, listen};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Far above the answer.
@@ -24,7 +24,7 @@ pub(super) async fn look(
 ) {
     let rest = free(http, "--http-addr", "HEADEND_HTTP_ADDR");
     let ours = rest.is_err() && (runs || is_headend(http).await);
-    checks.push(told(REST_ADDRESS, rest, ours));
+    checks.push(told(REST_ADDRESS, http, rest, ours));
     if one_port(http, grpc) {
         checks.push(Check::ok(
             LINK_ADDRESS,
@@ -34,7 +34,7 @@ pub(super) async fn look(
     }
     let link = free(grpc, "--grpc-addr", "HEADEND_GRPC_ADDR");
     // Only REST can be asked who it is.
-    checks.push(told(LINK_ADDRESS, link, ours || runs));
+    checks.push(told(LINK_ADDRESS, grpc, link, ours || runs));
 }
 
 fn free(address: SocketAddr, flag: &str, variable: &str) -> Result<String, String> {
@@ -47,12 +47,17 @@ fn free(address: SocketAddr, flag: &str, variable: &str) -> Result<String, Strin
     }
 }
 
-fn told(name: &'static str, looked: Result<String, String>, ours: bool) -> Check {
+fn told(
+    name: &'static str,
+    address: SocketAddr,
+    looked: Result<String, String>,
+    ours: bool,
+) -> Check {
     match looked {
         Ok(text) => Check::ok(name, text),
-        Err(text) if ours => Check::warn(
+        Err(text) if ours && text.contains(TAKEN) => Check::warn(
             name,
-            format!("{text}; it is a headend that runs"),
+            format!("{address} is held by a headend that runs"),
             "stop it before another is started on this address",
         ),
         Err(text) => Check::fail(name, text, "free the address, or choose another"),

@@ -1,7 +1,7 @@
 //! What an asset does when the link has been lost for too long.
 
 use derms_proto::link::SetpointPhase;
-use derms_proto::{ControlSource, FailsafePolicy, ReasonCode};
+use derms_proto::{ControlSource, FailsafePolicy, ReasonCode, Severity};
 
 use super::rest::Target;
 use super::{AssetMachine, Ctx};
@@ -70,9 +70,14 @@ impl AssetMachine {
 
     pub(super) fn leave_failsafe(&mut self, ctx: &mut Ctx<'_>) {
         if self.failsafe.take().is_some() {
-            ctx.event(AgentEvent::FailsafeLeft {
-                asset_id: self.id(),
-            });
+            let asset_id = self.id();
+            ctx.event(AgentEvent::FailsafeLeft { asset_id });
+            ctx.told(
+                asset_id,
+                Severity::Info,
+                "failsafe_left",
+                "the failsafe is over",
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod device;
 mod ending;
+mod events;
 mod failsafe;
 mod limits;
 mod orders;
@@ -14,14 +15,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use derms_proto::link::{
-    AssetHealth, AssetState, Control, Event, GrantStatus, Rating, ReleaseOrder, Report,
-    ReportEntry, SetpointOrder, SetpointPhase, SetpointReport, Severity,
+    AssetHealth, AssetState, Control, EventReport, GrantStatus, Rating, ReleaseOrder, Report,
+    ReportEntry, SetpointOrder, SetpointPhase, SetpointReport,
 };
-use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power};
+use derms_proto::{Asset, AssetId, AssetKind, Availability, ControlSource, Power, Severity};
 
 pub(super) use self::restart::{Life, interrupted};
 
 use self::device::{InFlight, Refused};
+use self::events::Alarms;
 use self::limits::Restraints;
 use self::ramp::Ramp;
 use self::rest::{Rest, Target};
@@ -32,7 +34,7 @@ use super::{Output, Tokens};
 use crate::clock::{MonoTime, Now};
 use crate::outbox::ReportLog;
 use crate::state::{Held as InForce, Started};
-use crate::{AgentEvent, AssetSnapshot};
+use crate::{AgentEvent, Alarm, AssetSnapshot};
 
 /// Outcomes that are kept to answer an order that comes again.
 pub(super) const OUTCOMES: usize = 16;
@@ -86,6 +88,7 @@ pub(super) struct AssetMachine {
     read_failing: bool,
     /// It answered a read, well or not.
     was_read: bool,
+    alarms: Alarms,
 }
 
 #[derive(Debug)]
@@ -153,8 +156,13 @@ impl Ctx<'_> {
     }
 
     fn alarm(&mut self, asset_id: AssetId, code: &str, text: impl Into<String>) {
-        let event = Event {
-            severity: Severity::Alarm,
+        self.told(asset_id, Severity::Alarm, code, text);
+    }
+
+    /// What the agent itself has to say, which is seldom: never left out.
+    fn told(&mut self, asset_id: AssetId, severity: Severity, code: &str, text: impl Into<String>) {
+        let event = EventReport {
+            severity,
             code: code.into(),
             text: text.into(),
         };
@@ -203,6 +211,7 @@ impl AssetMachine {
             read_errors: 0,
             read_failing: false,
             was_read: false,
+            alarms: Alarms::default(),
         }
     }
 
@@ -351,8 +360,10 @@ impl AssetMachine {
         &mut self,
         availability: Availability,
         measured: Option<Power>,
+        alarms: Vec<Alarm>,
         ctx: &mut Ctx<'_>,
     ) {
+        self.takes_orders(availability, ctx);
         self.availability = availability;
         self.was_read = true;
         self.ramp.measured(measured);
@@ -360,7 +371,9 @@ impl AssetMachine {
             ctx.event(AgentEvent::ReadRecovered {
                 asset_id: self.id(),
             });
+            self.reads(None, ctx);
         }
+        self.have(alarms, ctx);
     }
 
     /// A read failed; no value is invented.
@@ -370,6 +383,7 @@ impl AssetMachine {
         self.read_errors += 1;
         if !std::mem::replace(&mut self.read_failing, true) {
             let asset_id = self.id();
+            self.reads(Some(&text), ctx);
             ctx.event(AgentEvent::ReadFailed { asset_id, text });
         }
     }

@@ -1,6 +1,6 @@
 //! Where the device must be while no order is in force.
 
-use derms_proto::{ControlSource, Power};
+use derms_proto::{ControlSource, Power, Severity};
 
 use super::device::Job;
 use super::{AssetMachine, Ctx, retry_delay};
@@ -171,6 +171,8 @@ impl AssetMachine {
             Ok(applied) => {
                 if self.rest.failures > 0 {
                     ctx.event(AgentEvent::DeviceRecovered { asset_id });
+                    let text = "the device obeys again";
+                    ctx.told(asset_id, Severity::Info, "device_recovered", text);
                 }
                 self.rest.failures = 0;
                 self.rest.retry_at = None;

@@ -2,6 +2,7 @@
 
 mod counters;
 mod endings;
+mod events;
 mod failsafe;
 mod limits;
 mod link;

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::*;
+use crate::events::Events;
 use crate::registry::{Capabilities, NewSession, Outbound, Session};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{ReportAppend, StoredReport};
@@ -108,12 +109,13 @@ impl Bench {
             tasks.clone(),
         ));
         limits.recover().await.unwrap();
+        let events = Arc::new(Events::new(fleet(), clock.clone()));
         let (dispatcher, queue) = Dispatcher::new(
             fleet(),
             Arc::new(store.clone()),
             Arc::clone(&registry),
             present.clone(),
-            clock.clone(),
+            Arc::clone(&events),
             Arc::new(config.clone()),
             Arc::clone(&limits),
         );
@@ -405,6 +407,7 @@ impl Agent {
             entries: vec![StoredReport {
                 seq: self.next_seq,
                 entry,
+                event: None,
             }],
             next_seq: self.next_seq + 1,
             at: bench.clock.now(),

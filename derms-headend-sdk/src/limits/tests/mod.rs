@@ -99,7 +99,7 @@ impl Bench {
                 latest: Arc::new(crate::latest::Latest::new(&fleet())),
                 heartbeats: Arc::default(),
             },
-            clock.clone(),
+            Arc::new(crate::events::Events::new(fleet(), clock.clone())),
             Arc::new(config),
             Arc::clone(&limits),
         );

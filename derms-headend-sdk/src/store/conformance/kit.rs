@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derms_proto::link::{
-    Event, Gap, GapReason, Report, ReportEntry, SetpointPhase, SetpointReport, Severity,
+    EventReport, Gap, GapReason, Report, ReportEntry, SetpointPhase, SetpointReport,
 };
 use derms_proto::{
-    AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, FollowUp, InstanceId,
-    LogId, Measurements, Power, SessionRecord, SiteId, Telemetry, Timestamp,
+    AgentId, AssetId, CloseReason, Dispatch, DispatchId, DispatchStatus, EventId, EventSource,
+    FollowUp, InstanceId, LogId, Measurements, Power, SessionRecord, Severity, SiteId, Telemetry,
+    Timestamp,
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -293,14 +294,28 @@ pub(crate) fn says(order: &Dispatch, seq: u64, phase: SetpointPhase) -> StoredRe
             asset_id: order.asset_id.unwrap_or_else(new_asset),
             report,
         },
+        event: None,
     }
 }
 
 pub(crate) fn event(asset: AssetId, seq: u64) -> StoredReport {
-    let event = Event {
+    let event = EventReport {
         severity: Severity::Warning,
         code: "door_open".to_owned(),
         text: "the door is open".to_owned(),
+    };
+    let stored = derms_proto::Event {
+        id: EventId::generate(),
+        at: at(20 + seq),
+        received_at: at(100),
+        asset_id: Some(asset),
+        site_id: None,
+        agent_id: None,
+        severity: event.severity,
+        code: event.code.clone(),
+        text: event.text.clone(),
+        source: EventSource::Agent,
+        acknowledged: None,
     };
     StoredReport {
         seq,
@@ -309,6 +324,7 @@ pub(crate) fn event(asset: AssetId, seq: u64) -> StoredReport {
             asset_id: asset,
             report: Report::Event(event),
         },
+        event: Some(Box::new(stored)),
     }
 }
 

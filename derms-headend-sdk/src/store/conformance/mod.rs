@@ -17,6 +17,7 @@
 
 mod audit;
 mod cancels;
+mod events;
 pub(crate) mod kit;
 mod limits;
 mod lives;
@@ -98,6 +99,7 @@ impl Sentence {
             pages::ALL,
             retention::ALL,
             audit::ALL,
+            events::ALL,
         ]
         .concat()
     }

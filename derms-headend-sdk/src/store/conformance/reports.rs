@@ -14,7 +14,7 @@ sentences! {
     "a repeated report changes nothing, and is left out of the answer" => reports_once,
     "reports that come at the same time move an order once" => reports_once_at_the_same_time,
     "a contradiction is told and has no effect" => contradictions,
-    "a report of an unknown order is told, and events are" => unknown_and_events,
+    "a report of an unknown order is told, and so is what is about none" => unknown_and_others,
     "an agent's report touches no order of another agent or asset" => foreign_reports,
     "the end of a session puts in doubt what it carried and has not ended, nothing else" => doubt,
     "what is handed to a session that is over is in doubt at once" => doubt_at_once,
@@ -154,18 +154,19 @@ async fn contradictions(store: Arc<dyn Store>) -> Checked {
     )
 }
 
-async fn unknown_and_events(store: Arc<dyn Store>) -> Checked {
+async fn unknown_and_others(store: Arc<dyn Store>) -> Checked {
     let carrier = session(&store, new_agent()).await?;
     let mut unknown = committed(&store).await?;
     unknown.id = derms_proto::DispatchId::generate();
     let fate = report(&store, carrier, says(&unknown, 1, Phase::Started)).await?;
     same("its fate", &fate, &ReportFate::UnknownDispatch(unknown.id))?;
-    let event = event(new_asset(), 1);
-    let fate = report(&store, carrier, event.clone()).await?;
+    let mut other = event(new_asset(), 1);
+    other.event = None;
+    let fate = report(&store, carrier, other.clone()).await?;
     same(
-        "the fate of an event",
+        "the fate of a report that is about nothing",
         &fate,
-        &ReportFate::Event(event.entry),
+        &ReportFate::Other(other.entry),
     )
 }
 

@@ -139,6 +139,12 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             Fault::StopsForgotten,
             "what holds is what has not ended, with the highest revisions",
         ),
+        (Fault::EventsTwice, "an event of a report is stored once"),
+        (
+            Fault::LastWordCounts,
+            "the first acknowledgement of an event stays",
+        ),
+        (Fault::LeastForgotten, "events are found by what they are"),
         (
             Fault::AuditChanges,
             "a record of the audit trail is read as it was given",

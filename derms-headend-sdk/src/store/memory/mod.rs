@@ -2,6 +2,7 @@
 
 mod audit;
 mod cancel;
+mod events;
 mod limits;
 mod logs;
 mod orders;
@@ -14,21 +15,24 @@ mod tests;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
-    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Event, EventId,
+    Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 use parking_lot::Mutex;
 
 use self::audit::AuditTable;
+use self::events::EventTable;
 use self::limits::LimitTables;
 use self::orders::OrderTables;
 use self::sessions::SessionTables;
 use self::telemetry::{HeartbeatTable, TelemetryTables};
 use super::retention::horizon;
 use super::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 
 /// Keeps everything in memory, bounded; for tests, demos and headends whose history lives
@@ -39,8 +43,7 @@ use super::{
 /// per agent; the place in 8 logs of each kind per agent; every session that lives, and 10,000 that
 /// have ended; every order that is open, and 50,000 that have ended, with their idempotency keys;
 /// every limit and stop that holds, and 10,000 of each that have ended; 10,000 records of the audit
-/// trail.
-/// Texts of reports and events are not kept beyond what orders show.
+/// trail; 10,000 events. Reports are not kept beyond what orders show.
 #[derive(Debug)]
 pub struct MemoryStore {
     telemetry: Mutex<TelemetryTables>,
@@ -49,6 +52,7 @@ pub struct MemoryStore {
     heartbeats: Mutex<HeartbeatTable>,
     limits: Mutex<LimitTables>,
     audit: Mutex<AuditTable>,
+    events: Mutex<EventTable>,
 }
 
 impl Default for MemoryStore {
@@ -68,6 +72,7 @@ impl MemoryStore {
             heartbeats: Mutex::default(),
             limits: Mutex::default(),
             audit: Mutex::default(),
+            events: Mutex::default(),
         }
     }
 
@@ -80,6 +85,7 @@ impl MemoryStore {
             heartbeats: Mutex::default(),
             limits: Mutex::default(),
             audit: Mutex::default(),
+            events: Mutex::default(),
         }
     }
 
@@ -171,10 +177,16 @@ impl Store for MemoryStore {
         appends: &[ReportAppend],
     ) -> Result<Vec<Vec<ReportFate>>, StoreError> {
         let mut orders = self.orders.lock();
-        Ok(appends
+        let fates: Vec<_> = appends
             .iter()
             .map(|append| orders.append_reports(append))
-            .collect())
+            .collect();
+        let raised = fates.iter().flatten().filter_map(|fate| match fate {
+            ReportFate::Event(event) => Some(&**event),
+            _ => None,
+        });
+        self.events.lock().append(raised);
+        Ok(fates)
     }
 
     async fn commit(&self, order: &NewOrder) -> Result<Commit, StoreError> {
@@ -295,6 +307,27 @@ impl Store for MemoryStore {
         self.audit.lock().history(query)
     }
 
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.events.lock().append(events);
+        Ok(())
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        self.events.lock().history(query)
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        Ok(self.events.lock().event(id))
+    }
+
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError> {
+        Ok(self.events.lock().acknowledge(id, acknowledgement))
+    }
+
     async fn prune(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
         if let Some(before) = horizon(retention.telemetry, now) {
@@ -314,6 +347,9 @@ impl Store for MemoryStore {
         }
         if let Some(before) = horizon(retention.audit, now) {
             pruned.audit = self.audit.lock().prune(before);
+        }
+        if let Some(before) = horizon(retention.events, now) {
+            pruned.events = self.events.lock().prune(before);
         }
         Ok(pruned)
     }

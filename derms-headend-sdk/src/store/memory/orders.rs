@@ -188,7 +188,7 @@ impl OrderTables {
         let mut fates = Vec::new();
         for stored in new {
             let Report::Setpoint(report) = &stored.entry.report else {
-                fates.push(ReportFate::Event(stored.entry.clone()));
+                fates.push(stored.beside_orders());
                 continue;
             };
             let changed = self.change(report.dispatch_id, |order, ended| {

@@ -3,9 +3,10 @@
 //! A number, once given, keeps its meaning. Statuses of orders are numbered so that the smallest
 //! of its parts is the status of a site order ([`DispatchStatus::summary`]).
 
-use derms_proto::link::{GapReason, LogKind, Severity};
+use derms_proto::link::{GapReason, LogKind};
 use derms_proto::{
-    Availability, ControlSource, DeviceStatus, DispatchStatus, LimitStatus, Quality,
+    Availability, ControlSource, DeviceStatus, DispatchStatus, EventSource, LimitStatus, Quality,
+    Severity,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,16 +83,9 @@ codes! {
         Stop = 4,
     ],
     GapReason: "the reason of a gap" => [OutboxFull = 1, TooOld = 2, Corrupt = 3, Unknown = 0,],
+    Severity: "the severity of an event" => [Info = 0, Warning = 1, Alarm = 2, Critical = 3,],
+    EventSource: "the source of an event" => [Headend = 1, Agent = 0,],
     LogKind: "the kind of a log" => [Telemetry = 0, Report = 1,],
-}
-
-pub(super) const fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Alarm => "alarm",
-        _ => "critical",
-    }
 }
 
 /// What serde calls it.
@@ -145,6 +139,8 @@ mod tests {
         once::<ControlSource>();
         once::<GapReason>();
         once::<LogKind>();
+        once::<Severity>();
+        once::<EventSource>();
     }
 
     #[test]

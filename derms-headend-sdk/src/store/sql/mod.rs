@@ -1,12 +1,13 @@
 //! Stores in SQL databases: one schema idea, one set of statements, two dialects.
 //!
-//! `store` makes each call a transaction; `orders`, `limits`, `audit`, `telemetry`, `sessions`, `logs`, `prune` hold
+//! `store` makes each call a transaction; `orders`, `limits`, `audit`, `events`, `telemetry`, `sessions`, `logs`, `prune` hold
 //! the statements, for any [`connection::Connection`]; `sqlite` and `postgres` are such.
 
 mod assets;
 mod audit;
 mod codes;
 mod connection;
+mod events;
 mod fault;
 mod limits;
 mod logs;

@@ -19,25 +19,28 @@ pub(super) const PORTION: i64 = 5_000;
 const ORDERS: i64 = 500;
 
 /// Tables whose rows stand for themselves: the key, and the time by which they are kept.
-const PLAIN: [(&str, &str, &str); 6] = [
+const PLAIN: [(&str, &str, &str); 7] = [
     ("gaps", "id", "stored_at"),
     ("sessions", "agent_id, epoch", "disconnected_at"),
     ("reports", "id", "received_at"),
     ("limits", "id", "ended_at"),
     ("stops", "id", "ended_at"),
     ("audit", "id", "at"),
+    ("events", "id", "at"),
 ];
 
-fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 6] {
+fn horizons(retention: &Retention, now: Timestamp) -> [Option<Timestamp>; 7] {
     let Retention {
         telemetry,
         sessions,
         reports,
         limits,
         audit,
+        events,
         ..
     } = retention;
-    [telemetry, sessions, reports, limits, limits, audit].map(|kept| horizon(*kept, now))
+    let kept = [telemetry, sessions, reports, limits, limits, audit, events];
+    kept.map(|kept| horizon(*kept, now))
 }
 
 /// Deletes a portion of everything but measurements and heartbeats, which each database has laid
@@ -47,7 +50,7 @@ pub(super) async fn delete<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 6];
+    let mut counts = [0; 7];
     let mut more = false;
     for (((table, key, time), before), count) in PLAIN
         .into_iter()
@@ -74,6 +77,7 @@ pub(super) async fn delete<C: Connection>(
         reports: counts[2],
         limits: counts[3] + counts[4],
         audit: counts[5],
+        events: counts[6],
         more,
         ..Pruned::default()
     };
@@ -93,7 +97,7 @@ pub(super) async fn count<C: Connection>(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Pruned, Fault> {
-    let mut counts = [0; 6];
+    let mut counts = [0; 7];
     for (((table, _, time), before), count) in PLAIN
         .into_iter()
         .zip(horizons(retention, now))
@@ -110,6 +114,7 @@ pub(super) async fn count<C: Connection>(
         reports: counts[2],
         limits: counts[3] + counts[4],
         audit: counts[5],
+        events: counts[6],
         ..Pruned::default()
     };
     if let Some(before) = horizon(retention.dispatches, now) {

@@ -8,20 +8,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
-    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Event, EventId,
+    Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 
 use super::super::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
 use super::fault::Fault;
 use super::statement::Statement;
-use super::{audit, limits, logs, orders, prune, sessions, telemetry};
+use super::{audit, events, limits, logs, orders, prune, sessions, telemetry};
 
 /// How often a transaction that met another one is tried.
 const MOST_TRIES: u32 = 10;
@@ -325,6 +327,28 @@ impl<D: Database> Store for SqlStore<D> {
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRecord>, StoreError> {
         read!(self, "to read the audit trail", connection => audit::history(connection, query))
+    }
+
+    async fn append_events(&self, events: &[Event]) -> Result<(), StoreError> {
+        write!(self, "to keep events", connection =>
+            events::append(connection, events.iter().collect()))
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        read!(self, "to list events", connection => events::history(connection, query))
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        read!(self, "to read an event", connection => events::event(connection, id))
+    }
+
+    async fn acknowledge(
+        &self,
+        id: EventId,
+        acknowledgement: &Acknowledgement,
+    ) -> Result<Option<Event>, StoreError> {
+        write!(self, "to acknowledge an event", connection =>
+            events::acknowledge(connection, id, acknowledgement))
     }
 
     async fn put_keyed(

@@ -1,8 +1,8 @@
 //! Values that go into a statement, the same for every database.
 
 use derms_proto::{
-    AgentId, AssetId, AuditId, DispatchId, InstanceId, LimitId, LogId, Power, SiteId, StopId,
-    Timestamp,
+    AgentId, AssetId, AuditId, DispatchId, EventId, InstanceId, LimitId, LogId, Power, SiteId,
+    StopId, Timestamp,
 };
 use uuid::Uuid;
 
@@ -58,6 +58,7 @@ from! {
     AssetId => Uuid(value) value.uuid(),
     AuditId => Uuid(value) value.uuid(),
     DispatchId => Uuid(value) value.uuid(),
+    EventId => Uuid(value) value.uuid(),
     InstanceId => Uuid(value) value.uuid(),
     LimitId => Uuid(value) value.uuid(),
     LogId => Uuid(value) value.uuid(),

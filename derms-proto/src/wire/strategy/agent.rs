@@ -230,14 +230,14 @@ fn reason() -> impl Strategy<Value = ReasonCode> {
     ])
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = EventReport> {
     let severity = select(vec![
         Severity::Info,
         Severity::Warning,
         Severity::Alarm,
         Severity::Critical,
     ]);
-    (severity, text(), text()).prop_map(|(severity, code, text)| Event {
+    (severity, text(), text()).prop_map(|(severity, code, text)| EventReport {
         severity,
         code,
         text,

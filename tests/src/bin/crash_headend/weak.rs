@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use derms_headend_sdk::async_trait;
 use derms_headend_sdk::store::{
-    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, HistoryQuery, Idempotency,
-    Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate, Restraint,
-    Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend, TelemetryQuery,
+    AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
+    Idempotency, Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
+    Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
+    TelemetryQuery,
 };
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{
-    AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Heartbeat, LimitId, LogId, Page,
-    PowerLimit, SessionRecord, Stop, StopId, Telemetry, TelemetryBucket, Timestamp,
+    Acknowledgement, AgentId, AssetId, AuditRecord, Dispatch, DispatchId, Event, EventId,
+    Heartbeat, LimitId, LogId, Page, PowerLimit, SessionRecord, Stop, StopId, Telemetry,
+    TelemetryBucket, Timestamp,
 };
 
 /// What is wrong with it.
@@ -204,6 +206,10 @@ delegate! {
     fn put_keyed(restraint: &Restraint, key: &Idempotency) -> Option<Keyed>;
     fn keyed(key: &Idempotency) -> Option<Keyed>;
     fn restraints() -> Restraints;
+    fn append_events(events: &[Event]) -> ();
+    fn events(query: &EventQuery) -> Page<Event>;
+    fn event(id: EventId) -> Option<Event>;
+    fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Option<Event>;
     fn append_audit(records: &[AuditRecord]) -> ();
     fn audit(query: &AuditQuery) -> Page<AuditRecord>;
     fn append_heartbeats(heartbeats: &[Heartbeat]) -> ();

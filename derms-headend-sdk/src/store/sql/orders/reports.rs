@@ -6,8 +6,9 @@ use derms_proto::DispatchStatus;
 use derms_proto::link::{LimitPhase, LogKind, Report, SetpointReport};
 
 use super::super::super::{ReportAppend, ReportFate, Reported, StoredReport, status_of};
-use super::super::codes::{Code as _, name, severity};
+use super::super::codes::{Code as _, name};
 use super::super::connection::Connection;
+use super::super::events;
 use super::super::fault::Fault;
 use super::super::logs::Logs;
 use super::super::statement::{Statement, portions};
@@ -38,22 +39,24 @@ pub(in super::super) async fn append<C: Connection>(
         })
         .collect();
     let mut held = Held::take(connection, &ids, BTreeSet::new()).await?;
-    let (mut fates, mut kept) = (Vec::new(), Vec::new());
+    let (mut fates, mut kept, mut raised) = (Vec::new(), Vec::new(), Vec::new());
     for (append, entries) in new {
         let mut part = Vec::new();
         for stored in entries {
             let fate = fate(&mut held, append, stored);
+            raised.extend(stored.event.as_deref());
             kept.extend(row(append, stored, &fate));
             part.push(fate);
         }
         fates.push(part);
     }
     held.save(connection).await?;
+    events::append(connection, raised).await?;
     for rows in portions(kept) {
         let statement = Statement::new(
             C::DIALECT,
             "insert into reports (agent_id, log_id, seq, epoch, asset_id, at, received_at, kind, \
-             severity, code, text, dispatch_id, revision, status, reason, applied_mw) values ",
+             code, text, dispatch_id, revision, status, reason, applied_mw) values ",
         );
         connection.run(statement.rows(rows)).await?;
     }
@@ -62,7 +65,7 @@ pub(in super::super) async fn append<C: Connection>(
 
 fn fate(held: &mut Held, append: &ReportAppend, stored: &StoredReport) -> ReportFate {
     let Report::Setpoint(report) = &stored.entry.report else {
-        return ReportFate::Event(stored.entry.clone());
+        return stored.beside_orders();
     };
     let Some((order, ended)) = held.order(report.dispatch_id) else {
         return ReportFate::UnknownDispatch(report.dispatch_id);
@@ -81,28 +84,23 @@ fn fate(held: &mut Held, append: &ReportAppend, stored: &StoredReport) -> Report
 /// What no order shows is kept beside them.
 fn row(append: &ReportAppend, stored: &StoredReport, fate: &ReportFate) -> Option<Vec<Value>> {
     let kind = match fate {
-        ReportFate::Applied(_) | ReportFate::Repeated(_) => return None,
+        ReportFate::Applied(_) | ReportFate::Repeated(_) | ReportFate::Event(_) => return None,
         ReportFate::Contradiction { .. } => "contradiction",
         ReportFate::UnknownDispatch(_) => "unknown_dispatch",
         ReportFate::ReleaseRefused { .. } => "release_refused",
-        ReportFate::Event(entry) if matches!(entry.report, Report::Unknown) => "unknown",
-        ReportFate::Event(entry) if matches!(entry.report, Report::Limit(_)) => "limit",
-        ReportFate::Event(_) => "event",
+        ReportFate::Other(entry) if matches!(entry.report, Report::Limit(_)) => "limit",
+        ReportFate::Other(_) => "unknown",
     };
-    let (mut event, mut setpoint, mut limit) = (None, None, None);
+    let (mut setpoint, mut limit) = (None, None);
     match &stored.entry.report {
-        Report::Event(told) => event = Some(told),
         Report::Setpoint(told) => setpoint = Some(told),
         Report::Limit(told) => limit = Some(told),
         _ => {}
     }
-    let text = event
-        .map(|event| event.text.clone())
-        .or_else(|| setpoint.and_then(|setpoint| setpoint.text.clone()))
+    let text = setpoint
+        .and_then(|setpoint| setpoint.text.clone())
         .or_else(|| limit.and_then(|limit| limit.text.clone()));
-    let code = event
-        .map(|event| event.code.clone())
-        .or_else(|| limit.map(|limit| phase(limit.phase).to_owned()));
+    let code = limit.map(|limit| phase(limit.phase).to_owned());
     let revision = setpoint
         .map(|setpoint| setpoint.revision)
         .or(limit.map(|limit| limit.revision));
@@ -118,9 +116,6 @@ fn row(append: &ReportAppend, stored: &StoredReport, fate: &ReportFate) -> Optio
         stored.entry.at.into(),
         append.at.into(),
         kind.into(),
-        event
-            .map(|event| severity(event.severity).to_owned())
-            .into(),
         code.into(),
         text.into(),
         setpoint.map(|setpoint| setpoint.dispatch_id).into(),

@@ -37,6 +37,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "control",
         sql: include_str!("../../../../migrations/postgres/0005_control.sql"),
     },
+    Migration {
+        version: 6,
+        name: "events",
+        sql: include_str!("../../../../migrations/postgres/0006_events.sql"),
+    },
 ];
 
 /// Brings the schema up to date in one transaction.

@@ -72,6 +72,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "control",
         sql: include_str!("../../../../migrations/sqlite/0006_control.sql"),
     },
+    Migration {
+        version: 7,
+        name: "events",
+        sql: include_str!("../../../../migrations/sqlite/0007_events.sql"),
+    },
 ];
 
 /// A file, open.
