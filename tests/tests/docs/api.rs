@@ -4,10 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use derms_agent_sdk::{AgentRuntime, sim};
+use derms_agent_sdk::sim::{self, SimulatedDevice};
+use derms_agent_sdk::{
+    AdapterError, AgentRuntime, Applied, AssetEvents, DerAdapter, DeviceInfo, Reading, Setpoint,
+    async_trait,
+};
 use derms_client::Client;
 use derms_headend_sdk::Headend;
-use derms_proto::{AssetId, Fleet, Timestamp};
+use derms_proto::{AssetId, Fleet, Power, Severity, Timestamp};
 use derms_tests::{FREE, Folder, root, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -39,7 +43,9 @@ fn calls(page: &str) -> Vec<Calls> {
     for part in page::parts(page) {
         match part {
             Part::Heading(text) => {
-                let name = text.strip_prefix('`').and_then(|text| text.strip_suffix('`'));
+                let name = text
+                    .strip_prefix('`')
+                    .and_then(|text| text.strip_suffix('`'));
                 route = name.map(str::to_owned);
             }
             Part::Block(language, lines) if language == "console" => {
@@ -83,10 +89,18 @@ fn route(command: &str) -> String {
     } else {
         "GET"
     };
-    let (_, path) = command.split_once("$DERMS_URL").expect("a call of the headend");
+    let (_, path) = command
+        .split_once("$DERMS_URL")
+        .expect("a call of the headend");
     let end = path.find(['"', '?']).expect("an end of the URL");
     let mut path = path[..end].to_owned();
-    for id in ["$ASSET_ID", "$DISPATCH_ID", "$LIMIT_ID", "$STOP_ID"] {
+    for id in [
+        "$ASSET_ID",
+        "$DISPATCH_ID",
+        "$EVENT_ID",
+        "$LIMIT_ID",
+        "$STOP_ID",
+    ] {
         path = path.replace(id, "{id}");
     }
     format!("{method} {path}")
@@ -116,9 +130,34 @@ fn fits(shown: &Value, here: &Value) -> bool {
     }
 }
 
+/// A simulated device of which a fan has stopped.
+struct Hot(SimulatedDevice);
+
+#[async_trait]
+impl DerAdapter for Hot {
+    fn describe(&self) -> DeviceInfo {
+        self.0.describe()
+    }
+
+    fn take_events(&self, events: AssetEvents) {
+        events.raise(Severity::Alarm, "fan_stopped", "the fan has stopped");
+    }
+
+    async fn read(&self) -> Result<Reading, AdapterError> {
+        self.0.read().await
+    }
+
+    async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {
+        self.0.apply(setpoint).await
+    }
+
+    async fn go_to_default(&self, default: Power) -> Result<Applied, AdapterError> {
+        self.0.go_to_default(default).await
+    }
+}
+
 /// The sample fleet, of which two agents serve the first two batteries of Jersey.
 struct World {
-    url: String,
     /// What the shell knows.
     names: HashMap<&'static str, String>,
     /// Has a `.curlrc` by which curl tells the status.
@@ -145,7 +184,7 @@ impl World {
         });
         for id in [BESS_1, BESS_2] {
             let asset = fleet.asset(id.parse().unwrap()).unwrap().clone();
-            let device = sim::for_asset(&asset, 1);
+            let device = Hot(sim::for_asset(&asset, 1));
             let agent = AgentRuntime::builder(url.parse().unwrap()).adapter(asset, device);
             let agent = agent.build().unwrap();
             tasks.spawn(async move { agent.run().await.unwrap() });
@@ -153,17 +192,21 @@ impl World {
         let client = Client::new(url.parse().unwrap()).unwrap();
         until("measurements and heartbeats of both", SOON, async || {
             for id in [BESS_1, BESS_2] {
-                client.telemetry(id.parse().unwrap()).await.ok()?;
-                client.heartbeat(id.parse().unwrap()).await.ok()?;
+                let id: AssetId = id.parse().unwrap();
+                client.telemetry(id).await.ok()?;
+                client.heartbeat(id).await.ok()?;
             }
             Some(())
         })
         .await;
         let folder = Folder::new();
         std::fs::write(folder.file(".curlrc"), "write-out = \"\\n%{http_code}\"\n").unwrap();
-        let names = [("DERMS_URL", url.clone()), ("ASSET_ID", BESS_1.into()), ("SITE_ID", JERSEY.into())];
+        let names = [
+            ("DERMS_URL", url),
+            ("ASSET_ID", BESS_1.into()),
+            ("SITE_ID", JERSEY.into()),
+        ];
         Self {
-            url,
             names: names.into(),
             folder,
             _tasks: tasks,
@@ -182,7 +225,9 @@ impl World {
             .await
             .unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        let (body, status) = said.rsplit_once('\n').unwrap_or_else(|| panic!("{command}: no answer"));
+        let (body, status) = said
+            .rsplit_once('\n')
+            .unwrap_or_else(|| panic!("{command}: no answer"));
         (body.to_owned(), status.parse().unwrap())
     }
 }
@@ -190,7 +235,10 @@ impl World {
 /// Whether a command was answered as the page shows.
 fn as_shown(calls: &Calls, which: usize, body: &str, status: u16) -> bool {
     status == calls.status
-        && calls.line.as_ref().is_none_or(|line| body.lines().any(|here| here == line))
+        && calls
+            .line
+            .as_ref()
+            .is_none_or(|line| body.lines().any(|here| here == line))
         && calls.shown.get(which).is_none_or(|shown| {
             serde_json::from_str(body).is_ok_and(|here: Value| fits(shown, &here))
         })
@@ -202,7 +250,11 @@ async fn every_call_of_the_page_is_answered_as_the_page_shows() {
     let calls = calls(&page::read("api.md"));
     assert!(calls.len() >= 30, "{} calls", calls.len());
     for calls in calls {
-        assert!(calls.status > 0, "no status is stated for {:?}", calls.commands);
+        assert!(
+            calls.status > 0,
+            "no status is stated for {:?}",
+            calls.commands
+        );
         for (which, command) in calls.commands.iter().enumerate() {
             assert_eq!(route(command), calls.route, "under its own heading");
             let mut answer = world.run(command).await;
@@ -221,28 +273,28 @@ async fn every_call_of_the_page_is_answered_as_the_page_shows() {
                 calls.status,
                 calls.shown.get(which)
             );
-            let name = match calls.route.as_str() {
-                "POST /dispatch" => "DISPATCH_ID",
-                "POST /limits" => "LIMIT_ID",
-                "POST /stop" => "STOP_ID",
+            let (name, place) = match calls.route.as_str() {
+                "POST /dispatch" => ("DISPATCH_ID", "/id"),
+                "POST /limits" => ("LIMIT_ID", "/id"),
+                "POST /stop" => ("STOP_ID", "/id"),
+                "GET /events" => ("EVENT_ID", "/items/0/id"),
                 _ => continue,
             };
-            let made: Value = serde_json::from_str(&body).unwrap();
-            if let Some(id) = made["id"].as_str() {
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            if let Some(id) = answer.pointer(place).and_then(Value::as_str) {
                 world.names.insert(name, id.to_owned());
             }
         }
     }
 }
 
-#[tokio::test]
-async fn the_page_has_a_section_for_each_path_and_method_and_no_other() {
+#[test]
+fn the_page_has_a_section_for_each_path_and_method_and_no_other() {
     let sections: BTreeSet<String> = calls(&page::read("api.md"))
         .into_iter()
         .map(|calls| calls.route)
         .collect();
-    let file = root().join("derms-headend-sdk/openapi.json");
-    let document: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
     let mut served = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in ["get", "post", "put", "patch", "delete"] {

@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn fits(shown: &[String], said: &[String]) -> bool {
     match shown {
         [] => said.is_empty(),
-        [rest, shown @ ..] if rest == "…" => (0..=said.len()).any(|left| fits(shown, &said[left..])),
+        [rest, shown @ ..] if rest == "…" => {
+            (0..=said.len()).any(|left| fits(shown, &said[left..]))
+        }
         [line, shown @ ..] => said
             .split_first()
             .is_some_and(|(here, said)| line_fits(line, here) && fits(shown, said)),
@@ -97,7 +99,9 @@ impl Shell {
         loop {
             let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
             let line = line.unwrap_or_else(|_| panic!("`{command}` does not end: {said:?}"));
-            let mut line = line.unwrap().unwrap_or_else(|| panic!("the shell ended at `{command}`"));
+            let mut line = line
+                .unwrap()
+                .unwrap_or_else(|| panic!("the shell ended at `{command}`"));
             if line == END {
                 break;
             }
@@ -112,12 +116,14 @@ impl Shell {
         }
         said
     }
-
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        let group = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -129,7 +135,9 @@ async fn every_command_of_the_checklist_prints_what_the_checklist_shows() {
     let mut shell = Shell::start();
     let mut steps = 0;
     for part in page::parts(&page::read("commissioning.md")) {
-        let Part::Block(language, lines) = part else { continue };
+        let Part::Block(language, lines) = part else {
+            continue;
+        };
         if language != "console" {
             continue;
         }
@@ -157,7 +165,11 @@ async fn every_command_of_the_checklist_prints_what_the_checklist_shows() {
 #[test]
 fn the_programs_that_are_built_are_those_of_the_workspace() {
     let page = page::read("commissioning.md");
-    let packages: Vec<&str> = page.split("--package ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let packages: Vec<&str> = page
+        .split("--package ")
+        .skip(1)
+        .filter_map(|rest| rest.split_whitespace().next())
+        .collect();
     assert_eq!(packages.len(), 3);
     for package in packages {
         assert!(root().join("bins").join(package).is_dir(), "{package}");
@@ -168,10 +180,25 @@ fn the_programs_that_are_built_are_those_of_the_workspace() {
 fn what_is_left_out_is_anything_and_all_else_is_word_for_word() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let said = lines("a 1 b\nc\nd");
-    for good in ["a 1 b\nc\nd", "a … b\n…\nd", "…\nd", "a…\n…", "…b\nc\n…d…", "…\na 1 b\nc\nd\n…"] {
+    for good in [
+        "a 1 b\nc\nd",
+        "a … b\n…\nd",
+        "…\nd",
+        "a…\n…",
+        "…b\nc\n…d…",
+        "…\na 1 b\nc\nd\n…",
+    ] {
         assert!(fits(&lines(good), &said), "{good}");
     }
-    for bad in ["", "a 1 b\nc", "a … c\n…", "…\nc", "a 1\nc\nd", "…\nd\nd", "a 1 b\nc\nd\ne"] {
+    for bad in [
+        "",
+        "a 1 b\nc",
+        "a … c\n…",
+        "…\nc",
+        "a 1\nc\nd",
+        "…\nd\nd",
+        "a 1 b\nc\nd\ne",
+    ] {
         assert!(!fits(&lines(bad), &said), "{bad}");
     }
     assert!(only_looks("derms dispatch list --from -1h") && only_looks("grep a b"));

@@ -37,7 +37,9 @@ pub(crate) fn parts(page: &str) -> Vec<Part> {
             }
             (None, Some(language)) => block = Some((language.to_owned(), Vec::new())),
             (None, None) if line.starts_with('#') => {
-                parts.push(Part::Heading(line.trim_start_matches('#').trim().to_owned()));
+                parts.push(Part::Heading(
+                    line.trim_start_matches('#').trim().to_owned(),
+                ));
             }
             (None, None) => parts.push(Part::Text(line.to_owned())),
         }
@@ -77,13 +79,19 @@ pub(crate) fn commands(block: &[String]) -> Vec<Command> {
 fn a_page_is_headings_text_and_blocks_and_a_command_may_have_several_lines() {
     let page = "# A `b`\ntext\n```console\n$ one \\\n  two\nsaid\n$ cat > x <<END\n$ y\nEND\n$ three\n```\n";
     let parts = parts(page);
-    assert_eq!(parts[..2], [Part::Heading("A `b`".into()), Part::Text("text".into())]);
+    assert_eq!(
+        parts[..2],
+        [Part::Heading("A `b`".into()), Part::Text("text".into())]
+    );
     let Part::Block(language, lines) = &parts[2] else {
         panic!("{parts:?}");
     };
     assert_eq!(language, "console");
     let commands = commands(lines);
-    assert_eq!((commands[0].typed.as_str(), &commands[0].shown[..]), ("one \\\n  two", &["said".to_owned()][..]));
+    assert_eq!(
+        (commands[0].typed.as_str(), &commands[0].shown[..]),
+        ("one \\\n  two", &["said".to_owned()][..])
+    );
     assert_eq!(commands[1].typed, "cat > x <<END\n$ y\nEND");
     assert_eq!((commands.len(), commands[2].typed.as_str()), (3, "three"));
 }

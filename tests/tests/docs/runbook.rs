@@ -17,7 +17,11 @@ fn named(page: &str) -> Vec<String> {
                 named.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
             }
             page::Part::Block(language, lines) if language == "console" => {
-                named.extend(page::commands(&lines).into_iter().map(|command| command.typed));
+                named.extend(
+                    page::commands(&lines)
+                        .into_iter()
+                        .map(|command| command.typed),
+                );
             }
             page::Part::Block(..) => {}
         }
@@ -41,7 +45,11 @@ fn words_of(document: &Value, words: &mut BTreeSet<String>) {
             for (name, value) in fields {
                 match (name.as_str(), value) {
                     ("enum", Value::Array(values)) => {
-                        words.extend(values.iter().filter_map(|value| value.as_str().map(str::to_owned)));
+                        words.extend(
+                            values
+                                .iter()
+                                .filter_map(|value| value.as_str().map(str::to_owned)),
+                        );
                     }
                     ("name", Value::String(name)) => {
                         words.insert(name.clone());
@@ -75,23 +83,33 @@ struct Names {
 impl Names {
     async fn read() -> Self {
         let file = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
-        let document: Value = serde_json::from_str(&file("derms-headend-sdk/openapi.json")).unwrap();
+        let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
         let (metrics, logs) = (page::read("metrics.md"), page::read("logs.md"));
         let mut words = BTreeSet::new();
         words_of(&document, &mut words);
-        words.extend(quoted_words(&metrics).chain(quoted_words(&logs)).map(str::to_owned));
+        words.extend(
+            quoted_words(&metrics)
+                .chain(quoted_words(&logs))
+                .map(str::to_owned),
+        );
         let keys = file("assets.yaml");
-        let keys = keys.lines().filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(": "));
+        let keys = keys
+            .lines()
+            .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(": "));
         words.extend(keys.map(|(key, _)| key.to_owned()));
         let first = |page: &str| -> BTreeSet<String> {
-            let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+            let rows = page
+                .lines()
+                .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
             rows.map(|(name, _)| name.to_owned()).collect()
         };
         // Level, message, fields.
         let rows = logs.lines().filter(|line| line.starts_with("| "));
         let messages = rows.filter_map(|line| line.split('|').nth(2)?.split('`').nth(1));
         let rules = file("docs/alerts/derms.rules.yml");
-        let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        let alerts = rules
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- alert: "));
         let mut help = String::new();
         for program in ["der_headend", "edge_agent", "agent_launcher"] {
             write!(help, "{}", said(program, &[]).await.unwrap()).unwrap();
@@ -110,7 +128,7 @@ impl Names {
     fn has_route(&self, method: &str, call: &str) -> bool {
         let (path, query) = call.split_once('?').unwrap_or((call, ""));
         let mut template = path.to_owned();
-        for id in ["$ASSET_ID", "$DISPATCH_ID", "$LIMIT_ID", "$STOP_ID"] {
+        for id in ["$ASSET_ID", "$DISPATCH_ID"] {
             template = template.replace(id, "{id}");
         }
         let Some(operation) = self.document["paths"][&template].get(method.to_lowercase()) else {
@@ -129,19 +147,33 @@ impl Names {
     }
 
     async fn has(&self, name: &str) -> bool {
-        let word = |text: &str| text.is_empty() || text.parse::<f64>().is_ok() || self.words.contains(text) || ["true", "false"].contains(&text);
+        let word = |text: &str| {
+            text.is_empty()
+                || text.parse::<f64>().is_ok()
+                || self.words.contains(text)
+                || ["true", "false"].contains(&text)
+        };
         if let Some((_, call)) = name.split_once("$DERMS_URL") {
             let call = call.split('"').next().unwrap_or_default();
             return self.has_route("GET", call);
         }
         for method in ["GET", "POST", "DELETE"] {
-            if let Some(call) = name.strip_prefix(method).and_then(|rest| rest.strip_prefix(' ')) {
+            if let Some(call) = name
+                .strip_prefix(method)
+                .and_then(|rest| rest.strip_prefix(' '))
+            {
                 return self.has_route(method, call);
             }
         }
-        if let Some((program, rest)) = name.split_once(' ').filter(|(program, _)| ["der_headend", "edge_agent"].contains(program)) {
+        if let Some((program, rest)) = name
+            .split_once(' ')
+            .filter(|(program, _)| ["der_headend", "edge_agent"].contains(program))
+        {
             let rest: Vec<&str> = rest.split(' ').collect();
-            let flags = rest.iter().position(|word| word.starts_with('-')).unwrap_or(rest.len());
+            let flags = rest
+                .iter()
+                .position(|word| word.starts_with('-'))
+                .unwrap_or(rest.len());
             let Some(help) = said(program, &rest[..flags]).await else {
                 return false;
             };
@@ -151,7 +183,9 @@ impl Names {
             return Self::has_flag(&self.help, name);
         }
         if name.starts_with("derms_") {
-            return self.metrics.contains(name.strip_suffix("_bucket").unwrap_or(name));
+            return self
+                .metrics
+                .contains(name.strip_suffix("_bucket").unwrap_or(name));
         }
         if name.starts_with("Derms") {
             return self.alerts.contains(name);
@@ -159,7 +193,8 @@ impl Names {
         if let Some((field, value)) = name.split_once(": ").or_else(|| name.split_once('=')) {
             return word(field) && word(value.trim_matches('"'));
         }
-        let own = name.starts_with("DERMS_URL") || ["der_headend", "edge_agent", "VACUUM INTO"].contains(&name);
+        let own = name.starts_with("DERMS_URL")
+            || ["der_headend", "edge_agent", "VACUUM INTO"].contains(&name);
         own || word(name) || self.messages.contains(name) || self.has_route("GET", name)
     }
 }
@@ -184,7 +219,11 @@ async fn whatever_the_runbook_names_is_there() {
         }
     }
     assert!(absent.is_empty(), "{absent:#?}");
-    let missing: Vec<&String> = names.alerts.iter().filter(|alert| !named.contains(alert)).collect();
+    let missing: Vec<&String> = names
+        .alerts
+        .iter()
+        .filter(|alert| !named.contains(alert))
+        .collect();
     assert!(missing.is_empty(), "alerts without a section: {missing:?}");
 }
 
@@ -228,7 +267,9 @@ async fn what_is_not_there_is_found_out() {
 
 /// As a heading is linked to.
 fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
@@ -238,8 +279,14 @@ fn links_of_the_new_pages_lead_somewhere() {
     let mut links = 0;
     for name in ["api.md", "commissioning.md", "runbook.md"] {
         for part in page::parts(&page::read(name)) {
-            let page::Part::Text(line) = part else { continue };
-            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let page::Part::Text(line) = part else {
+                continue;
+            };
+            for link in line
+                .split("](")
+                .skip(1)
+                .filter_map(|rest| rest.split(')').next())
+            {
                 if link.contains("://") {
                     continue;
                 }
@@ -248,7 +295,8 @@ fn links_of_the_new_pages_lead_somewhere() {
                 let file = if file.is_empty() { name } else { file };
                 let there = root().join("docs").join(file).exists();
                 let heads = || page::parts(&page::read(file)).into_iter();
-                let placed = |part| matches!(part, page::Part::Heading(text) if anchor(&text) == place);
+                let placed =
+                    |part| matches!(part, page::Part::Heading(text) if anchor(&text) == place);
                 if !there || (!place.is_empty() && !heads().any(placed)) {
                     dead.push(format!("{name}: {link}"));
                 }

@@ -57,20 +57,25 @@ pub(crate) async fn diagnose(headend: &Source, agent: &Source, asset: &str) -> C
 
 /// No session serves the asset.
 async fn not_connected(headend: &Source, agent: &Source) -> Cause {
-    let refused = ["handshake", "identity", "claim", "revoked"].map(|what| {
-        format!("derms_link_refusals_total{{what=\"{what}\"}}")
-    });
+    let refused = ["handshake", "identity", "claim", "revoked"]
+        .map(|what| format!("derms_link_refusals_total{{what=\"{what}\"}}"));
     let mut refusals = 0.0;
     for series in &refused {
         refusals += headend.metric(series).await.unwrap_or(0.0);
     }
     let (_, trail) = headend.json("/audit?action=refused_claim&limit=1").await;
-    if refusals > 0.0 && trail["items"].as_array().is_some_and(|items| !items.is_empty()) {
+    if refusals > 0.0
+        && trail["items"]
+            .as_array()
+            .is_some_and(|items| !items.is_empty())
+    {
         return Cause::Refused;
     }
     match agent.metric("derms_agent_connected").await {
         None => Cause::AgentDown,
-        Some(0.0) if agent.metric("derms_agent_connect_failures_total").await > Some(0.0) => Cause::WrongPort,
+        Some(0.0) if agent.metric("derms_agent_connect_failures_total").await > Some(0.0) => {
+            Cause::WrongPort
+        }
         Some(_) => Cause::Unknown,
     }
 }
