@@ -190,12 +190,15 @@ impl Names {
         if name.starts_with("Derms") {
             return self.alerts.contains(name);
         }
+        if self.messages.contains(name) {
+            return true;
+        }
         if let Some((field, value)) = name.split_once(": ").or_else(|| name.split_once('=')) {
             return word(field) && word(value.trim_matches('"'));
         }
         let own = name.starts_with("DERMS_URL")
             || ["der_headend", "edge_agent", "VACUUM INTO"].contains(&name);
-        own || word(name) || self.messages.contains(name) || self.has_route("GET", name)
+        own || word(name) || self.has_route("GET", name)
     }
 }
 

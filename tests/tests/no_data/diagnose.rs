@@ -71,13 +71,16 @@ async fn not_connected(headend: &Source, agent: &Source) -> Cause {
     {
         return Cause::Refused;
     }
-    match agent.metric("derms_agent_connected").await {
-        None => Cause::AgentDown,
-        Some(0.0) if agent.metric("derms_agent_connect_failures_total").await > Some(0.0) => {
-            Cause::WrongPort
-        }
-        Some(_) => Cause::Unknown,
+    let Some(connected) = agent.metric("derms_agent_connected").await else {
+        return Cause::AgentDown;
+    };
+    // Halted: what answers there is no agent link.
+    let failures = agent.metric("derms_agent_connect_failures_total").await;
+    let halts = agent.metric("derms_agent_halts_total").await;
+    if connected == 0.0 && (failures > Some(0.0) || halts > Some(0.0)) {
+        return Cause::WrongPort;
     }
+    Cause::Unknown
 }
 
 /// How far the clocks of agent and headend are apart, seconds.
