@@ -2,6 +2,7 @@
 
 use crate::postgres;
 use crate::shell::{self, Result};
+use crate::system;
 use crate::workspace::{LIBRARIES, Workspace};
 
 /// Formatting of every crate.
@@ -31,6 +32,10 @@ pub(crate) fn build() -> Result<()> {
 /// Tests of every kind, the examples in the documentation among them.
 pub(crate) fn test() -> Result<()> {
     postgres::ensure()?;
+    // The calls in docs/api.md and docs/commissioning.md are made as they stand there.
+    if shell::probe(std::process::Command::new("curl").arg("--version")).is_none() {
+        system::install(&["curl"])?;
+    }
     shell::run(shell::cargo().args(["test", "--workspace", "--all-features"]))
 }
 

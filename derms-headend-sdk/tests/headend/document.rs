@@ -72,6 +72,8 @@ fn the_document_has_every_path_of_the_contract() {
         "get /dispatch/history",
         "get /dispatch/{id}",
         "get /docs",
+        "get /events",
+        "get /events/{id}",
         "get /healthz",
         "get /heartbeat/{id}",
         "get /heartbeat/{id}/history",
@@ -91,6 +93,7 @@ fn the_document_has_every_path_of_the_contract() {
         "get /telemetry/{id}/history",
         "post /dispatch",
         "post /dispatch/preview",
+        "post /events/{id}/ack",
         "post /limits",
         "post /stop",
     ];
