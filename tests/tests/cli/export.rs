@@ -32,6 +32,7 @@ async fn a_file_has_the_rows_and_columns_that_the_headend_itself_writes() {
         let order = NewDispatch::asset(BESS_1.parse().unwrap(), Power::from_mw(1.0));
         let given = world.client().dispatch(&order).await.unwrap();
         world.client().cancel(given.id).await.unwrap();
+        world.client().wait(given.id).await.unwrap();
     }
     let to = Timestamp::now().to_string();
     for (what, target) in [
