@@ -292,7 +292,7 @@ fn end_of(status: &Status, in_session: bool) -> End {
 }
 
 /// An error with its causes, each said once; of TLS, what it says.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     if let Some(text) = tls::explain(error) {
         return text;
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use derms_proto::link::{Grant, GrantStatus, PROTOCOL_MINOR, Probe, ProbeAnswer};
@@ -11,6 +12,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
+use super::overheard::Overheard;
 use super::{
     CLOCK, GRANT, LINK, NAME_RESOLUTION, OWN_CERTIFICATE, PROTOCOL, SERVER_CERTIFICATE, TCP, TLS,
     TLS_FILES, TOKEN, chain,
@@ -235,10 +237,15 @@ async fn ask(
         .await
         .ok()
         .flatten();
-    let probed = connect::probe(io, &builder.headend, authorization, probe);
-    timeout(PATIENCE, probed)
+    let (io, fault) = Overheard::new(io);
+    let probed = connect::probe(Box::new(io), &builder.headend, authorization, probe);
+    let answer = timeout(PATIENCE, probed)
         .await
-        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+    answer.map_err(|status| {
+        let broke = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+        broke.map_or(status, Status::unknown)
+    })
 }
 
 fn taken(answer: &ProbeAnswer, checks: &mut Vec<Check>) {

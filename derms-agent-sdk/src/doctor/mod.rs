@@ -2,6 +2,7 @@
 
 mod device;
 mod link;
+mod overheard;
 mod place;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;

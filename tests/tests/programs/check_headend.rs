@@ -192,7 +192,7 @@ async fn a_store_that_is_away_no_database_or_in_no_folder_is_told() {
     let report = check(&[&BOTH_FREE[..], &["--database-url", &url]].concat()).await;
     report.assert_fails(&["store"], "can't use the database");
     let report = check(&[&BOTH_FREE[..], &["--data-dir", "/proc/derms"]].concat()).await;
-    report.assert_fails(&["data_folder"], "can't be written");
+    report.assert_fails(&["data_folder", "disk_space"], "can't be written");
     let report = check(&[&BOTH_FREE[..], &["--database-url", "mysql://x"]].concat()).await;
     report.assert_fails(&["store"], "(DATABASE_URL)");
 }
