@@ -57,13 +57,9 @@ impl Site {
 
     /// The cause that is named from now on.
     async fn names(&self, agent: &Agent, cause: Cause) {
-        let mut last = None;
         let what = format!("{cause:?} is named");
         let named = until(&what, SOON, async || {
             let named = diagnose(&self.headend, &agent.metrics, BESS_1).await;
-            if last.replace(named) != Some(named) {
-                println!("named: {named:?}");
-            }
             (named == cause).then_some(())
         });
         named.await;

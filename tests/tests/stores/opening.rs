@@ -132,7 +132,7 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(5), "partitions")
+        (Some(6), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
