@@ -27,8 +27,8 @@ use crate::token;
 ///
 /// Flags come first, the environment second, the default third.
 ///
-/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed, 64 bad
-/// configuration.
+/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed,
+/// 64 bad configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "der_headend",

@@ -23,8 +23,8 @@ use http::Uri;
 /// Flags come first, the environment second, the default third. Power is in MW: positive =
 /// discharge, generation, export; negative = charge, consumption, import.
 ///
-/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed, 64 bad
-/// configuration.
+/// Exit codes: 0 stopped on request (SIGTERM, Ctrl-C), 1 the start or a check failed,
+/// 64 bad configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge_agent",
