@@ -15,7 +15,7 @@ use derms_proto::wire::TraceContext as _;
 use derms_proto::{CloseReason, SessionRecord, Traceparent, pb};
 use tokio::sync::mpsc;
 use tokio::task::coop;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream as _;
 use tonic::{Code, Status, Streaming};
 
@@ -76,97 +76,107 @@ struct Live {
 }
 
 impl Driver {
-    pub(super) async fn run(mut self) {
-        let config = &self.core.config;
-        let rules = Rules {
-            register_timeout: config.register_timeout,
-            liveness_timeout: config.liveness_timeout,
-            ping_timeout: config.ping_timeout,
-            limits: config.limits,
-        };
-        let mut live = Live {
-            state: StreamSession::new(rules, Instant::now()),
-            claim: None,
-            seldom: Bell::new(),
-            session: None,
-            facts: Facts::default(),
-            stuck: None,
-            starved: false,
-            end: None,
-            tell: false,
-        };
-        let drain = self.core.drain.clone();
-        // Enrolled once: all sessions wait on this one token.
-        let mut drained = pin!(drain.cancelled());
-        // Moved only when it fires: most messages just push the deadline further away.
-        let mut timer = pin!(tokio::time::sleep(rules.register_timeout));
-        let inbound = Bell::new();
-        loop {
-            while let Some(action) = live.state.poll_action() {
-                self.perform(action, &mut live);
-            }
-            if live.state.is_closed() {
-                break;
-            }
-            let due = next_look(&live);
-            if due < timer.deadline() {
-                timer.as_mut().reset(due);
-                live.seldom.ring();
-            }
-            let event = poll_fn(|cx| {
-                if live.session.is_some()
-                    && let Poll::Ready(wishes) = self.mailbox.poll(cx)
-                {
-                    return Poll::Ready(Event::Wishes(wishes));
+    // A future made of a block: an `async fn` that is given its driver holds it twice, in every session.
+    #[expect(clippy::manual_async_fn, reason = "it is smaller")]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let config = &self.core.config;
+            let rules = Rules {
+                register_timeout: config.register_timeout,
+                liveness_timeout: config.liveness_timeout,
+                ping_timeout: config.ping_timeout,
+                limits: config.limits,
+            };
+            let mut live = Live {
+                state: StreamSession::new(rules, Instant::now()),
+                claim: None,
+                seldom: Bell::new(),
+                session: None,
+                facts: Facts::default(),
+                stuck: None,
+                starved: false,
+                end: None,
+                tell: false,
+            };
+            let drain = self.core.drain.clone();
+            // Enrolled once: all sessions wait on this one token.
+            let mut drained = pin!(drain.cancelled());
+            // Moved only when it fires: most messages just push the deadline further away.
+            let mut timer = pin!(tokio::time::sleep(rules.register_timeout));
+            let inbound = Bell::new();
+            loop {
+                while let Some(action) = live.state.poll_action() {
+                    self.perform(action, &mut live);
                 }
-                let rare = live.seldom.poll(cx, |cx| {
-                    if let Some(claim) = &mut live.claim
-                        && let Poll::Ready(claimed) = claim.as_mut().poll(cx)
+                if live.state.is_closed() {
+                    break;
+                }
+                let due = next_look(&live);
+                if due < timer.deadline() {
+                    timer.as_mut().reset(due);
+                    live.seldom.ring();
+                }
+                let event = poll_fn(|cx| {
+                    if live.session.is_some()
+                        && let Poll::Ready(wishes) = self.mailbox.poll(cx)
                     {
-                        return Poll::Ready(Event::Claimed(claimed));
+                        return Poll::Ready(Event::Wishes(wishes));
                     }
-                    if drained.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Event::Drain);
+                    let rare = live.seldom.poll(cx, |cx| {
+                        if let Some(claim) = &mut live.claim
+                            && let Poll::Ready(claimed) = claim.as_mut().poll(cx)
+                        {
+                            return Poll::Ready(Event::Claimed(claimed));
+                        }
+                        if drained.as_mut().poll(cx).is_ready() {
+                            return Poll::Ready(Event::Drain);
+                        }
+                        timer.as_mut().poll(cx).map(|()| Event::Tick)
+                    });
+                    if rare.is_ready() {
+                        return rare;
                     }
-                    timer.as_mut().poll(cx).map(|()| Event::Tick)
+                    inbound
+                        .poll(cx, |cx| poll_message(&mut self.inbound, cx))
+                        .map(Event::Message)
                 });
-                if rare.is_ready() {
-                    return rare;
-                }
-                inbound
-                    .poll(cx, |cx| poll_message(&mut self.inbound, cx))
-                    .map(Event::Message)
-            });
-            match event.await {
-                Event::Message(message) => {
-                    self.received(message, &mut live);
+                let event = event.await;
+                let is_message = matches!(event, Event::Message(_));
+                self.happened(event, &mut live, timer.as_mut());
+                if is_message {
                     // An agent that sends without a pause must not keep the others waiting.
                     coop::consume_budget().await;
                 }
-                Event::Claimed(claimed) => {
-                    live.claim = None;
-                    self.claimed(claimed, &mut live);
-                }
-                Event::Wishes(wishes) => self.wishes(wishes, &mut live),
-                Event::Tick => {
-                    let now = Instant::now();
-                    self.settle(&mut live);
-                    live.state.tick(now);
-                    self.look_at_queue(&mut live, now);
-                    let due = next_look(&live).max(now + Duration::from_millis(1));
-                    timer.as_mut().reset(due);
-                }
-                Event::Drain => live.state.close(self.draining()),
             }
+            // A claim in flight is carried to its end: its session record must be closed too.
+            if let Some(claim) = live.claim.take()
+                && let Ok(claimed) = claim.await
+            {
+                live.session = Some(claimed.session);
+            }
+            // Boxed: the task of a stream that lives needs no room for its end.
+            Box::pin(self.end(live)).await;
         }
-        // A claim in flight is carried to its end: its session record must be closed too.
-        if let Some(claim) = live.claim.take()
-            && let Ok(claimed) = claim.await
-        {
-            live.session = Some(claimed.session);
+    }
+
+    fn happened(&self, event: Event, live: &mut Live, timer: Pin<&mut Sleep>) {
+        match event {
+            Event::Message(message) => self.received(message, live),
+            Event::Claimed(claimed) => {
+                live.claim = None;
+                self.claimed(claimed, live);
+            }
+            Event::Wishes(wishes) => self.wishes(wishes, live),
+            Event::Tick => {
+                let now = Instant::now();
+                self.settle(live);
+                live.state.tick(now);
+                self.look_at_queue(live, now);
+                let due = next_look(live).max(now + Duration::from_millis(1));
+                timer.reset(due);
+            }
+            Event::Drain => live.state.close(self.draining()),
         }
-        // Boxed: the task of a stream that lives needs no room for its end.
-        Box::pin(self.end(live)).await;
     }
 
     fn received(&self, message: Result<Option<pb::AgentMessage>, Status>, live: &mut Live) {

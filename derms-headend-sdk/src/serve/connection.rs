@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -274,10 +275,8 @@ where
 {
     fn execute(&self, task: F) {
         let stream = Stream::begin(&self.streams);
-        self.tasks.spawn(async move {
-            task.await;
-            drop(stream);
-        });
+        // Not a block that awaits it: that would hold it twice.
+        self.tasks.spawn(task.map(move |_| drop(stream)));
     }
 }
 

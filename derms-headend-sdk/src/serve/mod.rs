@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -198,10 +199,10 @@ impl Acceptor {
                             continue;
                         };
                         let (acceptor, turn) = (self.clone(), waiting.enter());
-                        self.tasks.spawn(async move {
-                            acceptor.connection(stream, peer, turn).await;
-                            drop((place, share));
-                        });
+                        // Not a block that awaits it: that would hold it twice.
+                        let connection = acceptor.connection(stream, peer, turn);
+                        let connection = connection.map(move |()| drop((place, share)));
+                        self.tasks.spawn(connection);
                     }
                     Err(error) if is_of_the_peer(&error) => {
                         tracing::debug!(%error, "a connection ended before it was accepted");

@@ -35,6 +35,8 @@ impl Logs {
             .into_iter()
             .map(|((agent, log), next)| (agent, log, next))
             .collect();
+        // As in `telemetry::append`: it may be thousands.
+        tokio::task::yield_now().await;
         let stood = connection.move_logs(kind, &logs).await?;
         let stood = stood
             .into_iter()

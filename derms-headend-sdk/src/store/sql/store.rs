@@ -203,6 +203,7 @@ impl<D: Database> Store for SqlStore<D> {
         let (assets, times) = telemetry::places(appends);
         let assets = self
             .within("to name assets", async {
+                tokio::task::yield_now().await;
                 self.database.make_room("telemetry", times).await?;
                 self.assets.keys(&self.database, &assets).await
             })

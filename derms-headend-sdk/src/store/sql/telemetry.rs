@@ -23,6 +23,10 @@ pub(super) const COLUMNS: &str = "at, tie, received_at, measured_at, quality, st
     voltage_v, frequency_hz, current_a, soc_pct, soh_pct, energy_in_mwh, energy_out_mwh, \
     available_charge_mw, available_discharge_mw, setpoint_mw, site_id, details";
 
+/// After so many appends what is received has its turn: thousands in one go would keep a thread, and
+/// the streams that are waiting for it, for milliseconds.
+pub(super) const BREATH: usize = 256;
+
 /// The assets of a call with their sites, and the times at which it places something.
 pub(super) fn places(
     appends: &[TelemetryAppend],
@@ -48,7 +52,10 @@ pub(super) async fn append<C: Connection>(
     let mut logs = Logs::take(connection, LogKind::Telemetry, parts).await?;
     let (mut rows, mut gaps) = (Vec::new(), Vec::new());
     let mut tie = first_tie & C::LAST_TIE;
-    for append in appends {
+    for (number, append) in appends.iter().enumerate() {
+        if number % BREATH == BREATH - 1 {
+            tokio::task::yield_now().await;
+        }
         let settled = logs.pass(append.agent, append.log, append.next_seq);
         for (_, telemetry) in append.samples.iter().filter(|(seq, _)| *seq >= settled) {
             let asset = assets

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use derms_proto::Detail;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Executor as _, Postgres, Type};
+use tokio::task::yield_now;
 
 use super::super::codes::Code as _;
 use super::super::connection::TelemetryRow;
@@ -78,13 +79,15 @@ pub(super) async fn insert(
     // By asset and time, as the index has them.
     let mut rows = rows.to_vec();
     rows.sort_by_key(|row| (row.asset, row.at, row.tie));
-    let columns = columns(&rows)?;
+    yield_now().await;
+    let columns = columns(&rows).await?;
     let query = sqlx::query_with(AssertSqlSafe(columns.sql()), columns.arrays);
     connection.connection.execute(query).await?;
     Ok(())
 }
 
-fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
+/// Between two columns what is received has its turn.
+async fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
     let mut columns = Columns::default();
     let measured = rows.iter().map(|row| {
         let measured = row.telemetry.measured_at;
@@ -101,6 +104,7 @@ fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
     let ties = rows.iter().map(|row| short(i64::from(row.tie)));
     columns.add("asset", assets.collect())?;
     columns.add("tie", ties.collect())?;
+    yield_now().await;
     let all = || rows.iter().map(|row| &row.telemetry.measurements);
     let status = all().map(|m| m.status.map(|status| short(status.code())));
     let details = all().map(|m| details_json(&m.details).map(|json| clean(json, &m.details)));
@@ -112,6 +116,7 @@ fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
     )?;
     columns.add_if_any("site_id", sites.collect())?;
     columns.add_if_any("details", details.collect())?;
+    yield_now().await;
     let mut arrays: [Vec<Option<f64>>; 12] =
         std::array::from_fn(|_| Vec::with_capacity(rows.len()));
     for measurements in all() {
@@ -120,6 +125,7 @@ fn columns(rows: &[TelemetryRow<'_>]) -> Result<Columns, Fault> {
         }
     }
     for (name, array) in VALUES.into_iter().zip(arrays) {
+        yield_now().await;
         columns.add_if_any(name, array)?;
     }
     Ok(columns)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::codes::Code as _;
 use super::super::connection::TelemetryRow;
 use super::super::fault::Fault;
-use super::super::telemetry::{details_json, quality, values};
+use super::super::telemetry::{BREATH, details_json, quality, values};
 use super::connection::SqliteConnection;
 
 /// Where rows go.
@@ -138,7 +138,10 @@ pub(super) async fn insert(
 ) -> Result<(), Fault> {
     let mut columns = [false; 17];
     let mut cells = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (number, row) in rows.iter().enumerate() {
+        if number % BREATH == BREATH - 1 {
+            tokio::task::yield_now().await;
+        }
         let row = Cells::of(row);
         for (column, needed) in columns.iter_mut().zip(row.needed()) {
             *column |= needed;
