@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use derms_headend_sdk::store::{HistoryQuery, PostgresStore, Retention, Store, TelemetryQuery};
 use derms_proto::{AssetId, LogId, Power, Telemetry, TelemetryBucket, Timestamp};
-use derms_tests::PostgresServer;
+use derms_tests::{PostgresServer, until};
 
 use crate::facts::*;
 use crate::server::server;
@@ -59,7 +59,8 @@ impl World {
         let row = |seconds: &u64| {
             let at = self.start.saturating_add(Duration::from_secs(*seconds));
             let mut row = bare(self.assets[asset], at);
-            row.measurements.mw = Some(Power::from_mw(mw + *seconds as f64 / 1e4));
+            // Sums of these are exact, in whatever order.
+            row.measurements.mw = Some(Power::from_mw(mw + *seconds as f64 / 1024.0));
             row.measurements.soc_pct = (seconds % 2 == 0).then_some(mw);
             row
         };
@@ -165,14 +166,14 @@ fn figures(values: &[f64]) -> String {
     let min = values.iter().copied().fold(f64::INFINITY, f64::min);
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    format!("{min:.6} {mean:.6} {max:.6}")
+    format!("{min} {mean} {max}")
 }
 
 fn short(bucket: &TelemetryBucket) -> String {
     let figures = |aggregate: Option<derms_proto::Aggregate>| {
         aggregate.map_or_else(
             || "none".to_owned(),
-            |a| format!("{:.6} {:.6} {:.6}", a.min, a.mean, a.max),
+            |a| format!("{} {} {}", a.min, a.mean, a.max),
         )
     };
     format!(
@@ -261,6 +262,46 @@ async fn measurements_that_come_while_two_headends_sum_up_are_in_the_sums() {
         world.stored.extend(rows.into_iter().flatten());
         world.check().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn summing_up_again_waits_for_those_who_have_marked_and_not_committed() {
+    let mut world = World::new().await;
+    world.store(world.rows(0, &[1, 2], 1.0)).await;
+    world.sum_up().await;
+    world.store(world.rows(0, &[3], 1.0)).await;
+    let late = world.rows(0, &[4], 1.0);
+    let (start, at) = (world.start, late[0].measured_at);
+    // What the store does with a late measurement, held open.
+    let pool = sqlx::PgPool::connect(&world.url).await.unwrap();
+    let mut open = pool.begin().await.unwrap();
+    let sql = format!(
+        "set local search_path to derms; \
+         insert into telemetry_rollup (asset, at, stale) select key, '{start}', true from assets \
+         on conflict (asset, at) do update set stale = true where not telemetry_rollup.stale; \
+         insert into telemetry (asset, at, received_at, tie, mw, soc_pct) \
+         select key, '{at}', '{at}', 1, 1.00390625, 1.0 from assets"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let adding = async {
+        until("somebody waits", Duration::from_secs(30), async || {
+            let waits = "select count(*) > 0 from pg_stat_activity \
+                         where datname = current_database() and wait_event_type = 'Lock'";
+            (world.sql(waits) == "t").then_some(())
+        })
+        .await;
+        open.commit().await.unwrap();
+    };
+    tokio::join!(sum_up(&world.store), adding);
+    world.stored.extend(late);
+    world.check().await;
+    assert_eq!(
+        world.sql("select count(*) from derms.telemetry_rollup where stale"),
+        "0"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
