@@ -19,29 +19,19 @@ async fn said(args: &[&str], flags: &[&str]) -> String {
 async fn an_administrator_sees_makes_and_prunes_a_database() {
     let (folder, server) = (Folder::new(), PostgresServer::start());
     let (data, url) = (folder.path().display().to_string(), server.database());
-    for (flags, newest, added) in [
-        (
-            ["--data-dir", &data],
-            7,
-            "added schema 1, 2, 3, 4, 5, 6, 7\n",
-        ),
-        (
-            ["--database-url", &url],
-            6,
-            "added schema 1, 2, 3, 4, 5, 6\n",
-        ),
-    ] {
+    for flags in [["--data-dir", &data], ["--database-url", &url]] {
         let status = said(&["status"], &flags).await;
-        let brings = format!("schema     none yet; this program brings {newest}");
-        assert!(status.contains(&brings), "{status}");
-        assert_eq!(said(&["migrate"], &flags).await, added);
+        let brings = "schema     none yet; this program brings 7";
+        assert!(status.contains(brings), "{status}");
+        let added = said(&["migrate"], &flags).await;
+        assert_eq!(added, "added schema 1, 2, 3, 4, 5, 6, 7\n");
         assert_eq!(
             said(&["migrate"], &flags).await,
             "the schema is up to date\n"
         );
         let status = said(&["status"], &flags).await;
-        let up_to_date = format!("schema     {newest}, up to date");
-        assert!(status.contains(&up_to_date), "{status}");
+        let up_to_date = "schema     7, up to date";
+        assert!(status.contains(up_to_date), "{status}");
         assert!(status.contains("size "), "{status}");
         let old = said(&["prune", "--dry-run", "--telemetry-days", "1"], &flags).await;
         assert!(

@@ -54,7 +54,11 @@ async fn every_column_is_in_the_data_dictionary_and_no_other() {
         .collect();
     described.extend(recent);
     let [sqlite, postgres] = places();
-    assert_eq!(columns(&sqlite).await, described);
-    described.retain(|(table, _)| !table.contains("recent"));
-    assert_eq!(columns(&postgres).await, described);
+    let without = |word: &str| {
+        let mut tables = described.clone();
+        tables.retain(|(table, _)| !table.contains(word));
+        tables
+    };
+    assert_eq!(columns(&sqlite).await, without("rollup"));
+    assert_eq!(columns(&postgres).await, without("recent"));
 }

@@ -13,6 +13,7 @@ mod partitions;
 mod place;
 mod race;
 mod recent;
+mod rollup;
 mod scale;
 mod server;
 mod speed;

@@ -127,12 +127,12 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert!(status.found.is_none() && status.is_behind());
     let schemas = "select count(*) from pg_namespace where nspname = 'derms'";
     assert_eq!(server.sql(url, schemas), "0");
-    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
     assert_eq!(
         (status.found, status.telemetry.as_str()),
-        (Some(6), "partitions")
+        (Some(7), "partitions")
     );
     assert!(
         !status.location.contains("postgres@"),
@@ -227,7 +227,7 @@ async fn headends_that_start_at_once_migrate_one_after_the_other() {
     }
     assert_eq!(
         server.sql(&url, "select count(*) from derms.schema_versions"),
-        "6"
+        "7"
     );
 
     // In a file, one of them is refused.

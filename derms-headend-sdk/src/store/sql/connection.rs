@@ -63,9 +63,17 @@ pub trait Connection: Send {
     /// One of its rows.
     type Row: Row;
 
-    /// Adds the start of the bucket of `at`: the first of all buckets starts so many seconds before
-    /// 1970.
-    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement;
+    /// Adds the start of the bucket of a column: the first of all buckets starts so many seconds
+    /// before 1970.
+    fn bucket(statement: Statement, at: &str, step_s: i64, before_1970_s: i64) -> Statement;
+
+    /// Which parts of a range are summed up already for buckets of this length.
+    fn ranges(
+        &mut self,
+        start: Timestamp,
+        end: Timestamp,
+        step_s: i64,
+    ) -> impl Future<Output = Result<Ranges, Fault>> + Send;
 
     /// Runs a statement that gives rows.
     fn rows(
@@ -103,6 +111,25 @@ pub trait Connection: Send {
 
     /// Undoes all of it, so that the connection can be used again.
     fn rollback(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Where the buckets of a range come from; each from its start up to before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranges {
+    /// Measurement by measurement.
+    pub measured: Vec<(Timestamp, Timestamp)>,
+    /// From whole quarters of an hour that are summed up.
+    pub summed_up: Option<(Timestamp, Timestamp)>,
+}
+
+impl Ranges {
+    /// Nothing of it is summed up.
+    pub(super) fn measured(start: Timestamp, end: Timestamp) -> Self {
+        Self {
+            measured: vec![(start, end)],
+            summed_up: None,
+        }
+    }
 }
 
 /// A measurement about to be stored.

@@ -12,7 +12,7 @@ use super::super::page::{self, List, Place};
 use super::super::{TelemetryAppend, TelemetryQuery, time_of};
 use super::assets::{Asset, Assets};
 use super::codes::Code as _;
-use super::connection::{Connection, Row, TelemetryRow};
+use super::connection::{Connection, Ranges, Row, TelemetryRow};
 use super::fault::Fault;
 use super::logs::{self, Logs};
 use super::statement::Statement;
@@ -157,21 +157,15 @@ pub(super) async fn buckets<C: Connection>(
     // Longer than the calendar, and short enough for the arithmetic of every database.
     let step_s = i64::try_from(step_s.clamp(1, 100_000_000_000)).unwrap_or(i64::MAX);
     let step = step_s.saturating_mul(1_000_000);
-    let statement = Statement::new(C::DIALECT, "select bucket, count(*)")
-        .push(&summary("mw"))
-        .push(&summary("soc_pct"))
-        .push(" from (select ");
-    let statement = C::bucket(statement, step_s, before_1970(step_s))
-        .push(" as bucket, mw, soc_pct from ")
-        .push(C::MEASUREMENTS)
-        .push(" where asset = ")
-        .bind(asset.key)
-        .push(" and at >= ")
-        .bind(range.start.at)
-        // A cursor is the start of a bucket, so the range ends where one does.
-        .push(" and at < ")
-        .bind(range.end.at)
-        .push(") buckets group by bucket order by bucket desc limit ")
+    let ranges = connection
+        .ranges(range.start.at, range.end.at, step_s)
+        .await?;
+    let statement = Statement::new(C::DIALECT, "select bucket, cast(sum(count) as bigint)")
+        .push(&joined("mw"))
+        .push(&joined("soc_pct"))
+        .push(" from (");
+    let statement = parts::<C>(statement, asset.key, &ranges, step_s)
+        .push(") parts group by bucket order by bucket desc limit ")
         .bind(page::fetch(query.page.limit));
     let rows = connection.rows(statement).await?;
     let items = rows.iter().map(|row| {
@@ -194,13 +188,86 @@ pub(super) async fn buckets<C: Connection>(
     ))
 }
 
-/// How many values a column has, the smallest, the mean, the largest. Values that no device
+/// What the buckets of a range are put together from, each part with its own sums.
+fn parts<C: Connection>(
+    mut statement: Statement,
+    asset: i64,
+    ranges: &Ranges,
+    step_s: i64,
+) -> Statement {
+    let bucket = |statement: Statement, at| {
+        let statement = statement.push("select ");
+        C::bucket(statement, at, step_s, before_1970(step_s)).push(" as bucket, ")
+    };
+    let within = |statement: Statement, asset_column, at, (start, end): (Timestamp, Timestamp)| {
+        statement
+            .push(&format!(" where {asset_column} = "))
+            .bind(asset)
+            .push(&format!(" and {at} >= "))
+            .bind(start)
+            // A cursor is the start of a bucket, so the range ends where one does.
+            .push(&format!(" and {at} < "))
+            .bind(end)
+    };
+    for (index, range) in ranges.measured.iter().enumerate() {
+        if index > 0 {
+            statement = statement.push(" union all ");
+        }
+        statement = bucket(statement, "at")
+            .push(&summary())
+            .push(" from ")
+            .push(C::MEASUREMENTS);
+        statement = within(statement, "asset", "at", *range).push(" group by 1");
+    }
+    let Some(range) = ranges.summed_up else {
+        return statement;
+    };
+    let columns = SUMMARY.join(", ");
+    statement = bucket(statement.push(" union all "), "at")
+        .push(&format!("{columns} from telemetry_rollup"));
+    statement =
+        within(statement, "asset", "at", range).push(" and not stale and count > 0 union all ");
+    statement = bucket(statement, "r.at")
+        .push(&summary())
+        .push(" from telemetry_rollup r join telemetry t on t.asset = r.asset and t.at >= r.at ")
+        .push("and t.at < r.at + interval '15 minutes'");
+    within(statement, "r.asset", "r.at", range).push(" and r.stale group by 1")
+}
+
+/// The names of what [`summary`] gives.
+pub(super) const SUMMARY: [&str; 9] = [
+    "count",
+    "mw_count",
+    "mw_min",
+    "mw_sum",
+    "mw_max",
+    "soc_pct_count",
+    "soc_pct_min",
+    "soc_pct_sum",
+    "soc_pct_max",
+];
+
+/// Sums up measurements.
+pub(super) fn summary() -> String {
+    format!("count(*) as count{}{}", summed("mw"), summed("soc_pct"))
+}
+
+/// How many values a column has, the smallest, their sum, the largest. Values that no device
 /// measures are cut for the sum: some databases fail where it is too large, or the mean too small.
-fn summary(column: &str) -> String {
+fn summed(column: &str) -> String {
     format!(
-        ", count({column}), min({column}), sum(case when abs({column}) < 1e-300 then 0.0 \
-         when {column} > 1e300 then 1e300 when {column} < -1e300 then -1e300 else {column} end) \
-         / count({column}), max({column})"
+        ", count({column}) as {column}_count, min({column}) as {column}_min, \
+         sum(case when abs({column}) < 1e-300 then 0.0 when {column} > 1e300 then 1e300 \
+         when {column} < -1e300 then -1e300 else {column} end) as {column}_sum, \
+         max({column}) as {column}_max"
+    )
+}
+
+/// The same of several sums, with the mean.
+fn joined(column: &str) -> String {
+    format!(
+        ", cast(sum({column}_count) as bigint), min({column}_min), \
+         sum({column}_sum) / sum({column}_count), max({column}_max)"
     )
 }
 

@@ -11,13 +11,13 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::super::codes::Code as _;
-use super::super::connection::{Connection, Row, TelemetryRow, bind, columns};
+use super::super::connection::{Connection, Ranges, Row, TelemetryRow, bind, columns};
 use super::super::fault::Fault;
 use super::super::statement::{Dialect, Statement};
 use super::super::telemetry::COLUMNS;
 use super::super::value::{Value, saturated, without_nul};
-use super::rows;
 use super::time::{self, Time};
+use super::{rollup, rows};
 
 /// A connection to the server.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ impl PostgresConnection {
 }
 
 /// Serialises calls that add telemetry.
-const ONE_BY_ONE: &str = "select pg_advisory_xact_lock(hashtext('derms ' || current_schema()), 3)";
+pub(super) const ONE_BY_ONE: &str =
+    "select pg_advisory_xact_lock(hashtext('derms ' || current_schema()), 3)";
 
 impl PostgresConnection {
     /// Moves logs that are known; the others are left out.
@@ -141,13 +142,26 @@ impl Connection for PostgresConnection {
 
     type Row = StoredRow;
 
-    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement {
+    fn bucket(statement: Statement, at: &str, step_s: i64, before_1970_s: i64) -> Statement {
         // Before its origin `date_bin` rounds the wrong way in some releases.
         let statement = statement
             .push("date_bin(make_interval(secs => ")
             .bind(step_s);
-        let statement = statement.push("), at, timestamptz 'epoch' - make_interval(secs => ");
-        statement.bind(before_1970_s).push("))")
+        statement
+            .push(&format!(
+                "), {at}, timestamptz 'epoch' - make_interval(secs => "
+            ))
+            .bind(before_1970_s)
+            .push("))")
+    }
+
+    async fn ranges(
+        &mut self,
+        start: Timestamp,
+        end: Timestamp,
+        step_s: i64,
+    ) -> Result<Ranges, Fault> {
+        rollup::ranges(self, start, end, step_s).await
     }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<StoredRow>, Fault> {
@@ -193,6 +207,7 @@ impl Connection for PostgresConnection {
     }
 
     async fn insert_telemetry(&mut self, rows: &[TelemetryRow<'_>]) -> Result<(), Fault> {
+        rollup::mark_late(self, rows).await?;
         rows::insert(self, rows).await
     }
 

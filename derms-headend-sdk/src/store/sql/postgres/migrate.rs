@@ -42,6 +42,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "events",
         sql: include_str!("../../../../migrations/postgres/0006_events.sql"),
     },
+    Migration {
+        version: 7,
+        name: "rollup",
+        sql: include_str!("../../../../migrations/postgres/0007_rollup.sql"),
+    },
 ];
 
 /// Brings the schema up to date in one transaction.

@@ -5,6 +5,7 @@ mod layout;
 mod migrate;
 mod options;
 mod partitions;
+mod rollup;
 mod rows;
 mod time;
 mod timescale;
@@ -20,6 +21,7 @@ use super::fault::Fault;
 use super::store::SqlStore;
 use connection::{Begin, PostgresConnection};
 use layout::Layout;
+use rollup::Rollup;
 
 pub use options::PostgresOptions;
 
@@ -48,6 +50,7 @@ pub type PostgresStore = SqlStore<Postgres>;
 pub struct Postgres {
     pool: PgPool,
     layout: Layout,
+    rollup: Rollup,
 }
 
 impl Database for Postgres {
@@ -77,7 +80,11 @@ impl Database for Postgres {
         match &self.layout {
             Layout::Partitions(days) => {
                 days.make_ahead(self, now).await?;
-                days.drop_old(self, retention, now).await
+                let mut pruned = days.drop_old(self, retention, now).await?;
+                if !pruned.more {
+                    pruned.more = self.rollup.keep(self, retention, now).await;
+                }
+                Ok(pruned)
             }
             Layout::Timescale(hypertables) => hypertables.drop_old(self, retention, now).await,
         }

@@ -13,6 +13,7 @@ use super::super::statement::{Dialect, Statement};
 use super::connection::{Begin, PostgresConnection};
 use super::layout::Layout;
 use super::migrate::{self, MIGRATIONS};
+use super::rollup::Rollup;
 use super::{Postgres, PostgresStore};
 
 /// Sets up a [`PostgresStore`].
@@ -129,7 +130,11 @@ impl PostgresOptions {
         migrate::migrate(&pool, &self.schema, self.timescale).await?;
         let failed = OpenError::told("to read the schema");
         let layout = layout(&pool).await.map_err(&failed)?;
-        let database = Postgres { pool, layout };
+        let database = Postgres {
+            pool,
+            layout,
+            rollup: Rollup::default(),
+        };
         if let Layout::Partitions(days) = &database.layout {
             let now = derms_proto::Timestamp::now();
             days.make_ahead(&database, now).await.map_err(&failed)?;

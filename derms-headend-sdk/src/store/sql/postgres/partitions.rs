@@ -31,14 +31,14 @@ const LOCK: &str = "select pg_advisory_xact_lock(hashtext('derms ' || current_sc
 
 /// A day since 1970, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Day(i64);
+pub(super) struct Day(i64);
 
 impl Day {
-    fn of(at: Timestamp) -> Self {
+    pub(super) fn of(at: Timestamp) -> Self {
         Self(at.unix_micros().div_euclid(MICROS_A_DAY))
     }
 
-    fn start(self) -> Timestamp {
+    pub(super) fn start(self) -> Timestamp {
         Timestamp::from_unix_micros(self.0.saturating_mul(MICROS_A_DAY))
     }
 

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::super::codes::Code as _;
-use super::super::connection::{Connection, Row, TelemetryRow, bind, columns};
+use super::super::connection::{Connection, Ranges, Row, TelemetryRow, bind, columns};
 use super::super::fault::Fault;
 use super::super::statement::{Dialect, Statement, portions};
 use super::super::telemetry::COLUMNS;
@@ -86,11 +86,19 @@ impl Connection for SqliteConnection {
 
     type Row = StoredRow;
 
-    fn bucket(statement: Statement, step_s: i64, before_1970_s: i64) -> Statement {
+    fn bucket(statement: Statement, at: &str, step_s: i64, before_1970_s: i64) -> Statement {
         // What is divided is never negative.
-        let statement = statement.push("at - (at + ").bind(before_1970_s);
-        let statement = statement.push(" * 1000000) % (").bind(step_s);
-        statement.push(" * 1000000)")
+        statement
+            .push(&format!("{at} - ({at} + "))
+            .bind(before_1970_s)
+            .push(" * 1000000) % (")
+            .bind(step_s)
+            .push(" * 1000000)")
+    }
+
+    async fn ranges(&mut self, start: Timestamp, end: Timestamp, _: i64) -> Result<Ranges, Fault> {
+        // Rows lie by asset and time: a day of one asset is read in a few milliseconds.
+        Ok(Ranges::measured(start, end))
     }
 
     async fn rows(&mut self, statement: Statement) -> Result<Vec<StoredRow>, Fault> {
