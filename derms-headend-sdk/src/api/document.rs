@@ -1,6 +1,6 @@
 //! The OpenAPI document: what the attributes on handlers and types can't say.
 
-use derms_proto::{LiveItem, Problem};
+use derms_proto::{FollowUp, LiveItem, Problem};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -41,6 +41,7 @@ pub(super) fn start() -> OpenApi {
 /// Completes the document when all paths are in it.
 pub(super) fn finish(document: &mut OpenApi) {
     Refusals.modify(document);
+    Sent.modify(document);
     NamedItems.modify(document);
     TaggedItems.modify(document);
     AnyProblem.modify(document);
@@ -145,6 +146,55 @@ impl Modify for Bearer {
             SecurityRequirement::default(),
             SecurityRequirement::new("bearer", [] as [&str; 0]),
         ]);
+    }
+}
+
+/// Requests, which are read more strictly than the types that they share with answers tell.
+struct Sent;
+
+impl Modify for Sent {
+    fn modify(&self, document: &mut OpenApi) {
+        let items = document.paths.paths.values_mut();
+        let operations = items.flat_map(|item| [&mut item.get, &mut item.post, &mut item.delete]);
+        let parameters = operations.flatten().flat_map(|it| &mut it.parameters);
+        for parameter in parameters.flatten() {
+            if let RefOr::T(parameter) = parameter {
+                parameter.schema.iter_mut().for_each(without_unknown);
+            }
+        }
+        let schemas = document.components.iter_mut().flat_map(|c| &mut c.schemas);
+        for (name, schema) in schemas {
+            if let RefOr::T(Schema::Object(body)) = schema
+                && name.starts_with("New")
+            {
+                body.properties.values_mut().for_each(without_unknown);
+            }
+            // One of two words with a value is ambiguous, and refused.
+            if *name == FollowUp::name()
+                && let RefOr::T(Schema::OneOf(kinds)) = schema
+            {
+                for kind in &mut kinds.items {
+                    if let RefOr::T(Schema::Object(kind)) = kind
+                        && !kind.properties.is_empty()
+                    {
+                        kind.max_properties = Some(1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `unknown` stands for a word of a newer headend; nobody can ask for it.
+fn without_unknown(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let Some(words) = &mut object.enum_values {
+                words.retain(|word| word != "unknown");
+            }
+        }
+        RefOr::T(Schema::OneOf(either)) => either.items.iter_mut().for_each(without_unknown),
+        _ => {}
     }
 }
 
