@@ -315,3 +315,19 @@ async fn what_the_document_lets_be_sent_is_what_is_taken() {
     assert_eq!(stop["confirm"]["pattern"], "^stop$");
     assert_eq!(stop["reason"]["maxLength"], 1_000);
 }
+
+#[tokio::test]
+async fn a_preview_for_a_stopped_asset_is_refused_as_documented() {
+    let headend = headend().await;
+    let stop = format!(r#"{{"asset_id":"{BESS_1}","confirm":"stop"}}"#);
+    post(&headend, "/stop", stop).await;
+    let order = format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#);
+    for path in ["/dispatch", "/dispatch/preview"] {
+        let problem = post(&headend, path, order.clone())
+            .await
+            .problem(Code::Stopped);
+        let documented = &document()["paths"][path]["post"]["responses"];
+        let text = documented[problem.status.to_string()]["description"].as_str();
+        assert!(text.unwrap().contains("`stopped`"), "{path}");
+    }
+}
