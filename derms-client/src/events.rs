@@ -21,7 +21,7 @@ impl Client {
         self.get(&format!("/events/{id}")).await
     }
 
-    /// Acknowledges an event (`POST /events/{id}/ack`), with a note of at most 1,024 bytes, and returns it
+    /// Acknowledges an event (`POST /events/{id}/ack`), with a note of at most 1,024 characters, and returns it
     /// as it stands: the first acknowledgement stays. May be repeated.
     ///
     /// # Errors

@@ -28,18 +28,12 @@ pub struct NewDispatch {
     pub site_id: Option<SiteId>,
     /// The wanted power, MW, + = export.
     pub mw: Power,
-    /// The lease in seconds, above 0 and at most 366 days; absent = until superseded or cancelled.
-    #[cfg_attr(
-        feature = "schema",
-        schema(exclusive_minimum = 0, maximum = 31_622_400)
-    )]
+    /// The lease in seconds, a microsecond to 366 days; absent = until superseded or cancelled.
+    #[cfg_attr(feature = "schema", schema(minimum = 0.000_001, maximum = 31_622_400))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
-    /// How long it may wait for its agent in seconds, above 0 and at most 366 days. Default 300.
-    #[cfg_attr(
-        feature = "schema",
-        schema(exclusive_minimum = 0, maximum = 31_622_400)
-    )]
+    /// How long it may wait for its agent in seconds, a microsecond to 366 days. Default 300.
+    #[cfg_attr(feature = "schema", schema(minimum = 0.000_001, maximum = 31_622_400))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<f64>,
     /// By what an order for a site is shared; not for an order for one asset. Default `capacity`.

@@ -85,7 +85,7 @@ pub struct Acknowledgement {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewAcknowledgement {
-    /// For people, at most 1,024 bytes.
+    /// For people, at most 1,024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(max_length = 1024))]
     pub note: Option<String>,

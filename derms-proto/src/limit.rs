@@ -19,11 +19,8 @@ pub struct NewLimit {
     /// Highest power, MW, + = export; not below `min_mw`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_mw: Option<Power>,
-    /// How long it holds in seconds, above 0 and at most 366 days; absent = until it is removed.
-    #[cfg_attr(
-        feature = "schema",
-        schema(exclusive_minimum = 0, maximum = 31_622_400)
-    )]
+    /// How long it holds in seconds, a microsecond to 366 days; absent = until it is removed.
+    #[cfg_attr(feature = "schema", schema(minimum = 0.000_001, maximum = 31_622_400))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
 }

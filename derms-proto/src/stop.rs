@@ -25,9 +25,11 @@ pub struct NewStop {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
     /// `stop`: it is meant.
+    #[cfg_attr(feature = "schema", schema(pattern = "^stop$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,
     /// Why, for people, at most 1,000 characters.
+    #[cfg_attr(feature = "schema", schema(max_length = 1_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

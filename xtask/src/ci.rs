@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 /// Prints the steps that `--only` takes.
 pub(crate) fn list() {
     for step in Step::value_variants() {
-        println!("{:<11} {}", step.name(), step.about());
+        println!("{:<13} {}", step.name(), step.about());
     }
 }
 
@@ -64,7 +64,7 @@ enum Outcome {
 
 fn summary(rows: &[(Step, Outcome)]) -> String {
     let mut total = Duration::ZERO;
-    let mut text = String::from("step        result   time\n");
+    let mut text = String::from("step          result   time\n");
     for (step, outcome) in rows {
         let (result, took) = match outcome {
             Outcome::Passed(took) => ("passed", Some(*took)),
@@ -73,9 +73,9 @@ fn summary(rows: &[(Step, Outcome)]) -> String {
         };
         total += took.unwrap_or_default();
         let time = took.map_or_else(|| "-".to_owned(), seconds);
-        text.push_str(&format!("{:<11} {result:<8} {time:>8}\n", step.name()));
+        text.push_str(&format!("{:<13} {result:<8} {time:>8}\n", step.name()));
     }
-    text.push_str(&format!("{:<20} {:>8}", "total", seconds(total)));
+    text.push_str(&format!("{:<22} {:>8}", "total", seconds(total)));
     text
 }
 

@@ -1,7 +1,7 @@
 //! What `docs/deploy` has is what the programs take: units, and the image without an engine.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::shell::{self, Result};
@@ -27,7 +27,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 
 /// Units are read by systemd, with our programs where they are built.
 fn units(workspace: &Workspace) -> Result<()> {
-    let folder = empty(&workspace.target().join("deploy-units"))?;
+    let folder = workspace.empty_folder("deploy-units")?;
     for (unit, name, program) in [
         ("der_headend.service", "der_headend.service", "der_headend"),
         (
@@ -93,7 +93,7 @@ fn image(workspace: &Workspace) -> Result<()> {
         return Err("Containerfile: name a user by a number that is not 0".into());
     }
 
-    let root = empty(&workspace.target().join("deploy-root"))?;
+    let root = workspace.empty_folder("deploy-root")?;
     for copy in of("COPY") {
         let Some(copy) = copy.strip_prefix("--from=build ") else {
             continue;
@@ -149,14 +149,6 @@ fn known<'a>(file: &str, set: impl Iterator<Item = &'a str>, help: &str) -> Resu
 fn help(program: &Path) -> Result<String> {
     let text = shell::read(Command::new(program).arg("--help").env_clear())?;
     Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-fn empty(folder: &Path) -> Result<PathBuf> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder)?;
-    }
-    std::fs::create_dir_all(folder)?;
-    Ok(folder.to_owned())
 }
 
 #[cfg(test)]

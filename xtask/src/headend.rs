@@ -1,7 +1,8 @@
 //! A headend process for a step, ended in every case.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -14,10 +15,25 @@ use crate::shell::Result;
 /// How long a headend on a busy machine may take until it listens.
 const START: Duration = Duration::from_secs(30);
 
-/// A running headend; it is killed when this is dropped.
+/// How long it may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A process that is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running headend.
 #[derive(Debug)]
 pub(crate) struct Headend {
-    child: Child,
+    process: Running,
     log: PathBuf,
     /// Where REST is served, `host:port`.
     pub(crate) http: String,
@@ -29,19 +45,24 @@ impl Headend {
     /// Starts `program` with the sample fleet, no database and ports of the system's choice. Its
     /// log goes to `log`.
     pub(crate) fn start(program: &Path, log: &Path) -> Result<Self> {
+        Self::start_with(program, &["--database-url", "memory"], log)
+    }
+
+    /// The same with the database and whatever else `flags` say.
+    pub(crate) fn start_with(program: &Path, flags: &[&str], log: &Path) -> Result<Self> {
         let child = Command::new(program)
             .args(["--assets", "assets.yaml"])
             .args(["--http-addr", "127.0.0.1:0"])
             .args(["--grpc-addr", "127.0.0.1:0"])
-            .args(["--database-url", "memory"])
             .args(["--log-format", "json"])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(log)?)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let mut headend = Self {
-            child,
+            process: Running(child),
             log: log.to_owned(),
             http: String::new(),
             grpc: String::new(),
@@ -61,9 +82,42 @@ impl Headend {
         format!("the log of the headend is in {}", self.log.display())
     }
 
+    /// Starts a gateway, `program`, that serves the simulated assets of a site.
+    pub(crate) fn gateway(&self, program: &Path, site: &str, log: &Path) -> Result<Running> {
+        let child = Command::new(program)
+            .args(["--headend", &self.grpc])
+            .args(["--assets", "assets.yaml"])
+            .args(["--site-id", site])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?)
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        Ok(Running(child))
+    }
+
+    /// What it answers to `GET path`, which must be 200.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
+        let address = &self.http;
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .ok_or("the headend did not answer")?;
+        let status = head.lines().next().unwrap_or_default();
+        if !status.contains(" 200 ") {
+            return Err(format!("GET {path} was answered `{status}`").into());
+        }
+        Ok(body.to_owned())
+    }
+
     fn first_line(&mut self) -> Result<String> {
         let stdout = self
-            .child
+            .process
+            .0
             .stdout
             .take()
             .ok_or("the headend has no output")?;
@@ -85,14 +139,6 @@ impl Headend {
             };
             format!("the headend {what}; {}", self.see_log()).into()
         })
-    }
-}
-
-impl Drop for Headend {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -12,6 +12,7 @@ mod bench;
 mod checks;
 mod ci;
 mod codegen;
+mod contract;
 mod deny;
 mod deploy;
 mod fuzz;
@@ -27,6 +28,7 @@ mod sbom;
 mod shell;
 mod step;
 mod system;
+mod venv;
 mod workspace;
 
 use std::process::ExitCode;

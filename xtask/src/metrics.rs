@@ -1,11 +1,9 @@
 //! What Prometheus makes of the metrics, the alert rules and the dashboard.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,9 +16,6 @@ const RULES: &str = "docs/alerts/derms.rules.yml";
 const RULE_TESTS: &str = "docs/alerts/derms.rules.test.yml";
 const DASHBOARD: &str = "docs/grafana/dashboard.json";
 const GUIDE: &str = "docs/metrics.md";
-
-/// How long the headend may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// Metrics that a headend without TLS, and one that has just started, does not print.
 const NOT_AT_ONCE: [&str; 1] = ["derms_certificate_expiry_timestamp_seconds"];
@@ -44,7 +39,9 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         &workspace.target().join("metrics-headend.log"),
     )?;
     // Twice: the second tells of the first.
-    let text = get(&headend.http, "/metrics").and_then(|_| get(&headend.http, "/metrics"));
+    let text = headend
+        .get("/metrics")
+        .and_then(|_| headend.get("/metrics"));
     let text = text.map_err(|error| format!("{error}; {}", headend.see_log()))?;
     lint(&promtool, &text)?;
     let printed = names_of(&text, &read(GUIDE)?);
@@ -136,22 +133,6 @@ fn lint(promtool: &Path, text: &str) -> Result<()> {
     } else {
         Err(format!("promtool does not take what the headend prints: {status}").into())
     }
-}
-
-fn get(address: &str, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or("the headend did not answer")?;
-    let status = head.lines().next().unwrap_or_default();
-    if !status.contains(" 200 ") {
-        return Err(format!("GET {path} was answered `{status}`").into());
-    }
-    Ok(body.to_owned())
 }
 
 /// From the path, or from Debian's package. That is unpacked and not installed, for an installed

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
-    advisories, api, bench, checks, codegen, deny, deploy, fuzz, layering, metrics, msrv, openapi,
-    package, python, sbom,
+    advisories, api, bench, checks, codegen, contract, deny, deploy, fuzz, layering, metrics, msrv,
+    openapi, package, python, sbom,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Fuzz,
     /// An agent in another language, made from the .proto alone, serves an asset.
     Python,
+    /// A headend that runs answers generated requests as its OpenAPI document says, to each role.
+    ContractRest,
     /// The units and the image of docs/deploy are read by systemd, and take what the programs take.
     Deploy,
     /// Prometheus takes the metrics and the alert rules, and whatever is asked for is printed.
@@ -96,6 +98,10 @@ impl Step {
             Self::Python => {
                 checks::build()?;
                 python::check(workspace)
+            }
+            Self::ContractRest => {
+                checks::build()?;
+                contract::check(workspace)
             }
             Self::Deploy => {
                 checks::build()?;

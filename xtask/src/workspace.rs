@@ -58,6 +58,16 @@ impl Workspace {
         self.target.join(profile).join(name)
     }
 
+    /// A folder in the target directory with nothing in it.
+    pub(crate) fn empty_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.target.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
     /// What cargo knows of a package of this workspace.
     pub(crate) fn package(&self, name: &str) -> Result<&Value> {
         self.packages()

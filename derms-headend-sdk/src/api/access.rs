@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use super::document::Refusal;
 use super::problem::Failure;
 use super::rates::Turn;
 use super::record::{Note, Pending, is_miss};
@@ -62,6 +63,18 @@ impl Access {
 
     const fn changes(self) -> bool {
         matches!(self, Self::Change | Self::Halt)
+    }
+
+    /// What may be answered to a caller before the handler is asked, as the document tells it.
+    pub(super) const fn refusals(self) -> &'static [Refusal] {
+        use Refusal::{Forbidden, TooManyRequests, Unauthenticated};
+        match self {
+            Self::Public => &[],
+            Self::Docs | Self::Read => &[Unauthenticated, TooManyRequests],
+            Self::Oversee | Self::Change | Self::Halt | Self::Administer => {
+                &[Unauthenticated, Forbidden, TooManyRequests]
+            }
+        }
     }
 
     fn check(self, principal: &Principal) -> Result<(), Problem> {
@@ -114,6 +127,12 @@ impl Routes {
             for operation in operations.into_iter().flatten() {
                 let shown = BTreeMap::from([("x-role", role.as_str())]);
                 operation.extensions = Some(shown.into_iter().collect());
+                for refusal in access.refusals() {
+                    let responses = &mut operation.responses.responses;
+                    let status = responses.entry(refusal.status().to_owned());
+                    // What a handler says of a status tells this, too.
+                    status.or_insert_with(|| refusal.reference());
+                }
                 action = operation.operation_id.clone();
             }
         }

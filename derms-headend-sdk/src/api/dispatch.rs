@@ -47,7 +47,7 @@ pub(super) struct SubmitParams {
 pub(super) struct SubmitHeaders {
     /// The same key and body give the same answer, another body a conflict. 1 to 255 visible
     /// ASCII characters; keys of different principals do not meet.
-    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
 }
 

@@ -1,9 +1,11 @@
 //! The OpenAPI document: what the attributes on handlers and types can't say.
 
-use derms_proto::{LiveItem, Problem};
+use derms_proto::{FollowUp, LiveItem, Problem};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, Header, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa::{Modify, OpenApi as _, ToSchema as _};
 
 #[derive(utoipa::OpenApi)]
@@ -38,10 +40,91 @@ pub(super) fn start() -> OpenApi {
 
 /// Completes the document when all paths are in it.
 pub(super) fn finish(document: &mut OpenApi) {
+    Refusals.modify(document);
+    Sent.modify(document);
     NamedItems.modify(document);
     TaggedItems.modify(document);
     AnyProblem.modify(document);
     Bearer.modify(document);
+}
+
+/// What a caller may be answered before a handler is asked, described once for all operations.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refusal {
+    Unauthenticated,
+    Forbidden,
+    TooManyRequests,
+}
+
+impl Refusal {
+    const ALL: [Self; 3] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::TooManyRequests,
+    ];
+
+    pub(super) const fn status(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "401",
+            Self::Forbidden => "403",
+            Self::TooManyRequests => "429",
+        }
+    }
+
+    pub(super) fn reference(self) -> RefOr<Response> {
+        Ref::from_response_name(self.name()).into()
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "Unauthenticated",
+            Self::Forbidden => "Forbidden",
+            Self::TooManyRequests => "TooManyRequests",
+        }
+    }
+
+    fn response(self) -> Response {
+        let (text, header) = match self {
+            Self::Unauthenticated => (
+                "`unauthenticated`: the headend asks who is calling, and this is not known",
+                Some(("WWW-Authenticate", "What to prove oneself by, RFC 6750")),
+            ),
+            Self::Forbidden => (
+                "`forbidden`: the role of the caller or the sites that it is limited to do not reach",
+                None,
+            ),
+            Self::TooManyRequests => (
+                "`too_many_requests`: too often, too many at once, or too many failed logins",
+                Some(("Retry-After", "When to try again, in whole seconds")),
+            ),
+        };
+        let mut response = problem(text);
+        response.headers.extend(header.map(|(name, text)| {
+            let header = HeaderBuilder::from(Header::default()).description(Some(text));
+            (name.to_owned(), header.build().into())
+        }));
+        response
+    }
+}
+
+struct Refusals;
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut OpenApi) {
+        if let Some(components) = &mut document.components {
+            let all = Refusal::ALL.map(|it| (it.name().to_owned(), it.response().into()));
+            components.responses.extend(all);
+        }
+    }
+}
+
+fn problem(text: &str) -> Response {
+    let schema = Ref::from_schema_name(Problem::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new()
+        .description(text)
+        .content("application/problem+json", content)
+        .build()
 }
 
 /// What callers prove themselves by, if the headend asks for it.
@@ -63,6 +146,55 @@ impl Modify for Bearer {
             SecurityRequirement::default(),
             SecurityRequirement::new("bearer", [] as [&str; 0]),
         ]);
+    }
+}
+
+/// Requests, which are read more strictly than the types that they share with answers tell.
+struct Sent;
+
+impl Modify for Sent {
+    fn modify(&self, document: &mut OpenApi) {
+        let items = document.paths.paths.values_mut();
+        let operations = items.flat_map(|item| [&mut item.get, &mut item.post, &mut item.delete]);
+        let parameters = operations.flatten().flat_map(|it| &mut it.parameters);
+        for parameter in parameters.flatten() {
+            if let RefOr::T(parameter) = parameter {
+                parameter.schema.iter_mut().for_each(without_unknown);
+            }
+        }
+        let schemas = document.components.iter_mut().flat_map(|c| &mut c.schemas);
+        for (name, schema) in schemas {
+            if let RefOr::T(Schema::Object(body)) = schema
+                && name.starts_with("New")
+            {
+                body.properties.values_mut().for_each(without_unknown);
+            }
+            // One of two words with a value is ambiguous, and refused.
+            if *name == FollowUp::name()
+                && let RefOr::T(Schema::OneOf(kinds)) = schema
+            {
+                for kind in &mut kinds.items {
+                    if let RefOr::T(Schema::Object(kind)) = kind
+                        && !kind.properties.is_empty()
+                    {
+                        kind.max_properties = Some(1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `unknown` stands for a word of a newer headend; nobody can ask for it.
+fn without_unknown(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let Some(words) = &mut object.enum_values {
+                words.retain(|word| word != "unknown");
+            }
+        }
+        RefOr::T(Schema::OneOf(either)) => either.items.iter_mut().for_each(without_unknown),
+        _ => {}
     }
 }
 
@@ -111,17 +243,12 @@ fn describe_kind(item: &mut RefOr<Schema>) {
     }
 }
 
-/// What any call can meet: a fault of the headend, a method or a host's layer that says no.
+/// What any call can meet: a fault of the headend, a host's layer that says no.
 struct AnyProblem;
 
 impl Modify for AnyProblem {
     fn modify(&self, document: &mut OpenApi) {
-        let problem = Ref::from_schema_name(Problem::name());
-        let content = ContentBuilder::new().schema(Some(problem)).build();
-        let response = ResponseBuilder::new()
-            .description("Any other problem, with its `code`")
-            .content("application/problem+json", content)
-            .build();
+        let response = problem("Any other problem, with its `code`");
         for item in document.paths.paths.values_mut() {
             for operation in [&mut item.get, &mut item.post, &mut item.delete]
                 .into_iter()

@@ -21,7 +21,7 @@ use super::record::Note;
 use crate::core::Core;
 use crate::store::EventQuery;
 
-/// Longest note, bytes of UTF-8.
+/// Longest note, characters.
 const MAX_NOTE: usize = 1_024;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -187,8 +187,9 @@ pub(super) async fn acknowledge(
 ) -> Result<Json<Event>, Failure> {
     note.about("event", id);
     refuse_while_draining(&core)?;
-    if new.note.as_ref().is_some_and(|text| text.len() > MAX_NOTE) {
-        let text = format!("the note is longer than {MAX_NOTE} bytes; shorten it");
+    let length = new.note.as_ref().map_or(0, |text| text.chars().count());
+    if length > MAX_NOTE {
+        let text = format!("the note is longer than {MAX_NOTE} characters; shorten it");
         return Err(Problem::new(ProblemCode::InvalidRequest, text).into());
     }
     seen(&core, &caller, id).await?;

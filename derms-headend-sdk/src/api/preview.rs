@@ -22,7 +22,7 @@ use crate::core::Core;
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`, `unknown_site`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`site_offline`", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "`site_offline`, `stopped`", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`out_of_range`, with the limits; `power_guard`", body = Problem, content_type = "application/problem+json"),

@@ -21,7 +21,7 @@ use super::listing::Wanted;
 use super::problem::Failure;
 use super::record::Note;
 use crate::core::Core;
-use crate::limits::StopError;
+use crate::limits::{MAX_RETURN, StopError};
 
 impl From<StopError> for Failure {
     fn from(error: StopError) -> Self {
@@ -128,7 +128,7 @@ pub(super) struct ResumeParams {
     params(("id" = String, Path, format = "uuid", description = "The stop"), ResumeParams),
     responses(
     (status = 202, description = "The stop as it stands; the same when repeated", body = Stop),
-    (status = 400, description = "`invalid_parameter`, `invalid_request`", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_stop`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: it goes on holding", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -143,10 +143,14 @@ pub(super) async fn resume(
     refuse_while_draining(&core)?;
     let within = match params.return_within_s {
         None => DEFAULT_RETURN_WITHIN,
-        Some(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| {
-            let text = "return_within_s must be 0 to 86400";
-            Problem::new(ProblemCode::InvalidParameter, text)
-        })?,
+        // Before it is rounded to a duration, which would take a little more for a day.
+        Some(seconds) if (0.0..=MAX_RETURN.as_secs_f64()).contains(&seconds) => {
+            Duration::from_secs_f64(seconds)
+        }
+        Some(_) => {
+            let text = format!("return_within_s must be 0 to {}", MAX_RETURN.as_secs());
+            return Err(Problem::new(ProblemCode::InvalidParameter, text).into());
+        }
     };
     if !caller.is_unlimited() {
         let stop = core.limits.get_stop(id).await?;

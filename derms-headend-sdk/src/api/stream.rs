@@ -25,7 +25,7 @@ use crate::peer::ConnectionHandle;
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamParams {
     /// Only these kinds, with commas in between. Default: all.
-    #[param(value_type = Option<Vec<LiveKind>>, style = Form, explode = false)]
+    #[param(value_type = Option<Vec<LiveKind>>, style = Form, explode = false, min_items = 1)]
     kind: Option<String>,
     /// Only what is about this asset.
     #[param(value_type = Option<String>, format = "uuid")]

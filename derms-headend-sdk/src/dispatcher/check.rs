@@ -194,7 +194,7 @@ fn seconds(field: &str, value: Option<f64>) -> Result<Option<Duration>, Dispatch
     // A time is told to the microsecond: what is shorter would be 0.
     if !(value.is_finite() && value >= 1e-6) {
         return Err(invalid(format!(
-            "{field} must be above 0; leave it out for the default"
+            "{field} must be at least 0.000001; leave it out for the default"
         )));
     }
     Duration::try_from_secs_f64(value)

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use error::{LimitError, StopError};
 pub(crate) use keeper::keep;
+pub(crate) use stops::MAX_RETURN;
 
 use crate::auth::Principal;
 use crate::config::Clock;
@@ -432,7 +433,7 @@ fn lasting(seconds: f64) -> Result<Duration, LimitError> {
         .ok_or_else(|| {
             let most = MAX_DURATION.as_secs();
             LimitError::Invalid(format!(
-                "duration_s must be above 0 and at most {most} s; leave it out for a limit without an end"
+                "duration_s must be 0.000001 to {most} s; leave it out for a limit without an end"
             ))
         })
 }

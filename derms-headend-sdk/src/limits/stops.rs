@@ -21,7 +21,7 @@ const MAX_REASON: usize = 1_000;
 const MOST_NAMED: usize = 256;
 
 /// The longest return from a stop.
-const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
 
 impl Limits {
     /// Stops assets. From the first moment on they take no order; the stop is stored in one call

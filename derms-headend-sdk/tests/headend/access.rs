@@ -248,6 +248,21 @@ fn the_document_tells_the_role_that_the_rows_say() {
     }
 }
 
+/// What `default` would let pass: a status that a program has to tell from others stands by itself.
+#[test]
+fn the_document_has_every_status_that_the_rows_say() {
+    let document: Value = serde_json::from_str(&derms_headend_sdk::openapi_json()).unwrap();
+    for (method, path, answers) in CALLS {
+        let responses = &document["paths"][path][method]["responses"];
+        // Who is asked who they are may be told that they ask too often, too.
+        let of_rate = (answers[0] == 401).then_some(429);
+        for status in answers.into_iter().chain(of_rate) {
+            let response = &responses[status.to_string()];
+            assert!(response.is_object(), "{method} {path}: {status}");
+        }
+    }
+}
+
 #[test]
 fn the_guide_tells_the_role_of_every_call() {
     const GUIDE: &str = include_str!("../../docs/auth.md");

@@ -9,7 +9,7 @@ use http::header;
 use http_body_util::Full;
 use serde_json::Value;
 
-use crate::support::{BESS_1, get, headend, request, send};
+use crate::support::{BESS_1, JERSEY, get, headend, post, request, send};
 
 const CHECKED_IN: &str = include_str!("../../openapi.json");
 
@@ -246,4 +246,88 @@ async fn the_page_loads_nothing_from_elsewhere() {
         "{}",
         config.text()
     );
+}
+
+/// What a request may say, each with a word of the service on both sides of the line.
+#[tokio::test]
+async fn what_the_document_lets_be_sent_is_what_is_taken() {
+    let headend = headend().await;
+    let document = document();
+    let parameter = |path: &str, method: &str, name: &str| {
+        let parameters = document["paths"][path][method]["parameters"].as_array();
+        let mut parameters = parameters.unwrap().iter();
+        parameters.find(|it| it["name"] == name).unwrap()["schema"].clone()
+    };
+    let words = |schema: &Value| -> Vec<String> {
+        let words = schema["enum"].as_array().unwrap().iter();
+        words
+            .map(|word| word.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let order = &document["components"]["schemas"]["NewDispatch"]["properties"];
+
+    for status in words(&parameter("/dispatch/history", "get", "status")) {
+        let path = format!("/dispatch/history?status={status}");
+        get(&headend, &path).await.ok();
+    }
+    get(&headend, "/dispatch/history?status=unknown")
+        .await
+        .problem(Code::InvalidParameter);
+
+    assert_eq!(parameter("/stream", "get", "kind")["minItems"], 1);
+    get(&headend, "/stream?kind=")
+        .await
+        .problem(Code::InvalidParameter);
+
+    let key = parameter("/dispatch", "post", "Idempotency-Key");
+    assert_eq!(key["pattern"], "^[!-~]+$");
+
+    // Nobody is online: what is not understood is refused before that.
+    let split =
+        |policy: &str| format!(r#"{{"site_id":"{JERSEY}","mw":1,"split_policy":"{policy}"}}"#);
+    for policy in words(&order["split_policy"]["oneOf"][0]) {
+        let answer = post(&headend, "/dispatch/preview", split(&policy)).await;
+        answer.problem(Code::SiteOffline);
+    }
+    post(&headend, "/dispatch/preview", split("unknown"))
+        .await
+        .problem(Code::InvalidRequest);
+
+    let asset = |rest: &str| format!(r#"{{"asset_id":"{BESS_1}","mw":1,{rest}}}"#);
+    for field in ["duration_s", "ttl_s"] {
+        assert_eq!(order[field]["minimum"], 1e-6, "{field}");
+        let least = asset(&format!(r#""{field}":0.000001"#));
+        post(&headend, "/dispatch/preview", least).await.ok();
+        let less = asset(&format!(r#""{field}":0.0000009"#));
+        post(&headend, "/dispatch/preview", less)
+            .await
+            .problem(Code::InvalidRequest);
+    }
+
+    let follow_up = &document["components"]["schemas"]["FollowUp"]["oneOf"];
+    assert_eq!(follow_up[1]["maxProperties"], 1);
+    let two = asset(r#""duration_s":9,"follow_up":{"value":1,"hold":null}"#);
+    post(&headend, "/dispatch/preview", two)
+        .await
+        .problem(Code::InvalidBody);
+
+    let stop = &document["components"]["schemas"]["NewStop"]["properties"];
+    assert_eq!(stop["confirm"]["pattern"], "^stop$");
+    assert_eq!(stop["reason"]["maxLength"], 1_000);
+}
+
+#[tokio::test]
+async fn a_preview_for_a_stopped_asset_is_refused_as_documented() {
+    let headend = headend().await;
+    let stop = format!(r#"{{"asset_id":"{BESS_1}","confirm":"stop"}}"#);
+    post(&headend, "/stop", stop).await;
+    let order = format!(r#"{{"asset_id":"{BESS_1}","mw":1}}"#);
+    for path in ["/dispatch", "/dispatch/preview"] {
+        let problem = post(&headend, path, order.clone())
+            .await
+            .problem(Code::Stopped);
+        let documented = &document()["paths"][path]["post"]["responses"];
+        let text = documented[problem.status.to_string()]["description"].as_str();
+        assert!(text.unwrap().contains("`stopped`"), "{path}");
+    }
 }

@@ -146,14 +146,18 @@ async fn a_stop_must_say_that_it_is_meant_and_for_whom() {
         .problem(Code::UnknownStop);
     let stop = taken(&post(&headend, "/stop", ALL).await);
     let path = format!("/stop/{}", stop["id"].as_str().unwrap());
-    for wrong in ["-1", "NaN", "1e30"] {
+    // The last is a day when it is rounded.
+    for wrong in ["-1", "NaN", "1e30", "86401", "86400.00000000001"] {
         let path = format!("{path}?return_within_s={wrong}");
         resume(&headend, &path)
             .await
             .problem(Code::InvalidParameter);
     }
-    let path = format!("{path}?return_within_s=86401");
-    resume(&headend, &path).await.problem(Code::InvalidRequest);
+    let day = format!("{path}?return_within_s=86400");
+    assert_eq!(
+        taken(&resume(&headend, &day).await)["return_within_s"],
+        86_400.0
+    );
 }
 
 #[tokio::test]
