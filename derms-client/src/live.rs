@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::Call;
+use crate::client::{Call, Wanted};
 use crate::sse::{Event, Parser};
 use crate::transport::AnswerBody;
 use crate::{Client, Error, LiveQuery, retry};
@@ -25,13 +25,13 @@ const SILENCE: Duration = Duration::from_secs(45);
 const GOOD: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// What happens from now on (`GET /stream`): measurements, orders, sessions. Nothing is sent
-    /// before the first item is asked for. See [`Live`].
+    /// What happens from now on (`GET /stream`): measurements, orders, sessions, events. Nothing is
+    /// sent before the first item is asked for. See [`Live`].
     pub fn live(&self, mut query: LiveQuery) -> Live {
         let last_event_id = query.take_after();
         let trouble = Trouble::default();
         let call = Call {
-            events: true,
+            wanted: Wanted::Events,
             ..Call::get("/stream", &query.query())
         };
         let link = Link {
