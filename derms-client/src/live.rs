@@ -56,10 +56,11 @@ type Trouble = Arc<Mutex<Option<Arc<Error>>>>;
 /// A stream of what happens, made by [`Client::live`].
 ///
 /// It begins with [`LiveItem::Reset`]: read the lists then, and keep them current by what follows.
-/// Nothing is missing and nothing comes twice between two resets. A connection that breaks, or says
-/// nothing for 45 s, is opened again after a random delay of up to 0.5 s, then 1 s, 2 s … 30 s, and
-/// what `Retry-After` asks for; the stream goes on where it was, or says with another `Reset` that it
-/// can't, for the headend was restarted or does not remember as much.
+/// Nothing is missing and nothing comes twice between two resets; what happens while the lists are
+/// read may be in both. A connection that breaks, or says nothing for 45 s, is opened again after a
+/// random delay of up to 0.5 s, then 1 s, 2 s … 30 s, and what `Retry-After` asks for; the stream
+/// goes on where it was, or says with another `Reset` that it can't, for the headend was restarted
+/// or does not remember as much.
 ///
 /// The stream ends only after an error that another try would not mend: a call that is refused
 /// (401, 403, 404, 400), and an answer that no headend gives. Whatever else fails is tried again

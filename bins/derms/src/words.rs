@@ -73,6 +73,16 @@ pub(crate) fn or_nothing<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -
     value.map_or_else(|| NOTHING.to_owned(), shown)
 }
 
+/// The first names of a list, and how many there are more: a gateway may serve a thousand assets.
+pub(crate) fn few(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(3);
+    let shown: Vec<String> = names.take(3).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// A time to the second, UTC.
 pub(crate) fn time(time: Timestamp) -> String {
     cut(time, 1_000_000)
@@ -144,6 +154,19 @@ mod tests {
         let name = "a\u{1b}[2J\nb\u{9b}\u{202e}";
         assert_eq!(clean(name), r"a\u{1b}[2J\nb\u{9b}\u{202e}");
         assert_eq!(clean("Süd 1"), "Süd 1");
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_told_and_the_others_counted() {
+        let shown = |many: u32| {
+            few((0..many)
+                .map(|it| format!("B-{it}"))
+                .collect::<Vec<_>>()
+                .into_iter())
+        };
+        assert_eq!(shown(0), "");
+        assert_eq!(shown(3), "B-0, B-1, B-2");
+        assert_eq!(shown(5), "B-0, B-1, B-2 and 2 more");
     }
 
     #[test]
