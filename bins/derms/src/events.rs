@@ -8,7 +8,7 @@ use crate::connection::Session;
 use crate::lists::{at, first, within};
 use crate::names::{self, Directory};
 use crate::table::{Facts, Table, Tone};
-use crate::words::{fine_time, or_nothing, seconds, time, word};
+use crate::words::{ago, fine_time, or_nothing, time, word};
 use crate::{Outcome, fault, out};
 
 pub(crate) async fn list(session: &Session, args: &EventFilterArgs) -> Outcome {
@@ -48,7 +48,7 @@ pub(crate) async fn list(session: &Session, args: &EventFilterArgs) -> Outcome {
             tone(it),
             [
                 time(it.at),
-                seconds(now.saturating_since(it.at).as_secs_f64().trunc()),
+                ago(now.saturating_since(it.at).as_secs()),
                 word(&it.severity),
                 about(&directory, it),
                 it.code.clone(),

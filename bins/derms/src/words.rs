@@ -106,6 +106,16 @@ pub(crate) fn seconds(seconds: f64) -> String {
     humantime::format_duration(cut).to_string()
 }
 
+/// How long ago something was, in its largest unit: `53s`, `3m`, `4h`, `12d`.
+pub(crate) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// How old a value is: to a tenth of a second while that says something.
 pub(crate) fn age(age_s: f64) -> String {
     if age_s < 60.0 {
@@ -176,6 +186,8 @@ mod tests {
         assert_eq!(time(at), "2026-01-31T12:00:00Z");
         assert_eq!(fine_time(at), "2026-01-31T12:00:00.123Z");
         assert_eq!(seconds(5400.0), "1h 30m");
+        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 86_400].map(ago);
+        assert_eq!(shown, ["0s", "59s", "1m", "59m", "1h", "23h", "1d"]);
         assert_eq!(
             (age(3.12), age(75.9)),
             ("3.1s".to_owned(), "1m 15s".to_owned())
