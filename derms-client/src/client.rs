@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use derms_proto::Problem;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER,
 };
 use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -21,6 +21,7 @@ use crate::transport::{AnswerBody, Base, Transport, is_connect};
 use crate::{Body, BoxError, ClientBuilder, Error, retry};
 
 const EVENT_STREAM: &str = "text/event-stream";
+const CSV: &str = "text/csv";
 
 /// A client of one headend. Cheap to clone; clones share connections.
 ///
@@ -50,8 +51,8 @@ pub(crate) struct Call {
     /// JSON.
     pub(crate) body: Option<Bytes>,
     pub(crate) idempotency_key: Option<HeaderValue>,
-    /// Server-sent events are wanted, those after this one.
-    pub(crate) events: bool,
+    pub(crate) wanted: Wanted,
+    /// Of server-sent events those after this one.
     pub(crate) last_event_id: Option<HeaderValue>,
     /// On top of the client's time limit.
     pub(crate) extra_time: Duration,
@@ -59,6 +60,26 @@ pub(crate) struct Call {
     pub(crate) retry: bool,
     /// Whether the caller may make the same call again without a second effect.
     pub(crate) repeatable: bool,
+}
+
+/// The form of a good answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    #[default]
+    Json,
+    Csv,
+    /// Server-sent events.
+    Events,
+}
+
+impl Wanted {
+    const fn accept(self) -> &'static str {
+        match self {
+            Self::Json => "application/json, application/problem+json",
+            Self::Csv => "text/csv, application/problem+json",
+            Self::Events => "text/event-stream, application/problem+json",
+        }
+    }
 }
 
 impl Call {
@@ -75,7 +96,7 @@ impl Call {
 /// A whole answer that is no error.
 #[derive(Debug)]
 struct Answer {
-    status: StatusCode,
+    head: Parts,
     body: Bytes,
 }
 
@@ -123,14 +144,23 @@ impl Client {
 
     /// Sends a call, again where that is safe, and reads the answer.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
-        let Answer { status, body } = self.send(call).await?;
-        serde_json::from_slice(&body).map_err(|source| Error::InvalidResponse {
-            status,
-            reason: "a body that is not the expected JSON".to_owned(),
-            retry_after: None,
-            repeatable: call.repeatable,
-            source: Some(source.into()),
+        let Answer { head, body } = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|source| {
+            let reason = "a body that is not the expected JSON".to_owned();
+            invalid(call, &head, reason, Some(source.into()))
         })
+    }
+
+    /// Sends a call for CSV, again where that is safe; the text, and what the header `Link` says.
+    pub(crate) async fn csv(&self, call: &Call) -> Result<(String, Option<String>), Error> {
+        let Answer { head, body } = self.send(call).await?;
+        of_kind(call, &head, CSV)?;
+        let text = String::from_utf8(body.into()).map_err(|source| {
+            let reason = "CSV that is no UTF-8".to_owned();
+            invalid(call, &head, reason, Some(source.into()))
+        })?;
+        let link = head.headers.get(LINK).and_then(|link| link.to_str().ok());
+        Ok((text, link.map(str::to_owned)))
     }
 
     /// Sends a call once or more and ignores the body of a good answer.
@@ -160,8 +190,7 @@ impl Client {
         let whole = async {
             let (head, body) = self.respond(call).await?;
             let body = self.collect(call, &head, body).await?;
-            let status = head.status;
-            Ok(Answer { status, body })
+            Ok(Answer { head, body })
         };
         self.in_time(call, whole).await
     }
@@ -170,13 +199,8 @@ impl Client {
     /// limit.
     pub(crate) async fn open(&self, call: &Call) -> Result<AnswerBody, Error> {
         let (head, body) = self.in_time(call, self.respond(call)).await?;
-        let content = head.headers.get(CONTENT_TYPE);
-        let content = content.and_then(|value| value.to_str().ok());
-        if content.is_some_and(|content| content.starts_with(EVENT_STREAM)) {
-            return Ok(body);
-        }
-        let reason = format!("no {EVENT_STREAM}");
-        Err(invalid(call, &head, reason, None))
+        of_kind(call, &head, EVENT_STREAM)?;
+        Ok(body)
     }
 
     async fn in_time<T>(
@@ -277,12 +301,7 @@ impl Client {
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token);
         }
-        let accept = if call.events {
-            "text/event-stream, application/problem+json"
-        } else {
-            "application/json, application/problem+json"
-        };
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT, HeaderValue::from_static(call.wanted.accept()));
         if let Some(id) = &call.last_event_id {
             headers.insert(HeaderName::from_static("last-event-id"), id.clone());
         }
@@ -308,6 +327,16 @@ async fn collect(mut body: AnswerBody, limit: usize) -> Result<Option<Bytes>, Bo
         }
     }
     Ok(Some(whole.freeze()))
+}
+
+/// Whether the body is what was asked for.
+fn of_kind(call: &Call, head: &Parts, kind: &str) -> Result<(), Error> {
+    let content = head.headers.get(CONTENT_TYPE);
+    let content = content.and_then(|value| value.to_str().ok());
+    if content.is_some_and(|content| content.starts_with(kind)) {
+        return Ok(());
+    }
+    Err(invalid(call, head, format!("no {kind}"), None))
 }
 
 fn invalid(call: &Call, head: &Parts, reason: String, source: Option<BoxError>) -> Error {

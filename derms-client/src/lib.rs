@@ -44,11 +44,13 @@
 //! # Histories
 //! Long lists come in pages. A history call is a [`PageRequest`]: awaited, it gives one
 //! [`Page`](proto::Page); [`items`](PageRequest::items) gives a stream over all of them, see
-//! [`Items`].
+//! [`Items`]; [`csv`](PageRequest::csv) gives them as text for spreadsheets, see [`CsvPages`].
 //!
 //! # What happens now
-//! [`Client::live`] is a stream of measurements, orders and sessions as they come. It reconnects by
-//! itself and goes on where it was; where it can't, it says so. See [`Live`].
+//! [`Client::live`] is a stream of measurements, orders, sessions and events as they come. It
+//! reconnects by itself and goes on where it was; where it can't, it says so. See [`Live`].
+//! [`Client::events`] lists the alarms and changes of state that there were, and
+//! [`Client::acknowledge`] takes note of one.
 //!
 //! # Features
 //! | name | what it adds | default |
@@ -60,6 +62,7 @@ mod assets;
 mod audit;
 mod builder;
 mod client;
+mod csv;
 mod dispatch;
 mod error;
 mod events;
@@ -84,6 +87,7 @@ pub use derms_proto as proto;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
+pub use csv::CsvPages;
 pub use dispatch::DispatchOptions;
 pub use error::{BoxError, Error};
 pub use live::Live;

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::Call;
+use crate::client::{Call, Wanted};
 use crate::sse::{Event, Parser};
 use crate::transport::AnswerBody;
 use crate::{Client, Error, LiveQuery, retry};
@@ -25,13 +25,13 @@ const SILENCE: Duration = Duration::from_secs(45);
 const GOOD: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// What happens from now on (`GET /stream`): measurements, orders, sessions. Nothing is sent
-    /// before the first item is asked for. See [`Live`].
+    /// What happens from now on (`GET /stream`): measurements, orders, sessions, events. Nothing is
+    /// sent before the first item is asked for. See [`Live`].
     pub fn live(&self, mut query: LiveQuery) -> Live {
         let last_event_id = query.take_after();
         let trouble = Trouble::default();
         let call = Call {
-            events: true,
+            wanted: Wanted::Events,
             ..Call::get("/stream", &query.query())
         };
         let link = Link {
@@ -56,10 +56,11 @@ type Trouble = Arc<Mutex<Option<Arc<Error>>>>;
 /// A stream of what happens, made by [`Client::live`].
 ///
 /// It begins with [`LiveItem::Reset`]: read the lists then, and keep them current by what follows.
-/// Nothing is missing and nothing comes twice between two resets. A connection that breaks, or says
-/// nothing for 45 s, is opened again after a random delay of up to 0.5 s, then 1 s, 2 s … 30 s, and
-/// what `Retry-After` asks for; the stream goes on where it was, or says with another `Reset` that it
-/// can't, for the headend was restarted or does not remember as much.
+/// Nothing is missing and nothing comes twice between two resets; what happens while the lists are
+/// read may be in both. A connection that breaks, or says nothing for 45 s, is opened again after a
+/// random delay of up to 0.5 s, then 1 s, 2 s … 30 s, and what `Retry-After` asks for; the stream
+/// goes on where it was, or says with another `Reset` that it can't, for the headend was restarted
+/// or does not remember as much.
 ///
 /// The stream ends only after an error that another try would not mend: a call that is refused
 /// (401, 403, 404, 400), and an answer that no headend gives. Whatever else fails is tried again

@@ -14,11 +14,12 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Call;
 use crate::query::Query;
-use crate::{Client, Error};
+use crate::{Client, CsvPages, Error};
 
 /// A list that comes in pages, newest first.
 ///
-/// Awaited, it gives one [`Page`]; [`items`](Self::items) gives all of its items.
+/// Awaited, it gives one [`Page`]; [`items`](Self::items) gives all of its items, and
+/// [`csv`](Self::csv) the same as text for spreadsheets.
 #[must_use = "nothing is fetched until it is awaited or its items are read"]
 pub struct PageRequest<T> {
     client: Client,
@@ -53,6 +54,11 @@ impl<T: DeserializeOwned + Send + 'static> PageRequest<T> {
             next: Next::Request,
             request: self,
         }
+    }
+
+    /// All items from here to the end as CSV, page after page.
+    pub fn csv(self) -> CsvPages {
+        CsvPages::new(self.client, self.path, self.query, self.cursor)
     }
 
     fn fetch(&self) -> PageFuture<T> {

@@ -57,6 +57,21 @@ impl Window {
     }
 }
 
+/// What a list is asked about.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    asset: Option<AssetId>,
+    site: Option<SiteId>,
+}
+
+impl Place {
+    fn write(&self, query: Query) -> Query {
+        query
+            .with("asset_id", self.asset)
+            .with("site_id", self.site)
+    }
+}
+
 macro_rules! window {
     ($name:ident) => {
         impl $name {
@@ -92,6 +107,24 @@ macro_rules! window {
 
             pub(crate) fn take_cursor(&mut self) -> Option<Cursor> {
                 self.window.cursor.take()
+            }
+        }
+    };
+}
+
+macro_rules! place {
+    ($name:ident, $asset:literal, $site:literal) => {
+        impl $name {
+            #[doc = $asset]
+            pub fn asset(mut self, asset: AssetId) -> Self {
+                self.place.asset = Some(asset);
+                self
+            }
+
+            #[doc = $site]
+            pub fn site(mut self, site: SiteId) -> Self {
+                self.place.site = Some(site);
+                self
             }
         }
     };
@@ -143,26 +176,19 @@ impl TelemetryHistoryQuery {
 #[must_use]
 pub struct DispatchHistoryQuery {
     window: Window,
-    asset: Option<AssetId>,
-    site: Option<SiteId>,
+    place: Place,
     status: Option<DispatchStatus>,
 }
 
 window!(DispatchHistoryQuery);
 
+place!(
+    DispatchHistoryQuery,
+    "Only orders for this asset. Default: for all.",
+    "Only orders for this site. Default: for all."
+);
+
 impl DispatchHistoryQuery {
-    /// Only orders for this asset. Default: for all.
-    pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
-        self
-    }
-
-    /// Only orders for this site. Default: for all.
-    pub fn site(mut self, site: SiteId) -> Self {
-        self.site = Some(site);
-        self
-    }
-
     /// Only orders that stand there now. Default: all.
     pub fn status(mut self, status: DispatchStatus) -> Self {
         self.status = Some(status);
@@ -174,11 +200,8 @@ impl DispatchHistoryQuery {
             let json = serde_json::to_value(status).ok()?;
             json.as_str().map(str::to_owned)
         });
-        let query = Query::default()
-            .with("asset_id", self.asset)
-            .with("site_id", self.site)
-            .with("status", status);
-        self.window.write(query)
+        let query = self.place.write(Query::default());
+        self.window.write(query.with("status", status))
     }
 }
 
@@ -187,30 +210,20 @@ impl DispatchHistoryQuery {
 #[must_use]
 pub struct LimitHistoryQuery {
     window: Window,
-    asset: Option<AssetId>,
-    site: Option<SiteId>,
+    place: Place,
 }
 
 window!(LimitHistoryQuery);
 
+place!(
+    LimitHistoryQuery,
+    "Only limits of this asset. Default: of all.",
+    "Only limits of the assets of this site. Default: of all."
+);
+
 impl LimitHistoryQuery {
-    /// Only limits of this asset. Default: of all.
-    pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
-        self
-    }
-
-    /// Only limits of the assets of this site. Default: of all.
-    pub fn site(mut self, site: SiteId) -> Self {
-        self.site = Some(site);
-        self
-    }
-
     pub(crate) fn query(&self) -> Query {
-        self.window
-            .write(Query::default())
-            .with("asset_id", self.asset)
-            .with("site_id", self.site)
+        self.place.write(self.window.write(Query::default()))
     }
 }
 
@@ -219,10 +232,15 @@ impl LimitHistoryQuery {
 #[must_use]
 pub struct LiveQuery {
     kinds: Vec<LiveKind>,
-    asset: Option<AssetId>,
-    site: Option<SiteId>,
+    place: Place,
     after: Option<String>,
 }
+
+place!(
+    LiveQuery,
+    "Only what is about this asset. Default: about all.",
+    "Only what is about this site or an asset of it. Default: about all."
+);
 
 impl LiveQuery {
     /// Everything, from now on.
@@ -233,18 +251,6 @@ impl LiveQuery {
     /// Also this kind, and no kind that was not asked for. Default: all.
     pub fn kind(mut self, kind: LiveKind) -> Self {
         self.kinds.push(kind);
-        self
-    }
-
-    /// Only what is about this asset. Default: about all.
-    pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
-        self
-    }
-
-    /// Only what is about this site or an asset of it. Default: about all.
-    pub fn site(mut self, site: SiteId) -> Self {
-        self.site = Some(site);
         self
     }
 
@@ -262,10 +268,7 @@ impl LiveQuery {
     pub(crate) fn query(&self) -> Query {
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.as_str()).collect();
         let kinds = Some(kinds.join(",")).filter(|kinds| !kinds.is_empty());
-        Query::default()
-            .with("kind", kinds)
-            .with("asset_id", self.asset)
-            .with("site_id", self.site)
+        self.place.write(Query::default().with("kind", kinds))
     }
 }
 
@@ -274,8 +277,7 @@ impl LiveQuery {
 #[must_use]
 pub struct EventHistoryQuery {
     window: Window,
-    asset: Option<AssetId>,
-    site: Option<SiteId>,
+    place: Place,
     severity: Option<Severity>,
     source: Option<EventSource>,
     acknowledged: Option<bool>,
@@ -283,19 +285,13 @@ pub struct EventHistoryQuery {
 
 window!(EventHistoryQuery);
 
+place!(
+    EventHistoryQuery,
+    "Only events of this asset. Default: of all.",
+    "Only events of this site. Default: of all."
+);
+
 impl EventHistoryQuery {
-    /// Only events of this asset. Default: of all.
-    pub fn asset(mut self, asset: AssetId) -> Self {
-        self.asset = Some(asset);
-        self
-    }
-
-    /// Only events of this site. Default: of all.
-    pub fn site(mut self, site: SiteId) -> Self {
-        self.site = Some(site);
-        self
-    }
-
     /// Only events that are at least this severe. Default: all.
     pub fn at_least(mut self, severity: Severity) -> Self {
         self.severity = Some(severity);
@@ -315,9 +311,8 @@ impl EventHistoryQuery {
     }
 
     pub(crate) fn query(&self) -> Query {
-        let query = Query::default()
-            .with("asset_id", self.asset)
-            .with("site_id", self.site)
+        let query = self.place.write(Query::default());
+        let query = query
             .with("severity", self.severity)
             .with("source", self.source)
             .with("acknowledged", self.acknowledged);

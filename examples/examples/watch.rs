@@ -54,6 +54,13 @@ pub(crate) async fn watch(client: &Client, mut say: impl FnMut(String)) -> Resul
                     Some(cause) => say(format!("{names}: disconnected, {cause:?}")),
                 }
             }
+            LiveItem::Event(event) => {
+                let name = event.asset_id.map_or("?", |asset| fleet.name(asset));
+                say(format!(
+                    "{name}: {:?}, {}: {}",
+                    event.severity, event.code, event.text
+                ));
+            }
             _ => {}
         }
     }

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Args as _, CommandFactory as _, Parser, Subcommand};
 use derms_headend_sdk::proto::Fleet;
 use derms_headend_sdk::store::Retention;
-use derms_program::{Failure, LogArgs, LogFormat, ReportArgs, Stop, socket_address};
+use derms_program::{Failure, LogArgs, LogFormat, ReportArgs, Stop, list_only, socket_address};
 
 use crate::access::{Access, AccessArgs};
 use crate::bounds::BoundArgs;
+use crate::capacity::CapacityArgs;
 use crate::check::Given;
 use crate::database::{Database, DatabaseArgs};
 use crate::db;
@@ -75,6 +76,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     bounds: BoundArgs,
+
+    #[command(flatten)]
+    capacity: CapacityArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -153,15 +157,33 @@ pub(crate) struct Config {
     pub(crate) unsafe_because: Vec<String>,
     pub(crate) access: Access,
     pub(crate) bounds: BoundArgs,
+    pub(crate) capacity: CapacityArgs,
     pub(crate) max_assets_per_agent: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) exit_with_parent: bool,
 }
 
+/// With the help of each subcommand about what it uses: `check` uses all flags.
+fn command() -> clap::Command {
+    let log = LogArgs::augment_args(clap::Command::new("used"));
+    let database = DatabaseArgs::augment_args(log.clone());
+    let mut command = Args::command();
+    for (subcommand, used) in [
+        (&["pki"][..], log.clone()),
+        (&["token"], log.arg(Arg::new("tokens"))),
+        (&["db"], RetentionArgs::augment_args(database.clone())),
+        (&["db", "status"], database.clone()),
+        (&["db", "migrate"], database),
+    ] {
+        command = list_only(command, subcommand, &used);
+    }
+    command
+}
+
 impl Job {
     /// From the arguments (the program's name first) and the environment.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
-        let args: Args = derms_program::parse(args)?;
+        let args: Args = derms_program::parse_by(command(), args)?;
         Ok(Self::check(args).map_err(Failure::configuration)?)
     }
 
@@ -227,6 +249,7 @@ impl Job {
             grpc_addr: args.grpc_addr,
             access,
             bounds: args.bounds,
+            capacity: args.capacity,
             max_assets_per_agent: args.max_assets_per_agent,
             log_format,
             exit_with_parent: args.exit_with_parent,
@@ -339,8 +362,39 @@ mod tests {
     }
 
     #[test]
+    fn a_subcommand_lists_the_flags_that_it_uses_and_no_others() {
+        let dir = "--dir";
+        let data = "--data-dir";
+        let days = "--audit-days";
+        let tokens = "--tokens";
+        for (subcommand, listed) in [
+            (&["db"][..], &[data, days][..]),
+            (&["db", "status"], &[data]),
+            (&["db", "migrate"], &[data]),
+            (&["db", "prune"], &[data, days]),
+            (&["token"], &[tokens]),
+            (&["token", "new"], &[tokens]),
+            (&["pki", "init"], &[dir]),
+            (&["check"], &[data, days, tokens, "--http-addr"]),
+        ] {
+            let Err(Stop::Text(help)) = parse(&[subcommand, &["--help"]].concat()) else {
+                panic!("{subcommand:?}");
+            };
+            for flag in [data, days, tokens, dir, "--http-addr"] {
+                let shown = help.contains(&format!("\n      {flag} "));
+                assert_eq!(
+                    shown,
+                    listed.contains(&flag),
+                    "{subcommand:?} {flag}:\n{help}"
+                );
+            }
+            assert!(help.contains("--log-format"), "{help}");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_one_line_that_says_what_to_change() {
-        let cases: [(&[&str], &str); 23] = [
+        let cases: [(&[&str], &str); 25] = [
             (&["--http-addr", "localhost:1"], "like 127.0.0.1:3001"),
             (&["--grpc-addr", ""], "(HEADEND_GRPC_ADDR)"),
             (&["--log-format", "xml"], "text, json"),
@@ -374,6 +428,8 @@ mod tests {
                 "(HEADEND_MAX_ASSETS_PER_AGENT)",
             ),
             (&["--max-assets-per-agent", "1025"], "1..=1024"),
+            (&["--live-ring-mib", "0"], "(REST_LIVE_RING_MIB)"),
+            (&["--max-agents", "0"], "(HEADEND_MAX_AGENTS)"),
             (&["db"], "status"),
             (&["db", "statsu"], "status"),
         ];

@@ -3,6 +3,7 @@
 mod access;
 mod args;
 mod bounds;
+mod capacity;
 mod check;
 mod database;
 mod db;
@@ -71,6 +72,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         .max_assets_per_agent(config.max_assets_per_agent);
     let builder = config.link.give_to(builder);
     let builder = config.bounds.give_to(config.access.give_to(builder));
+    let builder = config.capacity.give_to(builder);
     let headend = config
         .database
         .give_to(builder)

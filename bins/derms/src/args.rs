@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use derms_client::proto::{DispatchStatus, Power, SplitPolicy, Timestamp};
+use derms_client::proto::{
+    DispatchStatus, EventSource, LiveKind, Power, Severity, SplitPolicy, Timestamp,
+};
 
 use crate::connection::ConnectionArgs;
 use crate::input::{duration, point, power, ramp, status};
@@ -50,8 +52,10 @@ pub(crate) enum Command {
     Agents(AgentArgs),
     /// The newest measurement of each asset, or all values of one
     Telemetry(TelemetryArgs),
-    /// Follow measurements: a table on a terminal, else a line each; until Ctrl-C
-    Watch(Target),
+    /// Follow what happens: a table on a terminal, else a line each; until Ctrl-C
+    Watch(WatchArgs),
+    /// Alarms and changes of state, newest first; or acknowledge one
+    Events(EventsArgs),
     /// Order a power: shows what it would do, asks, and sends it
     Dispatch(Box<DispatchArgs>),
     /// End an order early
@@ -125,6 +129,15 @@ pub(crate) struct Target {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only these: telemetry, dispatch, session, event; commas between them. Default: all
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) kind: Vec<LiveKind>,
+}
+
+#[derive(Debug, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct TelemetryArgs {
     #[command(subcommand)]
@@ -147,6 +160,90 @@ pub(crate) struct TelemetryHistoryArgs {
     pub(crate) step: Option<Duration>,
     #[command(flatten)]
     pub(crate) window: Window,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct EventsArgs {
+    #[command(subcommand)]
+    pub(crate) task: Option<EventsTask>,
+    #[command(flatten)]
+    pub(crate) filter: EventFilterArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsTask {
+    /// Everything of an event
+    Show {
+        /// The event: its id, or the beginning of it
+        id: String,
+    },
+    /// Say that somebody has taken note of an event; the first acknowledgement stays
+    Ack {
+        /// The event: its id, or the beginning of it
+        id: String,
+        /// What there is to say of it, for people
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EventFilterArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only this severe and above
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) severity: Option<SeverityArg>,
+    /// Only what this side raised
+    #[arg(long)]
+    pub(crate) source: Option<SourceArg>,
+    /// Only what nobody has acknowledged
+    #[arg(long, conflicts_with = "acknowledged")]
+    pub(crate) unacknowledged: bool,
+    /// Only what somebody has acknowledged
+    #[arg(long)]
+    pub(crate) acknowledged: bool,
+    #[command(flatten)]
+    pub(crate) window: Window,
+}
+
+/// [`Severity`], as it is written in a flag.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SeverityArg {
+    Info,
+    Warning,
+    Alarm,
+    Critical,
+}
+
+impl From<SeverityArg> for Severity {
+    fn from(severity: SeverityArg) -> Self {
+        match severity {
+            SeverityArg::Info => Self::Info,
+            SeverityArg::Warning => Self::Warning,
+            SeverityArg::Alarm => Self::Alarm,
+            SeverityArg::Critical => Self::Critical,
+        }
+    }
+}
+
+/// [`EventSource`], as it is written in a flag.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SourceArg {
+    /// Devices and their agents
+    Agent,
+    /// The headend, of what it sees
+    Headend,
+}
+
+impl From<SourceArg> for EventSource {
+    fn from(source: SourceArg) -> Self {
+        match source {
+            SourceArg::Agent => Self::Agent,
+            SourceArg::Headend => Self::Headend,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -350,10 +447,10 @@ pub(crate) struct AuditArgs {
 pub(crate) struct ExportArgs {
     /// Which history
     pub(crate) what: Exported,
-    /// Of telemetry and dispatches: only of this asset
+    /// Of telemetry, dispatches and events: only of this asset
     #[arg(long, value_name = "ASSET", conflicts_with = "site")]
     pub(crate) asset: Option<String>,
-    /// Of telemetry and dispatches: only of this site
+    /// Of telemetry, dispatches and events: only of this site
     #[arg(long, value_name = "SITE")]
     pub(crate) site: Option<String>,
     /// Nothing before this time. Default: from the beginning
@@ -374,6 +471,8 @@ pub(crate) enum Exported {
     Telemetry,
     /// Orders, newest first
     Dispatches,
+    /// Alarms and changes of state, newest first
+    Events,
     /// Sessions of agents, newest first
     Sessions,
     /// Who did what, newest first; for admins

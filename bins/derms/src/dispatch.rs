@@ -7,8 +7,8 @@ use derms_client::proto::{Dispatch, DispatchStatus, FollowUp};
 
 use crate::args::DispatchListArgs;
 use crate::connection::Session;
-use crate::lists::{first, within};
-use crate::names::{self, Directory, Place};
+use crate::lists::{at, first, within};
+use crate::names::{self, Directory};
 use crate::table::{Facts, Table, Tone};
 use crate::words::{directed, fine_time, or_nothing, power, seconds, time, word};
 use crate::{Outcome, fault, out};
@@ -42,13 +42,10 @@ async fn print(session: &Session, order: &Dispatch) -> Outcome {
 pub(crate) async fn list(session: &Session, filter: &DispatchListArgs) -> Outcome {
     let client = &session.client;
     let directory = Directory::load(client).await?;
-    let mut query = within!(DispatchHistoryQuery::new(), &filter.window);
+    let query = within!(DispatchHistoryQuery::new(), &filter.window);
     let target = &filter.target;
-    match directory.place(target.asset.as_deref(), target.site.as_deref())? {
-        Some(Place::Asset(asset)) => query = query.asset(asset),
-        Some(Place::Site(site)) => query = query.site(site),
-        None => {}
-    }
+    let target = directory.place(target.asset.as_deref(), target.site.as_deref())?;
+    let mut query = at!(query, target);
     if let Some(status) = filter.status {
         query = query.status(status);
     }
@@ -170,26 +167,26 @@ fn steps(order: &Dispatch) -> String {
     table.text()
 }
 
-fn place(directory: &Directory, order: &Dispatch) -> String {
+pub(crate) fn place(directory: &Directory, order: &Dispatch) -> String {
     match order.asset_id {
         Some(id) => directory.asset_name(id),
         None => format!("site {}", directory.site_name(order.site_id)),
     }
 }
 
-fn shown_power(directory: &Directory, order: &Dispatch) -> String {
+pub(crate) fn shown_power(directory: &Directory, order: &Dispatch) -> String {
     let asset = order.asset_id.and_then(|id| directory.configured(id));
     directed(order.mw, asset.map(|asset| asset.kind))
 }
 
-fn status(order: &Dispatch) -> String {
+pub(crate) fn status(order: &Dispatch) -> String {
     let doubt = if order.in_doubt { ", in doubt" } else { "" };
     let asked = order.cancel_requested_at.is_some() && !order.status.is_terminal();
     let asked = if asked { ", cancel asked for" } else { "" };
     format!("{}{doubt}{asked}", word(&order.status))
 }
 
-fn why(order: &Dispatch) -> Option<String> {
+pub(crate) fn why(order: &Dispatch) -> Option<String> {
     joined(order.reason.map(|it| word(&it)), order.text.clone())
 }
 

@@ -1,14 +1,14 @@
 //! Assets, sites and agents.
 
 use derms_client::HistoryQuery;
-use derms_client::proto::{AgentStatus, AssetStatus, ControlStatus, Failsafe, FailsafePolicy};
+use derms_client::proto::{AssetStatus, ControlStatus, Failsafe, FailsafePolicy};
 
 use crate::args::AgentArgs;
 use crate::connection::Session;
 use crate::lists::{first, within};
 use crate::names::Directory;
 use crate::table::{Facts, Table, Tone};
-use crate::words::{directed, or_nothing, power, seconds, time, word};
+use crate::words::{directed, few, or_nothing, power, seconds, time, word};
 use crate::{Outcome, fault, out};
 
 pub(crate) async fn assets(session: &Session, asset: Option<&str>) -> Outcome {
@@ -186,7 +186,7 @@ pub(crate) async fn agents(session: &Session, args: &AgentArgs) -> Outcome {
                 or_nothing(it.agent_id, |id| id.to_string()),
                 or_nothing(it.mode, |mode| word(&mode)),
                 or_nothing(it.site_name.clone(), |name| name),
-                served(&it),
+                few(it.assets.iter().map(|it| it.name.clone())),
                 or_nothing(it.peer, |peer| peer),
                 or_nothing(it.connected_at, time),
                 or_nothing(it.last_seen, time),
@@ -195,20 +195,6 @@ pub(crate) async fn agents(session: &Session, args: &AgentArgs) -> Outcome {
         );
     }
     table.print()
-}
-
-/// A gateway may serve a thousand.
-fn served(it: &AgentStatus) -> String {
-    let names: Vec<&str> = it
-        .assets
-        .iter()
-        .take(3)
-        .map(|it| it.name.as_str())
-        .collect();
-    match it.assets.len().saturating_sub(names.len()) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
-    }
 }
 
 async fn sessions(session: &Session, args: &AgentArgs) -> Outcome {
@@ -228,12 +214,6 @@ async fn sessions(session: &Session, args: &AgentArgs) -> Outcome {
     ];
     let mut table = Table::new(&heading, "no sessions in this time");
     for it in list {
-        let names = it.assets.iter().take(3);
-        let names: Vec<String> = names.map(|id| directory.asset_name(*id)).collect();
-        let more = match it.assets.len().saturating_sub(names.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         table.row(
             if it.disconnected_at.is_some() {
                 Tone::Past
@@ -244,7 +224,7 @@ async fn sessions(session: &Session, args: &AgentArgs) -> Outcome {
                 time(it.connected_at),
                 or_nothing(it.disconnected_at, time),
                 or_nothing(it.cause, |cause| word(&cause)),
-                format!("{}{more}", names.join(", ")),
+                few(it.assets.iter().map(|id| directory.asset_name(*id))),
                 it.agent_id.to_string(),
                 or_nothing(it.text, |text| text),
             ],

@@ -5,7 +5,7 @@ use derms_client::proto::{LimitStatus, NewLimit, PowerLimit};
 
 use crate::args::{LimitListArgs, LimitSetArgs};
 use crate::connection::Session;
-use crate::lists::{first, within};
+use crate::lists::{at, first, within};
 use crate::names::{self, Directory, Place};
 use crate::table::{Facts, Table, Tone};
 use crate::words::{or_nothing, power, time, word};
@@ -58,13 +58,8 @@ pub(crate) async fn list(session: &Session, args: &LimitListArgs) -> Outcome {
     let target = &args.target;
     let place = directory.place(target.asset.as_deref(), target.site.as_deref())?;
     let limits = if args.history {
-        let mut query = within!(LimitHistoryQuery::new(), &args.window);
-        match place {
-            Some(Place::Asset(asset)) => query = query.asset(asset),
-            Some(Place::Site(site)) => query = query.site(site),
-            None => {}
-        }
-        first(client.limits_history(query), args.window.limit).await?
+        let query = within!(LimitHistoryQuery::new(), &args.window);
+        first(client.limits_history(at!(query, place)), args.window.limit).await?
     } else {
         let limits = match place {
             Some(Place::Asset(asset)) => client.limits_of(asset).await,

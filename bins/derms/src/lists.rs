@@ -39,3 +39,15 @@ macro_rules! within {
     }};
 }
 pub(crate) use within;
+
+/// A query that names an asset or a site, if a place is given.
+macro_rules! at {
+    ($query:expr, $place:expr) => {
+        match $place {
+            Some($crate::names::Place::Asset(asset)) => $query.asset(asset),
+            Some($crate::names::Place::Site(site)) => $query.site(site),
+            None => $query,
+        }
+    };
+}
+pub(crate) use at;

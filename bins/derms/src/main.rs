@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod connection;
 mod dispatch;
+mod events;
 mod export;
 mod fault;
 mod fleet;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use derms_program::{Failure, Stop};
 
-use crate::args::{Args, Command, DispatchTask, LimitTask, StopTask, TelemetryTask};
+use crate::args::{Args, Command, DispatchTask, EventsTask, LimitTask, StopTask, TelemetryTask};
 use crate::connection::Session;
 
 /// How every command ends. `Stop::Text` with nothing in it: whoever read the output is gone.
@@ -69,6 +70,13 @@ async fn run(session: &Session, command: Command) -> Outcome {
             None => telemetry::latest(session, args.asset.as_deref()).await,
         },
         Command::Watch(target) => watch::run(session, &target).await,
+        Command::Events(args) => match args.task {
+            Some(EventsTask::Show { id }) => events::show(session, &id).await,
+            Some(EventsTask::Ack { id, note }) => {
+                events::acknowledge(session, &id, note.as_deref()).await
+            }
+            None => events::list(session, &args.filter).await,
+        },
         Command::Dispatch(args) => match args.task {
             Some(DispatchTask::Show { id }) => dispatch::show(session, &id).await,
             Some(DispatchTask::List(filter)) => dispatch::list(session, &filter).await,

@@ -1,9 +1,9 @@
 //! From a name or the beginning of an id to the asset, site or order that is meant.
 
 use derms_client::proto::{
-    Asset, AssetId, AssetStatus, DispatchId, LimitId, Site, SiteId, SiteStatus, StopId,
+    Asset, AssetId, AssetStatus, DispatchId, EventId, LimitId, Site, SiteId, SiteStatus, StopId,
 };
-use derms_client::{Client, DispatchHistoryQuery};
+use derms_client::{Client, DispatchHistoryQuery, EventHistoryQuery};
 use derms_program::Failure;
 
 use crate::{Outcome, fault};
@@ -11,7 +11,7 @@ use crate::{Outcome, fault};
 /// Shorter beginnings of an id are not taken: they may soon, or by a slip, mean another.
 const SHORTEST: usize = 4;
 
-/// Among so many of the newest orders the beginning of an id is looked for.
+/// Among so many of the newest orders or events the beginning of an id is looked for.
 const NEWEST: u32 = 1_000;
 
 /// The fleet, as far as the caller may see it.
@@ -91,6 +91,17 @@ pub(crate) async fn dispatch(client: &Client, word: &str) -> Outcome<DispatchId>
     let all = page.items.iter().chain(shares);
     let known = all.map(|order| (order.id.to_string(), "", order.id));
     pick("order", "derms dispatch list", word, known)
+}
+
+/// The event that is meant.
+pub(crate) async fn event(client: &Client, word: &str) -> Outcome<EventId> {
+    if let Ok(id) = word.parse() {
+        return Ok(id);
+    }
+    let newest = client.events(EventHistoryQuery::new().limit(NEWEST));
+    let page = newest.await.map_err(|error| fault::of(&error))?;
+    let known = page.items.iter().map(|it| (it.id.to_string(), "", it.id));
+    pick("event", "derms events", word, known)
 }
 
 /// The limit that is meant, among those that hold.

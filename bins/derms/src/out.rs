@@ -24,9 +24,14 @@ pub(crate) fn print(text: &str) -> Outcome {
 
 /// Writes a value of the API on a line.
 pub(crate) fn json(value: &impl Serialize) -> Outcome {
+    print(&line(value)?)
+}
+
+/// A value of the API as JSON on a line.
+pub(crate) fn line(value: &impl Serialize) -> Outcome<String> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::start(format!("can't write the answer as JSON: {error}")))?;
-    print(&format!("{}\n", harmless(&text)))
+    Ok(format!("{}\n", harmless(&text)))
 }
 
 /// The same JSON, without characters that a terminal would act upon.

@@ -73,6 +73,16 @@ pub(crate) fn or_nothing<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -
     value.map_or_else(|| NOTHING.to_owned(), shown)
 }
 
+/// The first names of a list, and how many there are more: a gateway may serve a thousand assets.
+pub(crate) fn few(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(3);
+    let shown: Vec<String> = names.take(3).collect();
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// A time to the second, UTC.
 pub(crate) fn time(time: Timestamp) -> String {
     cut(time, 1_000_000)
@@ -94,6 +104,16 @@ pub(crate) fn seconds(seconds: f64) -> String {
     // Nobody reads nanoseconds.
     let cut = Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     humantime::format_duration(cut).to_string()
+}
+
+/// How long ago something was, in its largest unit: `53s`, `3m`, `4h`, `12d`.
+pub(crate) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }
 
 /// How old a value is: to a tenth of a second while that says something.
@@ -147,12 +167,27 @@ mod tests {
     }
 
     #[test]
+    fn of_many_names_the_first_are_told_and_the_others_counted() {
+        let shown = |many: u32| {
+            few((0..many)
+                .map(|it| format!("B-{it}"))
+                .collect::<Vec<_>>()
+                .into_iter())
+        };
+        assert_eq!(shown(0), "");
+        assert_eq!(shown(3), "B-0, B-1, B-2");
+        assert_eq!(shown(5), "B-0, B-1, B-2 and 2 more");
+    }
+
+    #[test]
     fn words_times_and_durations_are_short() {
         assert_eq!(word(&DispatchStatus::Active), "active");
         let at: Timestamp = "2026-01-31T12:00:00.123456Z".parse().unwrap();
         assert_eq!(time(at), "2026-01-31T12:00:00Z");
         assert_eq!(fine_time(at), "2026-01-31T12:00:00.123Z");
         assert_eq!(seconds(5400.0), "1h 30m");
+        let shown = [0, 59, 60, 3_599, 3_600, 86_399, 86_400].map(ago);
+        assert_eq!(shown, ["0s", "59s", "1m", "59m", "1h", "23h", "1d"]);
         assert_eq!(
             (age(3.12), age(75.9)),
             ("3.1s".to_owned(), "1m 15s".to_owned())

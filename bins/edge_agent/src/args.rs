@@ -80,11 +80,11 @@ pub(crate) struct Args {
 
     /// Where what the agent counts can be read (GET /metrics, for Prometheus); port 0 takes a free
     /// one, which the log tells. Default: nowhere, no port is open
-    #[arg(long, env = "METRICS_ADDR", value_name = "ADDR", value_parser = socket_address)]
+    #[arg(long, global = true, env = "METRICS_ADDR", value_name = "ADDR", value_parser = socket_address)]
     pub(crate) metrics_addr: Option<SocketAddr>,
 
     /// Let other machines read the metrics, which ask nobody who he is
-    #[arg(long, env = "INSECURE_METRICS")]
+    #[arg(long, global = true, env = "INSECURE_METRICS")]
     pub(crate) insecure_metrics: bool,
 
     #[command(flatten)]

@@ -7,7 +7,8 @@
 //! on stderr that says what to change; see [`Failure`] and [`exit`].
 //!
 //! # Arguments
-//! Flags first, environment second, default third; see [`parse`]. Addresses have one form in all
+//! Flags first, environment second, default third; see [`parse`]. A subcommand lists what it uses;
+//! see [`list_only`]. Addresses have one form in all
 //! programs; see [`headend_uri`] and [`socket_address`].
 //!
 //! # Log
@@ -35,5 +36,5 @@ pub use check::{ReportArgs, tell_report};
 pub use failure::{BAD_CONFIGURATION, Failure, START_FAILED, chain};
 pub use log::{Log, LogArgs, LogFormat, start_log};
 pub use parent::parent_gone;
-pub use parse::{Stop, exit, parse, say};
+pub use parse::{Stop, exit, list_only, parse, parse_by, say};
 pub use signals::{Hangups, Signals};

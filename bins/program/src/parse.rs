@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Command, Parser};
 
 use crate::Failure;
 
@@ -30,13 +30,44 @@ impl From<Failure> for Stop {
 /// `--help` or `--version` was asked for, or a mistake was made: one line that names the flag and
 /// its variable.
 pub fn parse<A: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<A, Stop> {
-    A::try_parse_from(args).map_err(|error| {
+    parse_by(A::command(), args)
+}
+
+/// The same by `command`, which is `A`'s with another help; see [`list_only`].
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_by<A: Parser>(
+    command: Command,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<A, Stop> {
+    let matches = command.try_get_matches_from(args);
+    let parsed = matches.and_then(|matches| A::from_arg_matches(&matches));
+    parsed.map_err(|error| {
         if error.use_stderr() {
             Stop::Failed(Failure::configuration(message::<A>(&error)))
         } else {
             Stop::Text(error.to_string())
         }
     })
+}
+
+/// Lists in the help of a subcommand of those flags of the program that may stand behind it
+/// (`global`) only these that `used` has, too. The others are taken there as before.
+#[must_use]
+pub fn list_only(command: Command, subcommand: &[&str], used: &Command) -> Command {
+    let is_used = |flag: &Arg| used.get_arguments().any(|it| it.get_id() == flag.get_id());
+    let flags = command.get_arguments().filter(|flag| flag.is_global_set());
+    let others = flags.filter(|flag| !is_used(flag));
+    let hidden: Vec<Arg> = others.map(|flag| flag.clone().hide(true)).collect();
+    with_args(command, subcommand, hidden)
+}
+
+fn with_args(command: Command, subcommand: &[&str], args: Vec<Arg>) -> Command {
+    match subcommand.split_first() {
+        Some((name, rest)) => command.mut_subcommand(name, |sub| with_args(sub, rest, args)),
+        None => command.args(args),
+    }
 }
 
 /// What clap says, without its usage, and with the variable of a flag whose value is wrong: it may
@@ -98,6 +129,8 @@ pub fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     /// Shows that it is help.
@@ -158,6 +191,59 @@ mod tests {
                 Err(Stop::Text(text)) => assert!(text.contains(words), "{text}"),
                 other => panic!("{flag} gave {other:?}"),
             }
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[arg(long, global = true)]
+        port: Option<u16>,
+        #[arg(long, global = true, default_value_t = 1)]
+        level: u8,
+        #[command(subcommand)]
+        task: Option<Task>,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Task {
+        Make {
+            #[command(subcommand)]
+            what: What,
+        },
+        Check,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum What {
+        Key,
+    }
+
+    #[test]
+    fn a_subcommand_lists_the_flags_that_it_uses_and_takes_the_others_all_the_same() {
+        let run = |words: &[&str]| {
+            let used = Command::new("used").arg(Arg::new("level"));
+            let command = list_only(Program::command(), &["make"], &used);
+            let all = std::iter::once(&"program").chain(words);
+            parse_by::<Program>(command, all.map(OsString::from))
+        };
+        for (words, all) in [
+            (&["make", "--help"][..], false),
+            (&["make", "key", "--help"], false),
+            (&["check", "--help"], true),
+            (&["--help"], true),
+        ] {
+            let Err(Stop::Text(help)) = run(words) else {
+                panic!("{words:?}");
+            };
+            assert!(help.contains("--level"), "{help}");
+            assert_eq!(help.contains("--port"), all, "{help}");
+        }
+        for words in [
+            &["--port", "7", "--level", "3", "make", "key"][..],
+            &["make", "--level", "3", "key", "--port", "7"],
+        ] {
+            let program = run(words).unwrap();
+            assert_eq!((program.port, program.level), (Some(7), 3), "{words:?}");
         }
     }
 

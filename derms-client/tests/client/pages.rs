@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 
 use derms_client::proto::{Cursor, Dispatch};
 use derms_client::{DispatchHistoryQuery, Error, Items};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
@@ -116,4 +117,55 @@ async fn a_dropped_call_of_next_loses_no_item() {
     assert_eq!(left.len(), 1);
     assert!(left[0].is_ok());
     assert_eq!(fake.seen().len(), 1);
+}
+
+fn csv(text: &str, link: Option<&'static str>) -> Answer {
+    let mut headers = vec![("content-type", "text/csv; charset=utf-8; header=present")];
+    headers.extend(link.map(|link| ("link", link)));
+    Answer::Reply(StatusCode::OK, headers, text.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_as_csv_goes_on_where_each_page_links_to_and_is_asked_for_again_like_any_read() {
+    let fake = Fake::new([
+        csv(
+            "id\r\na\r\n",
+            Some("</derms/x?limit=2&cursor=b>; rel=\"next\""),
+        ),
+        Answer::Cut,
+        csv("id\r\n", None),
+    ]);
+    let query = DispatchHistoryQuery::new().limit(2);
+    let mut pages = fake.client().dispatch_history(query).csv();
+    let mut text = String::new();
+    while let Some(page) = pages.next().await {
+        text += &page.unwrap();
+    }
+    assert_eq!(text, "id\r\na\r\nid\r\n");
+    let second = "GET /dispatch/history?limit=2&cursor=b";
+    let expected = ["GET /dispatch/history?limit=2", second, second];
+    assert_eq!(fake.targets(), expected);
+    let accept = fake.seen()[0].header("accept").map(str::to_owned);
+    assert!(accept.is_some_and(|accept| accept.starts_with("text/csv")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_csv_and_a_link_in_a_circle_end_it_with_an_error() {
+    let round = || csv("id\r\n", Some("</x?cursor=b>; rel=\"next\""));
+    for (answers, good) in [
+        (vec![page(&[], None)], 0),
+        (vec![problem(403, "forbidden")], 0),
+        (vec![round(), round(), round()], 1),
+    ] {
+        let fake = Fake::new(answers);
+        let mut pages = fake
+            .client()
+            .dispatch_history(DispatchHistoryQuery::new())
+            .csv();
+        for _ in 0..good {
+            pages.next().await.unwrap().unwrap();
+        }
+        assert!(pages.next().await.unwrap().is_err());
+        assert!(pages.next().await.is_none());
+    }
 }

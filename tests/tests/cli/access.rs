@@ -2,7 +2,7 @@
 
 use derms_tests::{FREE, Folder, HeadendProcess, Output, Program};
 
-async fn token(folder: &Folder, role: &str) -> String {
+pub(crate) async fn token(folder: &Folder, role: &str) -> String {
     let tokens = folder.file("tokens.yaml").display().to_string();
     let args = [
         "token", "new", "--tokens", &tokens, "--name", role, "--role", role,

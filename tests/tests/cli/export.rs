@@ -34,6 +34,8 @@ async fn a_file_has_the_rows_and_columns_that_the_headend_itself_writes() {
         world.client().cancel(given.id).await.unwrap();
         world.client().wait(given.id).await.unwrap();
     }
+    // A row that a spreadsheet would run, and one over two lines.
+    world.trouble("=1+1,\"\n\"").await;
     let to = Timestamp::now().to_string();
     for (what, target) in [
         (
@@ -43,12 +45,18 @@ async fn a_file_has_the_rows_and_columns_that_the_headend_itself_writes() {
         (&["dispatches"], "/dispatch/history?".to_owned()),
         (&["sessions"], "/agents/history?".to_owned()),
         (&["audit"], "/audit?".to_owned()),
+        (
+            &["events", "--asset", "BESS-1"],
+            format!("/events?asset_id={BESS_1}&"),
+        ),
     ] {
         let file = folder.file("out.csv");
         let out = ["export", "--to", &to, "--out", file.to_str().unwrap()];
         let said = world.said(&[&out[..1], what, &out[1..]].concat()).await;
         let written = std::fs::read_to_string(&file).unwrap();
-        let rows = written.lines().count() - 1;
+        let rows = csv::Reader::from_reader(written.as_bytes())
+            .into_records()
+            .count();
         assert!(rows > 0, "{what:?}: {written}");
         assert!(said.starts_with(&format!("{rows} row")), "{said}");
         assert_eq!(

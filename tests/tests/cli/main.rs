@@ -3,10 +3,12 @@
 
 mod access;
 mod asked;
+mod events;
 mod export;
 mod help;
 mod orders;
 mod page;
+mod secure;
 mod shown;
 mod terminal;
 mod world;

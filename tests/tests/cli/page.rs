@@ -79,6 +79,7 @@ async fn every_command_of_the_page_prints_what_the_page_shows() {
         (assets.iter().filter(|it| told(it)).count() == 3).then_some(())
     })
     .await;
+    world.trouble("the inverter is hot").await;
     let folder = Folder::new();
     let page = std::fs::read_to_string(root().join("docs/cli.md")).unwrap();
     let commands = commands(&page);

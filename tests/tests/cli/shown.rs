@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use derms_tests::{build_programs, program};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use crate::world::World;
@@ -27,9 +28,14 @@ async fn a_reader_that_goes_away_ends_a_watch_without_a_word() {
     let world = World::start().await;
     let mut watch = piped(&world, &["watch", "--json"]);
     let mut stdout = BufReader::new(watch.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let first: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let mut next = || -> Value {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next(), json!({"kind": "reset", "reason": "began"}));
+    let first = next();
+    assert_eq!(first["kind"], "telemetry");
     assert!(
         first["mw"].is_number() && first["asset_id"].is_string(),
         "{first}"
@@ -59,6 +65,41 @@ async fn a_watch_into_a_pipe_is_a_line_for_each_measurement_and_ends_when_asked(
     assert_eq!(watch.wait().unwrap().code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn events_and_orders_are_told_when_they_come_and_nothing_else_if_that_is_asked_for() {
+    let world = World::start().await;
+    let kinds = [
+        "watch",
+        "--json",
+        "--asset",
+        "BESS-1",
+        "--kind",
+        "event,dispatch",
+    ];
+    let mut watch = piped(&world, &kinds);
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["kind"], "reset");
+    let [failed, recovered] = world.trouble("the inverter is hot").await;
+    for event in [failed, recovered] {
+        let told = next();
+        assert_eq!(told["kind"], "event");
+        assert_eq!(told["id"], event.id.to_string());
+    }
+    world
+        .said(&["dispatch", "--asset", "BESS-1", "5", "--yes"])
+        .await;
+    let mut statuses = Vec::new();
+    while statuses.last().is_none_or(|last| last != "active") {
+        let told = next();
+        assert_eq!(told["kind"], "dispatch");
+        statuses.push(told["status"].clone());
+    }
+    assert_eq!(statuses, ["pending", "sent", "received", "active"]);
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_text_with_escape_codes_reaches_no_terminal() {
     let world = World::start().await;
@@ -78,7 +119,7 @@ async fn a_text_with_escape_codes_reaches_no_terminal() {
 async fn what_is_seen_is_told_as_the_api_has_it() {
     let world = World::start().await;
     let client = world.client();
-    let ids = |json: &serde_json::Value| -> Vec<String> {
+    let ids = |json: &Value| -> Vec<String> {
         let items = json.as_array().unwrap().iter();
         items
             .map(|it| it["id"].as_str().unwrap().to_owned())

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use derms_client::Client;
-use derms_tests::{HeadendProcess, Output, Process, Program, until};
+use derms_client::proto::Event;
+use derms_client::{Client, EventHistoryQuery};
+use derms_tests::{Folder, HeadendProcess, Output, Process, Program, until};
 use serde_json::Value;
 
 pub(crate) const JERSEY: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
@@ -15,14 +16,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// The sample fleet; the gateway of Jersey serves its three batteries, nobody serves the others.
 pub(crate) struct World {
     pub(crate) headend: HeadendProcess,
+    faults: Folder,
     _gateway: Process,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
         let headend = HeadendProcess::start().await;
-        let args = ["--site-id", JERSEY, "--headend", &headend.grpc];
-        let gateway = Process::start("edge_agent", &args);
+        let faults = Folder::new();
+        let gateway = Program::new("edge_agent")
+            .args(["--site-id", JERSEY, "--headend", &headend.grpc])
+            .args(["--faults-dir", &faults.path().display().to_string()])
+            .start();
         until("three measured batteries", SOON, async || {
             let measured = headend.client.telemetry_all().await.ok()?;
             (measured.len() == 3).then_some(())
@@ -30,8 +35,27 @@ impl World {
         .await;
         Self {
             headend,
+            faults,
             _gateway: gateway,
         }
+    }
+
+    /// The device of BESS-1 can't be read for a moment: a warning with this text, and an information
+    /// that it is over. Once there are no others, these are the newest.
+    pub(crate) async fn trouble(&self, text: &str) -> [Event; 2] {
+        let file = self.faults.file(BESS_1);
+        std::fs::write(&file, text).unwrap();
+        let failed = self.event("read_failed").await;
+        std::fs::remove_file(file).unwrap();
+        [failed, self.event("read_recovered").await]
+    }
+
+    async fn event(&self, code: &str) -> Event {
+        until(code, SOON, async || {
+            let events = self.client().events(EventHistoryQuery::new()).await.ok()?;
+            events.items.into_iter().find(|event| event.code == code)
+        })
+        .await
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -167,7 +167,7 @@ impl Names {
         }
         if let Some((program, rest)) = name
             .split_once(' ')
-            .filter(|(program, _)| ["der_headend", "edge_agent"].contains(program))
+            .filter(|(program, _)| ["der_headend", "edge_agent", "derms"].contains(program))
         {
             let rest: Vec<&str> = rest.split(' ').collect();
             let flags = rest
@@ -261,6 +261,7 @@ async fn what_is_not_there_is_found_out() {
         "--tls-certs",
         "der_headend db shrink",
         "der_headend db prune --wet-run",
+        "derms events --unacknowleged",
         "DermsNotReadyAtAll",
         "reason=\"incompatibel\"",
     ] {

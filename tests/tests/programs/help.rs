@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 59] = [
+const FLAGS: [(&str, &str, &str, &str); 68] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -178,6 +178,30 @@ const FLAGS: [(&str, &str, &str, &str); 59] = [
     ("edge_agent", "--server-name", "HEADEND_SERVER_NAME", ""),
     ("edge_agent", "--token-file", "AGENT_TOKEN_FILE", ""),
     ("agent_launcher", "--tls", "", ""),
+    ("der_headend", "--telemetry-s", "HEADEND_TELEMETRY_S", "4"),
+    ("der_headend", "--max-agents", "HEADEND_MAX_AGENTS", "20000"),
+    (
+        "der_headend",
+        "--max-connections-per-address",
+        "HEADEND_MAX_CONNECTIONS_PER_ADDRESS",
+        "9500",
+    ),
+    ("der_headend", "--max-requests", "REST_MAX_REQUESTS", "1024"),
+    (
+        "der_headend",
+        "--max-live-streams",
+        "REST_MAX_LIVE_STREAMS",
+        "256",
+    ),
+    ("der_headend", "--live-ring", "REST_LIVE_RING", "16384"),
+    ("der_headend", "--live-ring-mib", "REST_LIVE_RING_MIB", "16"),
+    (
+        "der_headend",
+        "--store-backlog-mib",
+        "HEADEND_STORE_BACKLOG_MIB",
+        "64",
+    ),
+    ("der_headend", "--drain-s", "HEADEND_DRAIN_S", "10"),
 ];
 
 /// What the help says of a flag: from its line to the next flag.

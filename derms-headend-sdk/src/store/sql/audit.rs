@@ -1,7 +1,6 @@
 //! The audit trail.
 
 use derms_proto::{AuditId, AuditRecord, Page};
-use uuid::Uuid;
 
 use super::super::AuditQuery;
 use super::super::page::{self, List, Place};
@@ -49,26 +48,10 @@ pub(super) async fn history<C: Connection>(
 ) -> Result<Page<AuditRecord>, Fault> {
     let range = page::range(List::Audit, &query.page)?;
     let sql = format!("select {COLUMNS} from audit where ");
-    let mut statement = Statement::new(C::DIALECT, &sql);
-    if let Some(principal) = &query.principal {
-        statement = statement
-            .push("principal = ")
-            .bind(principal.clone())
-            .push(" and ");
-    }
-    if let Some(action) = &query.action {
-        statement = statement
-            .push("action = ")
-            .bind(action.clone())
-            .push(" and ");
-    }
-    let statement = statement
-        .push("at >= ")
-        .bind(range.start.at)
-        .push(" and (at, id) < ")
-        .row([range.end.at.into(), Uuid::from_u128(range.end.id).into()])
-        .push(" order by at desc, id desc limit ")
-        .bind(page::fetch(query.page.limit));
+    let statement = Statement::new(C::DIALECT, &sql)
+        .only("principal = ", query.principal.clone())
+        .only("action = ", query.action.clone())
+        .newest_first("at", &range, query.page.limit);
     let rows = connection.rows(statement).await?;
     let items = rows.iter().map(|row| {
         let record = read(row)?;

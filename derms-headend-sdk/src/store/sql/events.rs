@@ -3,7 +3,6 @@
 use derms_proto::{
     Acknowledgement, AgentId, AssetId, Event, EventId, EventSource, Page, Severity, SiteId,
 };
-use uuid::Uuid;
 
 use super::super::EventQuery;
 use super::super::page::{self, List, Place};
@@ -56,37 +55,17 @@ pub(super) async fn history<C: Connection>(
     query: &EventQuery,
 ) -> Result<Page<Event>, Fault> {
     let range = page::range(List::Events, &query.page)?;
-    let mut statement = select::<C>();
-    if let Some(asset) = query.asset {
-        statement = statement.push("asset_id = ").bind(asset).push(" and ");
-    }
-    if let Some(site) = query.site {
-        statement = statement.push("site_id = ").bind(site).push(" and ");
-    }
-    if let Some(least) = query.least {
-        statement = statement
-            .push("severity >= ")
-            .bind(least.code())
-            .push(" and ");
-    }
-    if let Some(source) = query.source {
-        statement = statement
-            .push("source = ")
-            .bind(source.code())
-            .push(" and ");
-    }
+    let mut statement = select::<C>()
+        .only("asset_id = ", query.asset)
+        .only("site_id = ", query.site)
+        .only("severity >= ", query.least.map(|least| least.code()))
+        .only("source = ", query.source.map(|source| source.code()));
     statement = match query.acknowledged {
         Some(true) => statement.push("acknowledged_at is not null and "),
         Some(false) => statement.push("acknowledged_at is null and "),
         None => statement,
     };
-    let statement = statement
-        .push("at >= ")
-        .bind(range.start.at)
-        .push(" and (at, id) < ")
-        .row([range.end.at.into(), Uuid::from_u128(range.end.id).into()])
-        .push(" order by at desc, id desc limit ")
-        .bind(page::fetch(query.page.limit));
+    let statement = statement.newest_first("at", &range, query.page.limit);
     let rows = connection.rows(statement).await?;
     let items = rows.iter().map(|row| {
         let event = read(row)?;

@@ -146,14 +146,10 @@ pub(super) async fn limits<C: Connection>(
     query: &LimitQuery,
 ) -> Result<Page<PowerLimit>, Fault> {
     let range = page::range(List::Limits, &query.page)?;
-    let mut statement = select("limits", LIMIT_COLUMNS, C::DIALECT);
-    if let Some(asset) = query.asset {
-        statement = statement.push("asset_id = ").bind(asset).push(" and ");
-    }
-    if let Some(site) = query.site {
-        statement = statement.push("site_id = ").bind(site).push(" and ");
-    }
-    let statement = newest_first(statement, &range, query.page.limit);
+    let statement = select("limits", LIMIT_COLUMNS, C::DIALECT)
+        .only("asset_id = ", query.asset)
+        .only("site_id = ", query.site)
+        .newest_first("created_at", &range, query.page.limit);
     let rows = connection.rows(statement).await?;
     let items = rows.iter().map(|row| {
         let limit = read_limit(row)?;
@@ -219,8 +215,8 @@ pub(super) async fn stops<C: Connection>(
     query: &HistoryQuery,
 ) -> Result<Page<Stop>, Fault> {
     let range = page::range(List::Stops, query)?;
-    let statement = select("stops", STOP_COLUMNS, C::DIALECT);
-    let statement = newest_first(statement, &range, query.limit);
+    let statement =
+        select("stops", STOP_COLUMNS, C::DIALECT).newest_first("created_at", &range, query.limit);
     let rows = connection.rows(statement).await?;
     let items = rows.iter().map(|row| {
         let stop = read_stop(row)?;
@@ -259,16 +255,6 @@ pub(super) async fn restraints<C: Connection>(connection: &mut C) -> Result<Rest
 
 fn select(table: &str, columns: &str, dialect: super::statement::Dialect) -> Statement {
     Statement::new(dialect, &format!("select {columns} from {table} where "))
-}
-
-fn newest_first(statement: Statement, range: &std::ops::Range<Place>, limit: usize) -> Statement {
-    statement
-        .push("created_at >= ")
-        .bind(range.start.at)
-        .push(" and (created_at, id) < ")
-        .row([range.end.at.into(), Uuid::from_u128(range.end.id).into()])
-        .push(" order by created_at desc, id desc limit ")
-        .bind(page::fetch(limit))
 }
 
 fn place(at: derms_proto::Timestamp, id: Uuid) -> Place {

@@ -1,7 +1,10 @@
 //! A statement with its arguments, written once for every database.
 
+use std::ops::Range;
+
 use uuid::Uuid;
 
+use super::super::page::{self, Place};
 use super::value::Value;
 
 /// How databases differ where a statement is written.
@@ -90,6 +93,25 @@ impl Statement {
             self = self.row(values);
         }
         self
+    }
+
+    /// A condition and an `and`, if there is a value; `column` has its comparison.
+    pub(super) fn only(self, column: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.push(column).bind(value).push(" and "),
+            None => self,
+        }
+    }
+
+    /// The end of a list by time and id, newest first: what is in the range, as much as a page takes.
+    pub(super) fn newest_first(self, time: &str, range: &Range<Place>, limit: usize) -> Self {
+        self.push(time)
+            .push(" >= ")
+            .bind(range.start.at)
+            .push(&format!(" and ({time}, id) < "))
+            .row([range.end.at.into(), Uuid::from_u128(range.end.id).into()])
+            .push(&format!(" order by {time} desc, id desc limit "))
+            .bind(page::fetch(limit))
     }
 
     /// A condition: the column before it is one of these.

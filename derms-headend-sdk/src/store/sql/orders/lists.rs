@@ -89,12 +89,8 @@ pub(in super::super) async fn dispatches<C: Connection>(
             .bind(status.code());
     }
     let statement = statement
-        .push(" and created_at >= ")
-        .bind(range.start.at)
-        .push(" and (created_at, id) < ")
-        .row([range.end.at.into(), Uuid::from_u128(range.end.id).into()])
-        .push(" order by created_at desc, id desc limit ")
-        .bind(page::fetch(query.page.limit));
+        .push(" and ")
+        .newest_first("created_at", &range, query.page.limit);
     let found = connection.rows(statement).await?;
     let places: Vec<Place> = found
         .iter()
