@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use derms_proto::Severity;
 use tokio::sync::mpsc;
 
+/// So many events of an asset pass at once.
+pub(crate) const BURST: u32 = 20;
+/// And then one in this time.
+pub(crate) const EVERY: Duration = Duration::from_secs(10);
 /// So many may wait until the agent takes them.
 const WAITING: usize = 32;
 /// Longest code; what stands for the end of an alarm fits behind it.
@@ -89,6 +94,13 @@ impl Raised {
         let alarm = self.queue.recv().await?;
         Some((alarm, self.left_out.swap(0, Ordering::Relaxed)))
     }
+
+    /// All that wait, and how many found no room.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waiting(&mut self) -> (Vec<Alarm>, u64) {
+        let waiting = std::iter::from_fn(|| self.queue.try_recv().ok()).collect();
+        (waiting, self.left_out.swap(0, Ordering::Relaxed))
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +123,19 @@ mod tests {
         }
         assert_eq!(raised.next().await.unwrap().1, 3);
         assert_eq!(raised.next().await.unwrap().1, 0);
+    }
+
+    #[test]
+    fn who_raises_something_neither_waits_nor_panics_without_room_without_an_asset_or_a_runtime() {
+        let (events, raised) = AssetEvents::new();
+        let raise = move |events: &AssetEvents| {
+            for _ in 0..2 * WAITING {
+                events.raise(Severity::Warning, "door_open", "");
+            }
+        };
+        raise(&events);
+        drop(raised);
+        raise(&events);
+        assert_eq!(events.left_out.load(Ordering::Relaxed), 3 * WAITING as u64);
     }
 }

@@ -9,6 +9,7 @@ mod pki;
 mod postgres;
 mod process;
 mod proxy;
+mod schema;
 mod tree;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use pki::{Pki, Wanted};
 pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};
 pub use proxy::Proxy;
+pub use schema::FIRST_SCHEMA;
 pub use tree::{Relative, children_of};
 
 /// Waits until `check` gives a value, looking every 20 ms.

@@ -122,6 +122,14 @@ impl Pki {
     /// # Panics
     /// The file can't be written.
     pub fn revoke(&self, serials: &[u64]) {
+        self.revoke_until(serials, Duration::days(1));
+    }
+
+    /// The same, with a list that should have a successor at this time from now.
+    ///
+    /// # Panics
+    /// The file can't be written.
+    pub fn revoke_until(&self, serials: &[u64], next: Duration) {
         let now = OffsetDateTime::now_utc();
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -130,8 +138,8 @@ impl Pki {
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: now,
-            next_update: now + Duration::days(1),
+            this_update: now + next - Duration::days(1),
+            next_update: now + next,
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),

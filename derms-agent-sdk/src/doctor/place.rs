@@ -65,13 +65,17 @@ fn directory(path: &Path, found: &Result<Use, OpenError>) -> Check {
 }
 
 fn space(path: &Path, wanted: u64) -> Check {
-    let free = match disk::free_space(path) {
-        Ok(free) => free,
+    match disk::free_space(path) {
+        Ok(free) => room(free, wanted),
         Err(error) => {
             let text = format!("can't be told: {error}");
-            return Check::warn(DISK_SPACE, text, "look at the disk of the state directory");
+            Check::warn(DISK_SPACE, text, "look at the disk of the state directory")
         }
-    };
+    }
+}
+
+/// Both in bytes.
+fn room(free: u64, wanted: u64) -> Check {
     let text = format!(
         "{:.0} MB free, samples may take {:.0} MB",
         free as f64 / MB,
@@ -95,5 +99,31 @@ fn lock(found: &Result<Use, OpenError>) -> Check {
             "stop that agent before another is started with this directory",
         ),
         Ok(_) => Check::ok(STATE_LOCK, "free"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use derms_proto::CheckStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_with_less_room_than_samples_may_take_is_warned_of_and_a_full_one_fails() {
+        let wanted = 64 << 20;
+        for (free, status) in [
+            (0, CheckStatus::Fail),
+            (LEAST - 1, CheckStatus::Fail),
+            (LEAST, CheckStatus::Warn),
+            (wanted - 1, CheckStatus::Warn),
+            (wanted, CheckStatus::Ok),
+        ] {
+            let check = room(free, wanted);
+            assert_eq!(check.status, status, "{free}: {}", check.text);
+            let told = check.remedy.is_some_and(|it| it.contains("make room"));
+            assert_eq!(told, status != CheckStatus::Ok, "{free}");
+        }
+        // An agent that may keep next to no samples needs the ledger of its orders all the same.
+        assert_eq!(room(LEAST - 1, 1).status, CheckStatus::Fail);
     }
 }

@@ -237,12 +237,7 @@ impl Core {
                 let trace = self.traces.of_message(&message);
                 let mut message = pb::AgentMessage::from(*message);
                 message.set_trace_context(trace.map(|trace| trace.to_string()));
-                // Closed: the stream is over. What the headend said last, when to come back among it, is
-                // on its way here, and the end behind it.
-                if let Err(TrySendError::Full(_)) = outbound.try_send(message) {
-                    let text = "the headend does not read what is sent to it".into();
-                    return Some(Input::Ended(End::Lost { text }));
-                }
+                return queue(outbound, message).err().map(Input::Ended);
             }
             Output::Persist { number, commit } => match &self.storage {
                 Some(storage) => return storage.hand(Job::Persist { number, commit }),
@@ -336,3 +331,23 @@ impl Core {
         self.connection = None;
     }
 }
+
+/// Queues a message for a stream.
+///
+/// A queue that is closed is no loss of the link yet: the stream is over, and what the headend said
+/// last, when to come back among it, is on its way here, with the end behind it.
+fn queue(
+    outbound: &mpsc::Sender<pb::AgentMessage>,
+    message: pb::AgentMessage,
+) -> Result<(), End> {
+    match outbound.try_send(message) {
+        Err(TrySendError::Full(_)) => Err(End::Lost {
+            text: "the headend does not read what is sent to it".into(),
+        }),
+        Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

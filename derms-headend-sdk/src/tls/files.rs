@@ -153,6 +153,11 @@ impl Files {
                     problem: "holds a certificate that can't be a CA; leave it out",
                 })?;
         }
+        let roots = Arc::new(roots);
+        let judge = || {
+            let provider = Arc::new(ring::default_provider());
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider)
+        };
         let mut crls = Vec::new();
         for (path, bytes) in self.crls.iter().zip(&contents.crls) {
             let list: Vec<_> = CertificateRevocationListDer::pem_slice_iter(bytes)
@@ -164,11 +169,17 @@ impl Files {
                     problem: "holds no certificate revocation list; write one as PEM (`X509 CRL`)",
                 });
             }
+            // Of all lists together it would not be told which is the broken one.
+            if judge().with_crls(list.clone()).build().is_err() {
+                return Err(TlsError::Content {
+                    path: path.clone(),
+                    problem: "holds a revocation list that can't be read; fetch it anew from its CA",
+                });
+            }
             crls.extend(list);
         }
         let until = crls.iter().filter_map(|crl| next_update(crl)).min();
-        let provider = Arc::new(ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+        let verifier = judge()
             .with_crls(crls)
             // Clients of REST have none; the agent link asks for it on its own.
             .allow_unauthenticated()

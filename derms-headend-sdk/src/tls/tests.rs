@@ -254,6 +254,18 @@ fn every_wrong_file_is_named_with_what_to_change_and_shows_nothing_of_a_key() {
         text.contains("holds no certificate revocation list"),
         "{text}"
     );
+    let junk = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    folder.write("junk.pem", junk);
+    let builder = folder.builder().client_ca(folder.path("ca.pem"));
+    let text = said(
+        builder
+            .crl(folder.path("crl.pem"))
+            .crl(folder.path("junk.pem")),
+    );
+    assert!(
+        text.contains("junk.pem") && text.contains("fetch it anew from its CA"),
+        "{text}"
+    );
     folder.write(
         "headend-key.pem",
         &KeyPair::generate().unwrap().serialize_pem(),

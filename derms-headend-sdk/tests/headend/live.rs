@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// An open stream, read event by event.
-struct Stream(Body);
+pub(crate) struct Stream(Body);
 
 /// An event: its id, and its data; `None` for a keep-alive.
 type Event = (String, Option<Value>);
@@ -55,7 +55,10 @@ impl Stream {
         Self::sent(headend, request).await
     }
 
-    async fn sent(headend: &Headend, request: http::Request<Full<Bytes>>) -> Result<Self, Answer> {
+    pub(crate) async fn sent(
+        headend: &Headend,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<Self, Answer> {
         let response = headend.service().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         if head.status == StatusCode::OK {
@@ -82,7 +85,7 @@ impl Stream {
     }
 
     /// The next item.
-    async fn item(&mut self) -> Value {
+    pub(crate) async fn item(&mut self) -> Value {
         loop {
             if let (_, Some(item)) = self.event().await.expect("an item") {
                 return item;

@@ -11,15 +11,18 @@ use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
 
+use crate::agent::Agent;
+use crate::live::Stream;
 use crate::sick_store::{SECRET, SickStore, Sickness};
 use crate::support::{
-    Answer, BESS_1, NEWARK, NOBODY, PV_1, TokenFolder, fleet, get, headend_with, json_post,
-    request, send, standing_clock,
+    Answer, BESS_1, JERSEY, NEWARK, NOBODY, PV_1, TokenFolder, WallClock, fleet, get,
+    headend_with, json_post, request, send, standing_clock,
 };
 
 /// A headend with tokens of its callers.
 struct Rig {
     headend: Headend,
+    clock: WallClock,
     viewer: String,
     operator: String,
     newark: String,
@@ -39,7 +42,7 @@ impl Rig {
             .with_role(Role::Operator)
             .limited_to([site]);
         let newark = folder.add(&newark);
-        let (builder, _) = standing_clock(Headend::builder(fleet()));
+        let (builder, clock) = standing_clock(Headend::builder(fleet()));
         let tokens = TokenFile::open(folder.file()).unwrap();
         let builder = builder
             .authentication(tokens)
@@ -47,6 +50,7 @@ impl Rig {
             .rate_limit(1, 100);
         Self {
             headend: builder.build().await.unwrap(),
+            clock,
             viewer,
             operator,
             newark,
@@ -61,6 +65,17 @@ impl Rig {
             .header(header::CONTENT_TYPE, "application/json");
         let body = Full::new(Bytes::from(body.to_owned()));
         send(self.headend.service(), request.body(body).unwrap()).await
+    }
+
+    /// What happens from now on, behind its first word.
+    async fn watch(&self, token: &str, path: &str) -> Stream {
+        let request =
+            request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = request.body(Full::default()).unwrap();
+        let opened = Stream::sent(&self.headend, request).await;
+        let mut stream = opened.unwrap_or_else(|answer| panic!("{}", answer.text()));
+        assert_eq!(stream.item().await["kind"], "reset");
+        stream
     }
 }
 
@@ -91,6 +106,64 @@ async fn api1_broken_object_level_authorization() {
         let path = format!("/dispatch/history?{query}");
         let list = rig.call(&rig.newark, "GET", &path, "").await.ok();
         assert_eq!(list["items"], serde_json::json!([]));
+    }
+}
+
+/// The same for what devices raise, and for what is told as it happens.
+#[tokio::test]
+async fn api1_events_and_live_items_of_others_are_not_there() {
+    let rig = Rig::new().await;
+    let now = rig.clock.now();
+    let mut all = rig.watch(&rig.viewer, "/stream").await;
+    let mut theirs = rig.watch(&rig.newark, "/stream").await;
+    let asked = format!("/stream?kind=event&asset_id={BESS_1}");
+    let mut asked_for = rig.watch(&rig.newark, &asked).await;
+    let mut bess = Agent::connect(&rig.headend, BESS_1, &[BESS_1]).await;
+    bess.raises(BESS_1, now, "alarm", "too_hot").await;
+    let mut pv = Agent::connect(&rig.headend, PV_1, &[PV_1]).await;
+    pv.raises(PV_1, now, "alarm", "string_open").await;
+
+    let list = rig.call(&rig.viewer, "GET", "/events", "").await.ok();
+    let hot = &list["items"][1];
+    assert_eq!(hot["code"], "too_hot", "{list}");
+    let path = format!("/events/{}", hot["id"].as_str().unwrap());
+    let read = rig.call(&rig.newark, "GET", &path, "").await;
+    read.problem(Code::UnknownEvent);
+    let ack = format!("{path}/ack");
+    for body in ["", r#"{"note":"mine"}"#] {
+        let answer = rig.call(&rig.newark, "POST", &ack, body).await;
+        answer.problem(Code::UnknownEvent);
+    }
+    let still = rig.call(&rig.operator, "GET", &path, "").await.ok();
+    assert_eq!(still["acknowledged"], Value::Null);
+    for query in [
+        String::new(),
+        format!("?asset_id={BESS_1}"),
+        format!("?site_id={JERSEY}"),
+    ] {
+        let path = format!("/events{query}");
+        let list = rig.call(&rig.newark, "GET", &path, "").await.ok();
+        for item in list["items"].as_array().unwrap() {
+            assert_eq!(item["code"], "string_open", "{query}");
+        }
+    }
+
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let item = theirs.item().await;
+        assert!(!item.to_string().contains(BESS_1), "{item}");
+        seen.push(item["kind"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["session", "event"]);
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(all.item().await["kind"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(told, ["session", "event", "session", "event"]);
+    rig.headend.shutdown().await;
+    for stream in [&mut theirs, &mut asked_for] {
+        let last = stream.item().await;
+        assert_eq!(last["kind"], "end", "what it may not see was told: {last}");
     }
 }
 
@@ -186,6 +259,14 @@ async fn api5_broken_function_level_authorization() {
         let answer = rig.call(&rig.viewer, "POST", path, stop).await;
         answer.problem(Code::Forbidden);
     }
+    let ack = format!("/events/{NOBODY}/ack");
+    rig.call(&rig.viewer, "POST", &ack, "")
+        .await
+        .problem(Code::Forbidden);
+    // It counts all sites.
+    rig.call(&rig.newark, "GET", "/metrics", "")
+        .await
+        .problem(Code::Forbidden);
     for token in [&rig.viewer, &rig.operator] {
         rig.call(token, "GET", "/audit", "")
             .await
@@ -336,6 +417,17 @@ async fn api10_unsafe_consumption_of_apis() {
         .unwrap();
     let answer = send(rig.headend.service(), csv).await;
     assert!(answer.text().contains("'=HYPERLINK"), "{}", answer.text());
+    // An agent is another system, too.
+    let mut agent = Agent::connect(&rig.headend, PV_1, &[PV_1]).await;
+    let code = "=1+1\r\nforged,line";
+    agent.raises(PV_1, rig.clock.now(), "info", code).await;
+    let csv = request("GET", "/events?source=agent")
+        .header(header::AUTHORIZATION, format!("Bearer {}", rig.admin))
+        .header(header::ACCEPT, "text/csv")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let listed = send(rig.headend.service(), csv).await;
+    assert!(listed.text().contains("\"'=1+1"), "{}", listed.text());
     assert!(answer.header(header::CONTENT_TYPE).starts_with("text/csv"));
 }
 

@@ -1,11 +1,12 @@
-//! One message of the agent link, as each side reads it.
+//! One message of the agent link, as each side reads it, and the question without a session.
 
 use std::fmt::Debug;
 use std::io;
 
-use derms_proto::link::{AgentMessage, HeadendMessage};
+use derms_proto::link::{AgentMessage, HeadendMessage, Probe, ProbeAnswer};
 use derms_proto::pb;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::MIB;
 use crate::{Shape, Target, Verdict, files_in};
@@ -55,21 +56,57 @@ pub(super) const HEADEND: Target = Target {
     memory: 64 * MIB,
 };
 
+/// The headend's side, asked without a session.
+pub(super) const PROBE_REQUEST: Target = Target {
+    name: "probe_request",
+    about: "the question of an agent that registers nowhere, as the headend reads it",
+    run: read::<pb::ProbeRequest, Probe>,
+    seeds: || probe("probe_request"),
+    shape: Shape::Protobuf,
+    tokens: TOKENS,
+    longest: LARGEST,
+    memory: 64 * MIB,
+};
+
+/// The agent's side of it.
+pub(super) const PROBE_ANSWER: Target = Target {
+    name: "probe_answer",
+    about: "the answer to that question, as an agent reads it",
+    run: read::<pb::ProbeAnswer, ProbeAnswer>,
+    seeds: || probe("probe_answer"),
+    shape: Shape::Protobuf,
+    tokens: TOKENS,
+    longest: LARGEST,
+    memory: 64 * MIB,
+};
+
+/// Of those that were released, and one for each list that there is or may be.
+fn probe(name: &str) -> io::Result<Vec<Vec<u8>>> {
+    let mut seeds = files_in("../derms-proto/tests/golden/v1.0", name)?;
+    seeds.extend(files_in(&format!("corpus/{name}"), "")?);
+    seeds.extend((1..=8).map(empty_items));
+    Ok(seeds)
+}
+
 /// The most items that fit into a message, for each list that there is or may be: two bytes of an
 /// empty item become a whole struct in memory.
 fn packed() -> impl Iterator<Item = Vec<u8>> {
     let lists = (10..=20_u32).flat_map(|body| (1..=8_u32).map(move |list| (body, list)));
     lists.map(|(body, list)| {
-        use prost::encoding::{WireType, encode_key, encode_varint};
-        let mut item = Vec::new();
-        encode_key(list, WireType::LengthDelimited, &mut item);
-        item.push(0);
-        let items = item.repeat((LARGEST - 16) / item.len());
+        let items = empty_items(list);
         let mut message = Vec::new();
         encode_key(body, WireType::LengthDelimited, &mut message);
         encode_varint(items.len() as u64, &mut message);
         [message, items].concat()
     })
+}
+
+/// As many empty items of one list as fit.
+fn empty_items(list: u32) -> Vec<u8> {
+    let mut item = Vec::new();
+    encode_key(list, WireType::LengthDelimited, &mut item);
+    item.push(0);
+    item.repeat((LARGEST - 16) / item.len())
 }
 
 fn with(name: &str) -> impl FnOnce(Vec<Vec<u8>>) -> io::Result<Vec<Vec<u8>>> {

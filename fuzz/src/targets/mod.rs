@@ -27,6 +27,8 @@ use crate::Target;
 pub const ALL: &[Target] = &[
     messages::AGENT,
     messages::HEADEND,
+    messages::PROBE_REQUEST,
+    messages::PROBE_ANSWER,
     stream::TARGET,
     state_dir::TARGET,
     fleet::TARGET,

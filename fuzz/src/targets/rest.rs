@@ -38,6 +38,10 @@ pub(super) const TARGET: Target = Target {
         b"&to=9999-12-31T23:59:59.999999999Z",
         b"&step=1",
         b"?wait_s=60",
+        b"/events?severity=alarm&acknowledged=false",
+        b"&source=agent",
+        b"/stream?kind=telemetry,event",
+        b"last-event-id: 1-1\n",
         b"%00",
         b"%ff",
         b"idempotency-key: k\n",
@@ -75,6 +79,7 @@ async fn answered(service: HeadendService, request: Request<Full<Bytes>>) -> boo
     let answer = tokio::time::timeout(Duration::from_secs(120), answer).await;
     let Ok(answer) = answer.expect("an answer comes");
     let (head, body) = answer.into_parts();
+    // A live stream ends by itself after a quarter of an hour.
     let body = body
         .collect()
         .await

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use derms_agent_sdk::doctor::CHECKS;
-use derms_tests::{FREE, Folder, HeadendProcess, Pki, Program, Wanted};
+use derms_tests::{FIRST_SCHEMA, FREE, Folder, HeadendProcess, Pki, Program, Wanted};
 use time::Duration as Span;
 use tokio::net::TcpListener;
 
@@ -148,6 +148,104 @@ async fn certificates_are_judged_by_their_dates_names_and_keys() {
     pki.issue("old", &old);
     let report = look(of("old.pem", "old-key.pem"), &[]).await;
     report.assert_fails(&["tls_certificate"], "has expired");
+}
+
+/// A certificate of the headend, its client CA, and this revocation list.
+async fn judged_by(pki: &Pki, crl: &Path) -> Report {
+    let file = |name: &str| pki.file(name).display().to_string();
+    let (certificate, key) = (file("headend.pem"), file("headend-key.pem"));
+    let (ca, crl) = (file("ca.pem"), crl.display().to_string());
+    looked(&[
+        "--tls-cert",
+        &certificate,
+        "--tls-key",
+        &key,
+        "--client-ca",
+        &ca,
+        "--crl",
+        &crl,
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn an_overdue_revocation_list_is_warned_of_and_one_that_can_not_be_read_fails() {
+    let pki = Pki::new();
+    let crl = pki.file("crl.pem");
+    let current = judged_by(&pki, &crl).await;
+    assert_eq!(
+        (current.code, current.status("revocation_list")),
+        (Some(0), "ok")
+    );
+
+    pki.revoke_until(&[7], Span::minutes(-1));
+    let overdue = judged_by(&pki, &crl).await;
+    // Agents are judged by it all the same.
+    assert_eq!(overdue.code, Some(0), "{:#}", overdue.json);
+    let told = overdue.check("revocation_list");
+    assert_eq!(told["status"], "warn", "{told}");
+    let text = told["text"].as_str().unwrap();
+    assert!(text.contains("should have been replaced by 20"), "{text}");
+    assert_eq!(told["remedy"], "fetch the new list from the CA");
+
+    std::fs::write(
+        &crl,
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    )
+    .unwrap();
+    let junk = judged_by(&pki, &crl).await;
+    junk.assert_fails(&["tls_files"], "holds a revocation list that can't be read");
+    assert_eq!(junk.status("revocation_list"), "skip");
+    std::fs::write(&crl, "half of a li").unwrap();
+    let cut = judged_by(&pki, &crl).await;
+    cut.assert_fails(&["tls_files"], "holds no certificate revocation list");
+    std::fs::remove_file(&crl).unwrap();
+    let gone = judged_by(&pki, &crl).await;
+    gone.assert_fails(&["tls_files"], "crl.pem");
+    // A folder can be read by nobody, not even by root.
+    let folder = judged_by(&pki, Folder::new().path()).await;
+    folder.assert_fails(&["tls_files"], "can't read");
+}
+
+#[tokio::test]
+async fn an_older_schema_is_left_to_the_start_and_a_newer_one_fails_both() {
+    let data = Folder::new();
+    let url = format!("sqlite:{}", data.file("derms.sqlite").display());
+    let sql = async |sql: &'static str| {
+        let url = format!("{url}?mode=rwc");
+        let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        pool.close().await;
+    };
+    let flags = [&BOTH_FREE[..], &["--database-url", &url]].concat();
+    sql(FIRST_SCHEMA).await;
+    for _ in 0..2 {
+        let older = check(&flags).await;
+        assert_eq!(older.code, Some(0), "{:#}", older.json);
+        let told = older.check("schema");
+        assert_eq!(told["status"], "warn", "{told}");
+        let text = told["text"].as_str().unwrap();
+        assert!(text.starts_with("version 1; the start brings "), "{text}");
+        assert_eq!(
+            told["remedy"],
+            "keep a copy of the database before the start"
+        );
+    }
+    let headend = HeadendProcess::at(FREE, FREE, &url).await;
+    assert_eq!(headend.process.terminated().await, Some(0));
+    let current = check(&flags).await;
+    assert_eq!(current.status("schema"), "ok", "{:#}", current.json);
+
+    sql("insert into schema_versions values (99, 'of next year', 0)").await;
+    let newer = check(&flags).await;
+    newer.assert_fails(&["schema"], "version 99, newer than this program");
+    let remedy = &newer.check("schema")["remedy"];
+    assert_eq!(*remedy, "use the newer program, or a database of its own");
+    let start = Program::new("der_headend").args(flags.iter().copied());
+    let refused = start.run().await;
+    assert_eq!(refused.code, Some(1));
+    let said = &refused.stderr;
+    assert!(said.contains("use the newer program"), "{said}");
 }
 
 #[tokio::test]

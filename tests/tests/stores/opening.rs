@@ -6,23 +6,16 @@ use derms_headend_sdk::store::{
 };
 
 use derms_proto::Severity;
+use derms_tests::FIRST_SCHEMA;
 
 use crate::facts::*;
 use crate::place::{Place, places};
 use crate::server::server;
 
-/// What a release wrote: the text of its migrations and the row that it left.
-const FIRST_SQLITE: &str = concat!(
-    include_str!("../../../derms-headend-sdk/migrations/sqlite/0001_first.sql"),
-    "pragma application_id = 1145393741; create table schema_versions (version integer primary key, \
-     name text not null, applied_at integer not null) strict; \
-     insert into schema_versions values (1, 'first', 1790000000000000)"
-);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_holds() {
     let [place, _] = places();
-    place.sql(FIRST_SQLITE).await;
+    place.sql(FIRST_SCHEMA).await;
     place
         .sql(
             "insert into revisions values (x'00000000000000000000000000000007', 41); \

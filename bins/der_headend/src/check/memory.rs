@@ -79,7 +79,7 @@ pub(super) async fn look(database: Result<Database, String>, checks: &mut Vec<Ch
         Ok(status) => {
             found.newest = status.applied.iter().map(|(_, _, at)| *at).max();
             checks.push(Check::ok(STORE, reached(&status)));
-            checks.push(schema(&status));
+            checks.push(schema(status.found, status.known));
         }
         Err(error) => {
             let remedy = "start the database, or correct --database-url; look at its log";
@@ -98,9 +98,8 @@ fn reached(status: &SchemaStatus) -> String {
     }
 }
 
-fn schema(status: &SchemaStatus) -> Check {
-    let known = status.known;
-    match status.found {
+fn schema(found: Option<u32>, known: u32) -> Check {
+    match found {
         None => Check::ok(
             SCHEMA,
             format!("none yet: the first start makes version {known}"),
@@ -174,13 +173,17 @@ fn try_write(folder: &Path) -> io::Result<()> {
 }
 
 fn space(folder: &Path) -> Check {
-    let free = match rustix::fs::statvfs(existing(folder)) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+    match rustix::fs::statvfs(existing(folder)) {
+        Ok(stat) => room(stat.f_bavail.saturating_mul(stat.f_frsize)),
         Err(error) => {
             let text = format!("can't be told: {}", io::Error::from(error));
-            return Check::warn(DISK_SPACE, text, "look at the disk of the data folder");
+            Check::warn(DISK_SPACE, text, "look at the disk of the data folder")
         }
-    };
+    }
+}
+
+/// `free` in bytes.
+fn room(free: u64) -> Check {
     let text = format!("{:.0} MB free", free as f64 / MB);
     let remedy = "make room, or keep history for a shorter time (--telemetry-days)";
     if free < LEAST {
@@ -211,5 +214,45 @@ pub(super) fn retention(retention: &Retention) -> Check {
             "set --telemetry-days, or watch the disk",
         ),
         Some(_) => Check::ok(RETENTION, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use derms_headend_sdk::proto::CheckStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_with_little_room_is_warned_of_and_one_with_next_to_none_fails() {
+        for (free, status) in [
+            (0, CheckStatus::Fail),
+            (LEAST - 1, CheckStatus::Fail),
+            (LEAST, CheckStatus::Warn),
+            (LITTLE - 1, CheckStatus::Warn),
+            (LITTLE, CheckStatus::Ok),
+        ] {
+            let check = room(free);
+            assert_eq!(check.status, status, "{free}: {}", check.text);
+            let told = check.remedy.is_some_and(|it| it.contains("make room"));
+            assert_eq!(told, status != CheckStatus::Ok, "{free}");
+        }
+        assert!(room(5_000_000).text.starts_with("5 MB free"));
+    }
+
+    #[test]
+    fn an_older_schema_is_warned_of_and_a_newer_one_fails() {
+        let seen = |found| {
+            let check = schema(found, 7);
+            (check.status, check.remedy.unwrap_or_default())
+        };
+        assert_eq!(seen(None), (CheckStatus::Ok, String::new()));
+        assert_eq!(seen(Some(7)), (CheckStatus::Ok, String::new()));
+        let (status, remedy) = seen(Some(6));
+        assert_eq!(status, CheckStatus::Warn);
+        assert!(remedy.contains("keep a copy"), "{remedy}");
+        let (status, remedy) = seen(Some(8));
+        assert_eq!(status, CheckStatus::Fail);
+        assert!(remedy.contains("use the newer program"), "{remedy}");
     }
 }

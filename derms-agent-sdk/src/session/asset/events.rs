@@ -1,18 +1,13 @@
 //! Alarms and changes of state: from the device to the report log, not too many of them.
 
-use std::time::Duration;
-
 use derms_proto::link::{EventReport, Report};
 use derms_proto::{Availability, Severity};
 
 use super::{AssetMachine, Ctx};
+use crate::alarm::{BURST, EVERY};
 use crate::clock::MonoTime;
 use crate::{AgentEvent, Alarm};
 
-/// So many at once.
-const BURST: u32 = 20;
-/// And then one in this time.
-const EVERY: Duration = Duration::from_secs(10);
 /// Most alarms of one device at one time; more are not looked at.
 const MOST_ALARMS: usize = 64;
 
@@ -158,6 +153,8 @@ impl AssetMachine {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

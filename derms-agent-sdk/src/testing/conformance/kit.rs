@@ -105,17 +105,18 @@ impl Kit {
         let mut notes = Notes::default();
         let mut polls = BTreeMap::new();
         let adapter: Arc<dyn DerAdapter> = Arc::new(open().await);
-        let mut probe = Probe::new(adapter, self, &mut notes, &mut polls);
+        let mut probe = Probe::open(adapter, self, &mut notes, &mut polls).await;
         let title = probe.describe().await;
         if self.asset.kind == AssetKind::Meter {
             probe.refuse_orders().await;
-            drop(probe);
+            probe.judge_calm();
         } else if probe.takes_orders().await {
             let followed = probe.sweep().await;
+            probe.judge_calm();
             probe.leave().await;
             for part in Part::ALL {
                 let adapter: Arc<dyn DerAdapter> = Arc::new(open().await);
-                let mut probe = Probe::new(adapter, self, &mut notes, &mut polls);
+                let mut probe = Probe::open(adapter, self, &mut notes, &mut polls).await;
                 match part {
                     Part::Repeat => probe.repeat(followed).await,
                     Part::Ramp => probe.ramp(followed).await,
@@ -127,9 +128,10 @@ impl Kit {
             }
         }
         for (what, open) in &self.failing {
-            let mut probe = Probe::new(open().await, self, &mut notes, &mut polls);
+            let mut probe = Probe::open(open().await, self, &mut notes, &mut polls).await;
             probe.silence = Rule::FailureIsTold;
             probe.fail(what).await;
+            probe.judge_events();
         }
         judge_polls(&polls, &mut notes);
         self.explain(&mut notes);
@@ -144,6 +146,9 @@ impl Kit {
         }
         notes.skip(Rule::ErrorsSayWhat, "there was no error");
         notes.skip(Rule::NothingBlocks, "there was no call");
+        for rule in [Rule::EventsSayWhat, Rule::EventsAreFew] {
+            notes.skip(rule, "it raised nothing");
+        }
         if self.asset.kind == AssetKind::Meter {
             for rule in Rule::ALL {
                 notes.skip(*rule, "a meter takes no orders");

@@ -35,6 +35,7 @@
 //! both directions looks right, and so does one that returns a made-up value which happens to
 //! fit. Compare once with a meter of your own.
 
+mod events;
 mod follow;
 mod kit;
 mod orders;

@@ -10,6 +10,7 @@ use derms_proto::{AssetKind, Measurements, Power};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::events::Seen;
 use super::report::Notes;
 use super::{Kit, Rule};
 use crate::{AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint};
@@ -21,6 +22,7 @@ const BLOCKED: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Method {
     Describe,
+    TakeEvents,
     Read,
     Apply,
     GoToDefault,
@@ -30,6 +32,7 @@ impl Method {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Describe => "describe",
+            Self::TakeEvents => "take_events",
             Self::Read => "read",
             Self::Apply => "apply",
             Self::GoToDefault => "go_to_default",
@@ -52,6 +55,7 @@ pub(super) struct Probe<'a> {
     pub(super) polls: &'a mut BTreeMap<Method, Polls>,
     /// The rule that a call without an answer breaks.
     pub(super) silence: Rule,
+    pub(super) seen: Seen,
 }
 
 /// A call under way.
@@ -64,19 +68,23 @@ pub(super) struct Started<T> {
 type Answer<T> = Result<T, AdapterError>;
 
 impl<'a> Probe<'a> {
-    pub(super) fn new(
+    pub(super) async fn open(
         adapter: Arc<dyn DerAdapter>,
         kit: &'a Kit,
         notes: &'a mut Notes,
         polls: &'a mut BTreeMap<Method, Polls>,
     ) -> Self {
-        Self {
+        let (events, seen) = Seen::new();
+        let mut probe = Self {
             adapter,
             kit,
             notes,
             polls,
             silence: Rule::AnswersInTime,
-        }
+            seen,
+        };
+        probe.hand_over(events).await;
+        probe
     }
 
     pub(super) fn start_describe(&self) -> Started<DeviceInfo> {
@@ -173,11 +181,13 @@ impl<'a> Probe<'a> {
             .check(Rule::AbsentIsNotZero, invented.is_none(), || {
                 invented.unwrap_or_default()
             });
+        self.have(&reading.alarms);
         Some(reading)
     }
 
     /// Brings the device to its default as well as it can, whatever its part of the kit has found.
-    pub(super) async fn leave(self) {
+    pub(super) async fn leave(mut self) {
+        self.judge_events();
         let Started { since, task, .. } = self.start_default();
         let _ = timeout_at(since + self.kit.call_limit, task).await;
     }
@@ -221,7 +231,7 @@ impl<'a> Probe<'a> {
         let call = Box::pin(async move {
             // Whatever it answers, it was not dropped.
             match method {
-                Method::Describe => drop(adapter.describe()),
+                Method::Describe | Method::TakeEvents => {}
                 Method::Read => drop(adapter.read().await),
                 Method::Apply => drop(adapter.apply(&far).await),
                 Method::GoToDefault => drop(adapter.go_to_default(default).await),
@@ -250,7 +260,7 @@ pub(super) fn judge_polls(polls: &BTreeMap<Method, Polls>, notes: &mut Notes) {
     }
 }
 
-fn start<T: Send + 'static>(
+pub(super) fn start<T: Send + 'static>(
     method: Method,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Started<T> {

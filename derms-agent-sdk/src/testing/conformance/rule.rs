@@ -23,6 +23,8 @@ pub enum Rule {
     ReadsBesideCommands,
     FailureIsTold,
     ErrorsSayWhat,
+    EventsSayWhat,
+    EventsAreFew,
     AnswersInTime,
     NothingBlocks,
     NothingPanics,
@@ -48,6 +50,8 @@ impl Rule {
         Self::ReadsBesideCommands,
         Self::FailureIsTold,
         Self::ErrorsSayWhat,
+        Self::EventsSayWhat,
+        Self::EventsAreFew,
         Self::AnswersInTime,
         Self::NothingBlocks,
         Self::NothingPanics,
@@ -74,6 +78,8 @@ impl Rule {
             Self::ReadsBesideCommands => "read works while a command is under way",
             Self::FailureIsTold => "a device that does not answer gives an error and no value",
             Self::ErrorsSayWhat => "an error says what failed",
+            Self::EventsSayWhat => "an alarm has a severity, a text, and a code of its own",
+            Self::EventsAreFew => "an event is raised when something happens, not again and again",
             Self::AnswersInTime => "every call answers within the time limit",
             Self::NothingBlocks => "no call blocks the thread",
             Self::NothingPanics => "no call panics",
@@ -146,6 +152,14 @@ impl Rule {
             }
             Self::ErrorsSayWhat => {
                 "give AdapterError a text an operator can act on, such as the device's own words"
+            }
+            Self::EventsSayWhat => {
+                "give each alarm a code that stays the same (lower case with underscores), other \
+                 than those of the same reading, and a text for people"
+            }
+            Self::EventsAreFew => {
+                "raise what has changed; what lasts belongs into each reading (Reading::alarm), \
+                 with the same code: the agent tells when it begins and when it is over"
             }
             Self::AnswersInTime => {
                 "give each exchange with the device a time limit of its own, well below the \

@@ -1,14 +1,17 @@
 //! A battery on a test bench: right, or wrong in one chosen way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use derms_proto::{AssetKind, Availability, Measurements, Power};
+use derms_proto::{AssetKind, Availability, Measurements, Power, Severity};
 use tokio::sync::Mutex as Lock;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use crate::{AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait};
+use crate::{
+    AdapterError, Applied, AssetEvents, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
+};
 
 const CAPACITY_MWH: f64 = 40.0;
 /// MW per second, without a ramp of the setpoint.
@@ -51,6 +54,13 @@ pub(super) enum Fault {
     PanicsAtMinimum,
     TakesOrdersAsMeter,
     RefusesOrdersAsDevice,
+    RaisesWithoutCode,
+    RaisesWithoutText,
+    TwoAlarmsOfOneCode,
+    RaisesWithEachRead,
+    NamesAnAlarmAnewWithEachRead,
+    PanicsWithEvents,
+    BlocksWithEvents,
 }
 
 /// The adapter.
@@ -60,6 +70,8 @@ pub(super) struct Bench {
     line: Lock<()>,
     other: Lock<()>,
     state: Arc<Mutex<State>>,
+    events: OnceLock<AssetEvents>,
+    reads: AtomicU32,
 }
 
 struct State {
@@ -115,6 +127,8 @@ impl Bench {
                 busy: false,
                 cached: None,
             })),
+            events: OnceLock::new(),
+            reads: AtomicU32::new(0),
         }
     }
 
@@ -216,6 +230,20 @@ impl Bench {
         Ok(Applied::exactly(Power::from_mw(answer)))
     }
 
+    fn alarmed(&self, reading: Reading) -> Reading {
+        let number = self.reads.fetch_add(1, Ordering::Relaxed);
+        let hot = |code: &str| reading.clone().alarm(Severity::Warning, code, "61 C");
+        match (self.fault, self.events.get()) {
+            (Fault::TwoAlarmsOfOneCode, _) => hot("hot").alarm(Severity::Info, "hot", "62 C"),
+            (Fault::NamesAnAlarmAnewWithEachRead, _) => hot(&format!("hot_{number}")),
+            (Fault::RaisesWithEachRead, Some(events)) => {
+                events.raise(Severity::Warning, "hot", "61 C");
+                reading
+            }
+            _ => hot("hot"),
+        }
+    }
+
     fn measure(&self) -> Reading {
         let mut state = self.state();
         state.count();
@@ -266,6 +294,18 @@ impl DerAdapter for Bench {
         DeviceInfo::new(kind, "Acme", "Bench")
     }
 
+    fn take_events(&self, events: AssetEvents) {
+        match self.fault {
+            Fault::PanicsWithEvents => panic!("no room for events"),
+            #[expect(clippy::disallowed_methods, reason = "this is the fault")]
+            Fault::BlocksWithEvents => std::thread::sleep(Duration::from_millis(25)),
+            Fault::RaisesWithoutCode => events.raise(Severity::Info, "-", "started"),
+            Fault::RaisesWithoutText => events.raise(Severity::Info, "started", ""),
+            _ => events.raise(Severity::Info, "started", "the bench was switched on"),
+        }
+        let _ = self.events.set(events);
+    }
+
     async fn read(&self) -> Result<Reading, AdapterError> {
         if self.fault == Fault::InventsValues && !self.plugged {
             return Ok(self.measure());
@@ -279,7 +319,8 @@ impl DerAdapter for Bench {
             _ => None,
         };
         self.exchange().await?;
-        Ok(self.measure().available(match self.fault {
+        let reading = self.alarmed(self.measure());
+        Ok(reading.available(match self.fault {
             Fault::IsInLocalMode | Fault::TakesOrdersAsMeter | Fault::RefusesOrdersAsDevice => {
                 Availability::ReadOnly
             }

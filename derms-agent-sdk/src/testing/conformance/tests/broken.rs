@@ -79,4 +79,12 @@ broken! {
     a_call_that_hangs_is_found: HangsAtMinimum => AnswersInTime,
     a_call_that_blocks_the_thread_is_found: BlocksTheThread => NothingBlocks,
     a_panic_is_found: PanicsAtMinimum => NothingPanics,
+    an_event_without_a_code_is_found: RaisesWithoutCode => EventsSayWhat,
+    an_event_without_a_text_is_found: RaisesWithoutText => EventsSayWhat,
+    two_alarms_of_one_code_are_found: TwoAlarmsOfOneCode => EventsSayWhat,
+    an_event_with_each_reading_is_found: RaisesWithEachRead => EventsAreFew,
+    an_alarm_that_is_named_anew_with_each_reading_is_found:
+        NamesAnAlarmAnewWithEachRead => EventsAreFew,
+    a_panic_when_events_are_handed_over_is_found: PanicsWithEvents => NothingPanics,
+    a_block_when_events_are_handed_over_is_found: BlocksWithEvents => NothingBlocks,
 }
