@@ -51,9 +51,15 @@ impl Numbered {
     pub fn agent(self: &Arc<Self>, headend: &str, asset: Asset) -> AgentRuntime {
         let uri = format!("http://{headend}").parse().expect("an address");
         AgentRuntime::builder(uri)
-            .adapter(asset, Device(Arc::clone(self)))
+            .adapter(asset, self.adapter())
             .build()
             .expect("an agent")
+    }
+
+    /// It as agents see it.
+    #[must_use]
+    pub fn adapter(self: &Arc<Self>) -> impl DerAdapter + use<> {
+        Device(Arc::clone(self))
     }
 }
 

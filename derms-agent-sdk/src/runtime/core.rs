@@ -336,10 +336,7 @@ impl Core {
 ///
 /// A queue that is closed is no loss of the link yet: the stream is over, and what the headend said
 /// last, when to come back among it, is on its way here, with the end behind it.
-fn queue(
-    outbound: &mpsc::Sender<pb::AgentMessage>,
-    message: pb::AgentMessage,
-) -> Result<(), End> {
+fn queue(outbound: &mpsc::Sender<pb::AgentMessage>, message: pb::AgentMessage) -> Result<(), End> {
     match outbound.try_send(message) {
         Err(TrySendError::Full(_)) => Err(End::Lost {
             text: "the headend does not read what is sent to it".into(),

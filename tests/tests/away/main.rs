@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "its figures are there to be read")]
 
+mod backfill;
 mod plant;
 
 use std::time::{Duration, Instant};
