@@ -119,7 +119,7 @@ def before_load_schema(context, document):
 
 def number_of(value):
     """A number for a choice that comes out the same when the request is repeated."""
-    return int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:6])
+    return int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:6], "big")
 
 
 def there(known, value):
@@ -152,7 +152,7 @@ def order(body, number):
             body["follow_up"] = {"value": power(body["follow_up"]["value"])}
     if body.get("start_at"):
         ahead = datetime.timedelta(seconds=60 + number % 3600)
-        body["start_at"] = (datetime.datetime.now(datetime.UTC) + ahead).isoformat()
+        body["start_at"] = (datetime.datetime.now(datetime.timezone.utc) + ahead).isoformat()
 
 
 def limit(body, number):
