@@ -398,12 +398,15 @@ async fn lists_that_can_not_be_read_now_are_read_later_and_a_refusal_ends_it() {
         "{told:?}"
     );
 
-    let (watched, ended) = Watched::run(script(json!(403)), false, None, 30).await;
-    let Some(Stop::Failed(failure)) = ended else {
-        panic!("{ended:?}");
-    };
-    assert_eq!(failure.code(), crate::fault::REFUSED);
-    assert!(watched.written().is_empty());
+    for refusal in [403, 404] {
+        let (watched, ended) = Watched::run(script(json!(refusal)), false, None, 30).await;
+        let Some(Stop::Failed(failure)) = ended else {
+            panic!("{refusal}: {ended:?}");
+        };
+        assert_eq!(failure.code(), crate::fault::REFUSED);
+        assert!(watched.written().is_empty());
+        assert_eq!(watched.told().len(), 1, "there is a stream");
+    }
 }
 
 #[tokio::test(start_paused = true)]
