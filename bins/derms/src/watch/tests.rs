@@ -398,6 +398,14 @@ async fn lists_that_can_not_be_read_now_are_read_later_and_a_refusal_ends_it() {
         "{told:?}"
     );
 
+    let away = Script {
+        telemetry: vec![json!(503); 100].into(),
+        streams: [Answer::Open(vec![reset("began")])].into(),
+        ..Script::default()
+    };
+    // At once, and after 2, 4, 6 and 8 s.
+    assert_eq!(Watched::lines(away, 9).await.asked("/telemetry"), 5);
+
     for refusal in [403, 404] {
         let (watched, ended) = Watched::run(script(json!(refusal)), false, None, 30).await;
         let Some(Stop::Failed(failure)) = ended else {
