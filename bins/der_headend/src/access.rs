@@ -8,6 +8,7 @@ use derms_headend_sdk::auth::{AuthFileError, Jwt, JwtAlgorithm, TokenFile};
 
 /// Flags and environment.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Access to REST")]
 pub(crate) struct AccessArgs {
     /// The file of bearer tokens (their hashes) that REST asks for; `der_headend token new` adds one.
     /// Default: none, and REST asks nobody who they are

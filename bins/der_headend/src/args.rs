@@ -69,6 +69,14 @@ pub(crate) struct Args {
     retention: RetentionArgs,
 
     #[command(flatten)]
+    log: LogArgs,
+
+    /// Stop when stdin is closed: a launcher that dies takes its headend with it
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+
+    // From here on each has a heading, which holds for what stands behind it.
+    #[command(flatten)]
     link: LinkArgs,
 
     #[command(flatten)]
@@ -79,13 +87,6 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     capacity: CapacityArgs,
-
-    #[command(flatten)]
-    log: LogArgs,
-
-    /// Stop when stdin is closed: a launcher that dies takes its headend with it
-    #[arg(long, hide = true)]
-    exit_with_parent: bool,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -358,6 +359,22 @@ mod tests {
                 }) => assert_eq!(folder, PathBuf::from("d")),
                 other => panic!("{args:?} gave {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn each_flag_stands_under_the_heading_of_its_kind() {
+        let command = command();
+        for (id, heading) in [
+            ("log_format", None),
+            ("tls_cert", Some("TLS and agents")),
+            ("tokens", Some("Access to REST")),
+            ("rate_limit", Some("Bounds of REST")),
+            ("max_agents", Some("Capacity")),
+        ] {
+            let mut flags = command.get_arguments();
+            let flag = flags.find(|flag| flag.get_id() == id).unwrap();
+            assert_eq!(flag.get_help_heading(), heading, "{id}");
         }
     }
 

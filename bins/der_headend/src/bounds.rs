@@ -6,6 +6,7 @@ use derms_headend_sdk::proto::Power;
 
 /// Flags and environment.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds of REST")]
 pub(crate) struct BoundArgs {
     /// Most power of one order, for an asset or a site, in either direction. Default: no bound
     #[arg(

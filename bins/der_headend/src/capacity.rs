@@ -133,3 +133,64 @@ impl CapacityArgs {
 fn size(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use derms_headend_sdk::Headend;
+    use derms_headend_sdk::proto::Fleet;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        capacity: CapacityArgs,
+    }
+
+    /// The settings of a headend, as text.
+    fn settings(flags: Option<&[&str]>) -> String {
+        let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+        let builder = Headend::builder(fleet);
+        let builder = match flags {
+            Some(flags) => {
+                let all = std::iter::once(&"der_headend").chain(flags);
+                Flags::parse_from(all).capacity.give_to(builder)
+            }
+            None => builder,
+        };
+        format!("{builder:?}")
+    }
+
+    #[test]
+    fn without_flags_the_headend_takes_on_what_the_sdk_says() {
+        assert_eq!(settings(Some(&[])), settings(None));
+    }
+
+    #[test]
+    fn each_flag_sets_what_it_names() {
+        for (flags, setting) in [
+            (["--telemetry-s", "7"], "telemetry_interval: 7s"),
+            (["--max-agents", "7"], "max_sessions: 7"),
+            (
+                ["--max-connections-per-address", "7"],
+                "max_connections_per_address: 7",
+            ),
+            (["--max-requests", "7"], "in_hand: 7"),
+            (["--max-live-streams", "7"], "streams: 7"),
+            (["--live-ring", "7"], "Bounds { items: 7, bytes: 16777216 }"),
+            (
+                ["--live-ring-mib", "7"],
+                "Bounds { items: 16384, bytes: 7340032 }",
+            ),
+            (
+                ["--store-backlog-mib", "7"],
+                "Bounds { batches: 262144, bytes: 7340032 }",
+            ),
+            (["--drain-s", "7"], "drain_limit: 7s"),
+        ] {
+            let settings = settings(Some(&flags));
+            assert!(settings.contains(setting), "{flags:?}: {settings}");
+        }
+    }
+}

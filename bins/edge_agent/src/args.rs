@@ -60,9 +60,6 @@ pub(crate) struct Args {
     #[arg(long, global = true, env = "DERMS_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
-    #[command(flatten)]
-    pub(crate) security: SecurityArgs,
-
     /// Chooses the values of the simulation, together with the asset's id
     #[arg(
         long,
@@ -93,6 +90,10 @@ pub(crate) struct Args {
     /// Stop when stdin is closed: a launcher that dies takes its agents with it
     #[arg(long, global = true, hide = true)]
     pub(crate) exit_with_parent: bool,
+
+    // From here on each has a heading, which holds for what stands behind it.
+    #[command(flatten)]
+    pub(crate) security: SecurityArgs,
 
     #[command(flatten)]
     pub(crate) asset: AssetArgs,
@@ -325,6 +326,22 @@ fn failsafe(text: &str) -> Result<FailsafePolicy, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_flag_stands_under_the_heading_of_its_kind() {
+        let command = <Args as clap::CommandFactory>::command();
+        for (id, heading) in [
+            ("seed", None),
+            ("metrics_addr", None),
+            ("log_format", None),
+            ("token_file", Some("TLS and identity")),
+            ("max_mw", Some("Asset without a fleet file")),
+        ] {
+            let mut flags = command.get_arguments();
+            let flag = flags.find(|flag| flag.get_id() == id).unwrap();
+            assert_eq!(flag.get_help_heading(), heading, "{id}");
+        }
+    }
 
     #[test]
     fn a_failsafe_is_a_word_or_a_power() {

@@ -60,14 +60,21 @@ pub fn list_only(command: Command, subcommand: &[&str], used: &Command) -> Comma
     let flags = command.get_arguments().filter(|flag| flag.is_global_set());
     let others = flags.filter(|flag| !is_used(flag));
     let hidden: Vec<Arg> = others.map(|flag| flag.clone().hide(true)).collect();
-    with_args(command, subcommand, hidden)
+    with_args(command, subcommand, &hidden)
 }
 
-fn with_args(command: Command, subcommand: &[&str], args: Vec<Arg>) -> Command {
-    match subcommand.split_first() {
-        Some((name, rest)) => command.mut_subcommand(name, |sub| with_args(sub, rest, args)),
-        None => command.args(args),
-    }
+fn with_args(command: Command, subcommand: &[&str], args: &[Arg]) -> Command {
+    let Some((name, rest)) = subcommand.split_first() else {
+        return command.args(args);
+    };
+    // `mut_subcommand` would move it behind its siblings.
+    command.mut_subcommands(|sub| {
+        if sub.get_name() == *name {
+            with_args(sub, rest, args)
+        } else {
+            sub
+        }
+    })
 }
 
 /// What clap says, without its usage, and with the variable of a flag whose value is wrong: it may

@@ -88,6 +88,8 @@ pub(super) struct Streamed<'a> {
     client: &'a Client,
     wanted: &'a Wanted,
     live: Live,
+    /// The headend has such a stream.
+    begun: bool,
     /// The lists are to be read before anything else is told.
     due: Option<Due>,
     not_before: Instant,
@@ -115,11 +117,16 @@ impl<'a> Streamed<'a> {
             client,
             wanted,
             live: client.live(query),
+            begun: false,
             due: None,
             not_before: now,
             ticks: ticks(now + TICK, TICK),
             look_at: look_again.then_some(now + LOOK),
         }
+    }
+
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun
     }
 
     async fn lists(&mut self, due: Due) -> Result<News, Error> {
@@ -150,7 +157,10 @@ impl Feed for Streamed<'_> {
             }
             tokio::select! {
                 item = self.live.next() => match item {
-                    Some(Ok(LiveItem::Reset { reason })) => self.due = Some(Due::Reset(reason)),
+                    Some(Ok(LiveItem::Reset { reason })) => {
+                        self.begun = true;
+                        self.due = Some(Due::Reset(reason));
+                    }
                     Some(item) => return item.map(News::Item),
                     // Its error was told, and with it this has ended.
                     None => std::future::pending().await,

@@ -61,8 +61,10 @@ pub(crate) async fn run(session: &Session, args: &WatchArgs) -> Outcome {
 /// Shows the live stream, or, where there is none, what the lists have again and again.
 async fn follow(client: &Client, wanted: &Wanted, screen: &mut Screen<impl Paper>) -> Outcome {
     let look_again = screen.has_table();
-    let mut ended = show(&mut Streamed::new(client, wanted, look_again), screen).await?;
-    if ended.status().is_some_and(|status| status == NOT_FOUND) {
+    let mut streamed = Streamed::new(client, wanted, look_again);
+    let mut ended = show(&mut streamed, screen).await?;
+    let not_found = ended.status().is_some_and(|status| status == NOT_FOUND);
+    if not_found && !streamed.has_begun() {
         screen.note(&format!(
             "this headend has no live stream (404): it is asked every {} s instead, and orders and \
              sessions are not shown",
