@@ -258,8 +258,10 @@ impl Core {
                 asset_id,
                 token,
                 command,
+                limits,
             } => {
                 let device = self.devices.get(&asset_id)?;
+                let limits = limits.and_then(|revision| self.traces.of_limits(asset_id, revision));
                 let trace = match &command {
                     Command::Apply(setpoint) => self.traces.of_order(setpoint.dispatch_id),
                     Command::Default(_) => None,
@@ -268,6 +270,7 @@ impl Core {
                     token,
                     command,
                     trace,
+                    limits,
                 };
                 if device.commands.try_send(order).is_err() {
                     tracing::error!(%asset_id, "the device's task has ended");
@@ -336,10 +339,7 @@ impl Core {
 ///
 /// A queue that is closed is no loss of the link yet: the stream is over, and what the headend said
 /// last, when to come back among it, is on its way here, with the end behind it.
-fn queue(
-    outbound: &mpsc::Sender<pb::AgentMessage>,
-    message: pb::AgentMessage,
-) -> Result<(), End> {
+fn queue(outbound: &mpsc::Sender<pb::AgentMessage>, message: pb::AgentMessage) -> Result<(), End> {
     match outbound.try_send(message) {
         Err(TrySendError::Full(_)) => Err(End::Lost {
             text: "the headend does not read what is sent to it".into(),

@@ -15,8 +15,8 @@ use crate::agent::Agent;
 use crate::live::Stream;
 use crate::sick_store::{SECRET, SickStore, Sickness};
 use crate::support::{
-    Answer, BESS_1, JERSEY, NEWARK, NOBODY, PV_1, TokenFolder, WallClock, fleet, get,
-    headend_with, json_post, request, send, standing_clock,
+    Answer, BESS_1, JERSEY, NEWARK, NOBODY, PV_1, TokenFolder, WallClock, fleet, get, headend_with,
+    json_post, request, send, standing_clock,
 };
 
 /// A headend with tokens of its callers.
@@ -69,8 +69,7 @@ impl Rig {
 
     /// What happens from now on, behind its first word.
     async fn watch(&self, token: &str, path: &str) -> Stream {
-        let request =
-            request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         let request = request.body(Full::default()).unwrap();
         let opened = Stream::sent(&self.headend, request).await;
         let mut stream = opened.unwrap_or_else(|answer| panic!("{}", answer.text()));
@@ -130,7 +129,7 @@ async fn api1_events_and_live_items_of_others_are_not_there() {
     let read = rig.call(&rig.newark, "GET", &path, "").await;
     read.problem(Code::UnknownEvent);
     let ack = format!("{path}/ack");
-    for body in ["", r#"{"note":"mine"}"#] {
+    for body in ["{}", r#"{"note":"mine"}"#] {
         let answer = rig.call(&rig.newark, "POST", &ack, body).await;
         answer.problem(Code::UnknownEvent);
     }
