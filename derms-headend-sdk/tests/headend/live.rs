@@ -84,13 +84,14 @@ impl Stream {
         Some((field("id: ").unwrap().to_owned(), data))
     }
 
-    /// The next item.
+    /// The next item; not waited for longer than a minute of keep-alives.
     pub(crate) async fn item(&mut self) -> Value {
-        loop {
+        for _ in 0..4 {
             if let (_, Some(item)) = self.event().await.expect("an item") {
                 return item;
             }
         }
+        panic!("no item came");
     }
 
     #[track_caller]
