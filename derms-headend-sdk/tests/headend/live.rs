@@ -84,9 +84,9 @@ impl Stream {
         Some((field("id: ").unwrap().to_owned(), data))
     }
 
-    /// The next item; not waited for longer than a minute of keep-alives.
+    /// The next item; not waited for longer than two keep-alives.
     pub(crate) async fn item(&mut self) -> Value {
-        for _ in 0..4 {
+        for _ in 0..2 {
             if let (_, Some(item)) = self.event().await.expect("an item") {
                 return item;
             }
