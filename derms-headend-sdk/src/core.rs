@@ -102,6 +102,7 @@ impl Core {
         new: NewLimit,
         principal: Option<Principal>,
         key: Option<String>,
+        trace: Option<Traceparent>,
     ) -> Result<PowerLimit, LimitError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
@@ -113,7 +114,9 @@ impl Core {
                 return Ok(before);
             }
             let reserved = core.dispatcher.reserve_limit(&new, principal.as_ref())?;
-            let limit = limits.set(&new, principal.as_ref(), key.as_deref()).await?;
+            let limit = limits
+                .set(&new, principal.as_ref(), key.as_deref(), trace)
+                .await?;
             if let Some(reserved) = reserved {
                 reserved.keep();
             }
@@ -139,12 +142,13 @@ impl Core {
         new: NewStop,
         principal: Option<Principal>,
         key: Option<String>,
+        trace: Option<Traceparent>,
     ) -> Result<Stop, StopError> {
         let core = Arc::clone(self);
         self.carried_out(async move {
             let stop = core
                 .limits
-                .stop(&new, principal.as_ref(), key.as_deref())
+                .stop(&new, principal.as_ref(), key.as_deref(), trace)
                 .await?;
             // What is not cancelled by then is tried again until it is.
             let cancelled = tokio::time::timeout(CANCEL_PATIENCE, core.dispatcher.cancel_stopped());

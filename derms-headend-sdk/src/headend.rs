@@ -131,7 +131,7 @@ impl Headend {
         principal: Option<&Principal>,
     ) -> Result<PowerLimit, LimitError> {
         self.core
-            .set_limit(new.clone(), principal.cloned(), None)
+            .set_limit(new.clone(), principal.cloned(), None, None)
             .await
     }
 
@@ -158,7 +158,7 @@ impl Headend {
         principal: Option<&Principal>,
     ) -> Result<Stop, StopError> {
         self.core
-            .stop_assets(new.clone(), principal.cloned(), None)
+            .stop_assets(new.clone(), principal.cloned(), None, None)
             .await
     }
 

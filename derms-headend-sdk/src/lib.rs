@@ -105,6 +105,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+mod trace;
 
 pub use api::openapi_json;
 pub use async_trait::async_trait;

@@ -217,6 +217,15 @@ struct Tables {
     takeovers: HashMap<AgentId, VecDeque<Instant>>,
 }
 
+/// What a session serves since an update of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// New in it.
+    pub(crate) granted: Vec<AssetId>,
+    /// No longer in it.
+    pub(crate) left: Vec<AssetId>,
+}
+
 /// Three takeovers between different processes within this time: two of them are alive.
 const TAKEOVER_WINDOW: Duration = Duration::from_secs(60);
 const TAKEOVERS_SUSPECT: usize = 3;
@@ -292,15 +301,17 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds and removes assets of a session; `None` if it is not the newest any more.
+    /// Adds and removes assets of a session; `None` if it is not the newest any more. What was removed
+    /// and is granted again by the same call has not left.
     pub(crate) fn update(
         &self,
         session: &Arc<Session>,
         claims: &[AssetId],
         removed: &[AssetId],
         answer: impl FnOnce(Vec<Grant>),
-    ) -> Option<Vec<AssetId>> {
+    ) -> Option<Changed> {
         let mut tables = self.tables.write();
+        let before = session.assets();
         tables
             .agents
             .get(&session.agent_id)
@@ -310,15 +321,19 @@ impl Registry {
                 tables.release(*asset, session);
             }
         }
-        let before = session.assets();
+        let kept = session.assets();
         let grants = self.grant(&mut tables, session, claims);
         let granted = grants
             .iter()
-            .filter(|g| g.status == GrantStatus::Granted && !before.contains(&g.asset_id))
+            .filter(|g| g.status == GrantStatus::Granted && !kept.contains(&g.asset_id))
             .map(|g| g.asset_id)
             .collect();
         answer(grants);
-        Some(granted)
+        let left = before.into_iter().filter(|asset| !session.serves(*asset));
+        Some(Changed {
+            granted,
+            left: left.collect(),
+        })
     }
 
     fn grant(&self, tables: &mut Tables, session: &Arc<Session>, claims: &[AssetId]) -> Vec<Grant> {

@@ -198,8 +198,8 @@ fn an_asset_has_one_agent_at_a_time_and_the_other_gets_it_when_it_is_free() {
     );
 
     registry.remove(&single);
-    let granted = registry.update(&site, &[asset_id(0)], &[], |_| {}).unwrap();
-    assert_eq!(granted, [asset_id(0)]);
+    let changed = registry.update(&site, &[asset_id(0)], &[], |_| {}).unwrap();
+    assert_eq!(changed.granted, [asset_id(0)]);
     assert_eq!(registry.serving(asset_id(0)).unwrap().agent_id, gateway());
 }
 
@@ -208,7 +208,9 @@ fn an_asset_that_a_gateway_gives_up_is_offline_and_keeps_when_it_was_seen() {
     let registry = registry(2);
     let site = session(gateway(), 1, 1);
     insert(&registry, &site, &[asset_id(0), asset_id(1)]).unwrap();
-    registry.update(&site, &[], &[asset_id(0)], |_| {}).unwrap();
+    let dropped = [asset_id(0), asset_id(7)];
+    let changed = registry.update(&site, &[], &dropped, |_| {}).unwrap();
+    assert_eq!((changed.granted, changed.left), (vec![], vec![asset_id(0)]));
     assert!(registry.serving(asset_id(0)).is_none());
     assert_eq!(registry.last_seen(asset_id(0)), Some(now()));
     assert!(registry.serving(asset_id(1)).is_some());

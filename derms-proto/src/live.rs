@@ -73,7 +73,8 @@ pub enum LiveItem {
     /// An order for an asset as it stands after a change; of a site order its shares are told, with
     /// its id as `parent_id`. What is told twice is the same.
     Dispatch(Box<Dispatch>),
-    /// A session that has begun (`disconnected_at` is `null`) or ended (`cause` tells why).
+    /// A session that has begun, that serves other assets since then (`disconnected_at` is `null`; it
+    /// serves `assets` and nothing else), or that has ended (`cause` tells why).
     Session(Box<SessionRecord>),
     /// A new alarm or change of state. Acknowledgements are not told.
     Event(Box<Event>),

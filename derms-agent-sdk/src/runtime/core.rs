@@ -258,8 +258,10 @@ impl Core {
                 asset_id,
                 token,
                 command,
+                limits,
             } => {
                 let device = self.devices.get(&asset_id)?;
+                let limits = limits.and_then(|revision| self.traces.of_limits(asset_id, revision));
                 let trace = match &command {
                     Command::Apply(setpoint) => self.traces.of_order(setpoint.dispatch_id),
                     Command::Default(_) => None,
@@ -268,6 +270,7 @@ impl Core {
                     token,
                     command,
                     trace,
+                    limits,
                 };
                 if device.commands.try_send(order).is_err() {
                     tracing::error!(%asset_id, "the device's task has ended");

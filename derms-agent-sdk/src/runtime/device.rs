@@ -46,6 +46,8 @@ pub(super) struct Order {
     pub(super) command: Command,
     /// The trace of the dispatch that it is of.
     pub(super) trace: Option<Traceparent>,
+    /// The trace of the limits or the stop that ask for it; counts before that of the dispatch.
+    pub(super) limits: Option<Traceparent>,
 }
 
 /// Starts the tasks of a device.
@@ -94,16 +96,17 @@ async fn obey(
             token,
             command,
             trace,
+            limits,
         } = order;
         let adapter = Arc::clone(&adapter);
         let span = match &command {
             Command::Apply(setpoint) => {
                 last = Some((setpoint.dispatch_id, trace));
-                traces::span("apply", asset_id, setpoint.dispatch_id, trace)
+                traces::span("apply", asset_id, setpoint.dispatch_id, limits.or(trace))
             }
             Command::Default(_) => {
                 let (dispatch_id, trace) = last.unwrap_or_default();
-                traces::span("go_to_default", asset_id, dispatch_id, trace)
+                traces::span("go_to_default", asset_id, dispatch_id, limits.or(trace))
             }
         };
         let is_default = matches!(command, Command::Default(_));

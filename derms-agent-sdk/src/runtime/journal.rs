@@ -1,7 +1,7 @@
 //! Events as log lines.
 
-use derms_proto::AgentId;
 use derms_proto::link::{LimitPhase, SetpointPhase};
+use derms_proto::{AgentId, Traceparent};
 use http::Uri;
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
@@ -37,6 +37,9 @@ impl Journal {
             | E::Halted { .. }
             | E::DuplicateIdentity { .. } => self.link(event, now),
             E::Order { .. } | E::Resumed { .. } => order(event, traces),
+            E::Limits { .. } | E::AssetStopped { .. } | E::AssetReturned { .. } => {
+                restrained(event, traces);
+            }
             _ => rest(event),
         }
     }
@@ -141,6 +144,36 @@ fn order(event: &E, traces: &Traces) {
     }
 }
 
+fn restrained(event: &E, traces: &Traces) {
+    let trace_id = |trace: Option<Traceparent>| trace.map(|trace| display(trace.trace_id()));
+    match event {
+        E::Limits {
+            asset_id,
+            revision,
+            phase,
+            reason,
+            text,
+        } => {
+            let (text, reason) = (text.as_deref(), reason.map(display));
+            let trace_id = trace_id(traces.of_limits(*asset_id, *revision));
+            if *phase == LimitPhase::InForce {
+                info!(%asset_id, revision, reason, trace_id, "limits in force");
+            } else {
+                warn!(%asset_id, revision, %phase, reason, text, trace_id, "limits not in force");
+            }
+        }
+        E::AssetStopped { asset_id } => {
+            let trace_id = trace_id(traces.of_last_limits(*asset_id));
+            warn!(%asset_id, trace_id, "stopped by an operator");
+        }
+        E::AssetReturned { asset_id } => {
+            let trace_id = trace_id(traces.of_last_limits(*asset_id));
+            info!(%asset_id, trace_id, "stopped no more");
+        }
+        _ => {}
+    }
+}
+
 fn rest(event: &E) {
     match event {
         E::EpochWentBack { last, epoch } => {
@@ -168,22 +201,6 @@ fn rest(event: &E) {
         E::FailsafeEntered { asset_id } => {
             warn!(%asset_id, "the link was lost for too long: failsafe");
         }
-        E::Limits {
-            asset_id,
-            revision,
-            phase,
-            reason,
-            text,
-        } => {
-            let (text, reason) = (text.as_deref(), reason.map(display));
-            if *phase == LimitPhase::InForce {
-                info!(%asset_id, revision, reason, "limits in force");
-            } else {
-                warn!(%asset_id, revision, %phase, reason, text, "limits not in force");
-            }
-        }
-        E::AssetStopped { asset_id } => warn!(%asset_id, "stopped by an operator"),
-        E::AssetReturned { asset_id } => info!(%asset_id, "stopped no more"),
         E::FailsafeLeft { asset_id } => info!(%asset_id, "failsafe left"),
         E::Raised {
             asset_id,

@@ -131,7 +131,8 @@ impl Session {
         }
     }
 
-    /// An order for an asset that this agent does not have.
+    /// An order for an asset that this agent does not have. If it had the asset, what became of the order
+    /// is told again: it was not refused.
     fn refuse_stranger(
         &mut self,
         asset_id: AssetId,
@@ -139,7 +140,7 @@ impl Session {
         revision: u64,
         now: Now,
     ) {
-        let report = SetpointReport {
+        let refusal = || SetpointReport {
             dispatch_id,
             revision,
             phase: SetpointPhase::Rejected,
@@ -147,6 +148,8 @@ impl Session {
             text: Some("this agent has no such asset".into()),
             applied: None,
         };
+        let known = self.roster.outcome(asset_id, dispatch_id);
+        let report = known.unwrap_or_else(refusal);
         if self.reports.has_room_for_refusal() && !self.reports.holds(asset_id, &report) {
             self.reports.append(ReportEntry {
                 at: self.clock.label(now.mono),

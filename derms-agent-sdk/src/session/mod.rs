@@ -131,6 +131,8 @@ pub(crate) enum Output {
         asset_id: AssetId,
         token: u64,
         command: Command,
+        /// The revision of the limits, or the stop, that ask for it; `None`: they don't.
+        limits: Option<u64>,
     },
     /// Read the devices this often.
     ReadEvery(Duration),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use derms_proto::link::{
     AgentMessage, AssetUpdate, Report, ReportEntry, SetpointPhase, SetpointReport,
 };
-use derms_proto::{Asset, AssetId, AssetKind, ReasonCode};
+use derms_proto::{Asset, AssetId, AssetKind, DispatchId, ReasonCode};
 
 use super::asset::{AssetMachine, Life, OUTCOMES, interrupted};
 use super::{Output, Session};
@@ -58,6 +58,19 @@ impl Roster {
 
     pub(super) fn has_changed(&self) -> bool {
         self.gone.values().any(|gone| gone.changed)
+    }
+
+    /// What became of an order of an asset that is not served any more.
+    pub(super) fn outcome(
+        &self,
+        asset_id: AssetId,
+        dispatch_id: DispatchId,
+    ) -> Option<SetpointReport> {
+        let outcomes = &self.gone.get(&asset_id)?.record.outcomes;
+        let mut outcomes = outcomes.iter().rev().map(|(_, report)| report);
+        outcomes
+            .find(|report| report.dispatch_id == dispatch_id)
+            .cloned()
     }
 
     /// What is to be written down.

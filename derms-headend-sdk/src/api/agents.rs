@@ -100,6 +100,6 @@ pub(super) async fn history(
     wanted: Wanted,
 ) -> Result<Response, Failure> {
     let page = core.store.sessions(&params.into_query()?).await?;
-    let page = page.filter_map(|session| caller.of_session(&core, session));
+    let page = page.filter_map(|session| caller.of_session(&core, session, &[]));
     wanted.page(page, COLUMNS)
 }

@@ -133,16 +133,20 @@ impl Caller {
         (!agent.assets.is_empty()).then_some(agent)
     }
 
+    /// `left`: what it does not serve any more.
     pub(super) fn of_session(
         &self,
         core: &Core,
         mut session: SessionRecord,
+        left: &[AssetId],
     ) -> Option<SessionRecord> {
         if self.is_unlimited() {
             return Some(session);
         }
         session.assets.retain(|asset| self.sees_asset(core, *asset));
-        (!session.assets.is_empty()).then_some(session)
+        let mut left = left.iter();
+        let seen = !session.assets.is_empty() || left.any(|asset| self.sees_asset(core, *asset));
+        seen.then_some(session)
     }
 
     /// An order for something else than theirs is one for something that is not there.

@@ -56,7 +56,7 @@ pub(super) struct SubmitHeaders {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is only described")]
 pub(super) struct TraceHeaders {
-    /// W3C Trace Context: what the order is a part of. One that can't be read counts as absent.
+    /// W3C Trace Context: what the call is a part of. One that can't be read counts as absent.
     #[param(value_type = String, required = false)]
     traceparent: Option<String>,
 }

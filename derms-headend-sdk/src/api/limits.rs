@@ -15,11 +15,12 @@ use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
-use super::dispatch::{SubmitHeaders, idempotency_key};
+use super::dispatch::{SubmitHeaders, TraceHeaders, idempotency_key};
 use super::extract::{Body, Id, NoParams, Params, page};
 use super::listing::Wanted;
 use super::problem::Failure;
 use super::record::Note;
+use super::trace;
 use crate::core::Core;
 use crate::limits::LimitError;
 use crate::store::LimitQuery;
@@ -55,11 +56,12 @@ impl From<LimitError> for Failure {
 /// A limit holds over every setpoint, follow-up, default and failsafe of the asset, several all at
 /// once. It is a state: repeated, the call sets one more of the same, unless it has the same key.
 #[utoipa::path(post, path = "/limits", operation_id = "set_limit", tag = "limits",
-    params(SubmitHeaders),
+    params(SubmitHeaders, TraceHeaders),
     request_body = NewLimit,
     responses(
     (status = 201, description = "Stored, and told to the agent if it is connected; or set before with this key", body = PowerLimit,
-        headers(("Location" = String, description = "Path of the limit, the prefix of a mounted headend included"))),
+        headers(("Location" = String, description = "Path of the limit, the prefix of a mounted headend included"),
+            ("traceresponse" = String, description = "The trace of the limit, as in the logs of headend and agent: `00-<trace id>-<span id>-<flags>`"))),
     (status = 400, description = "`invalid_body`, `invalid_request`, `invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_asset`", body = Problem, content_type = "application/problem+json"),
     (status = 408, description = "`request_timeout`: the body did not arrive in time", body = Problem, content_type = "application/problem+json"),
@@ -85,11 +87,14 @@ pub(super) async fn set(
         return Err(LimitError::UnknownAsset(new.asset_id).into());
     }
     let key = idempotency_key(&headers)?;
-    let limit = core.set_limit(new, caller.0, key).await?;
+    let limit = core
+        .set_limit(new, caller.0, key, trace::of_caller(&headers))
+        .await?;
     let bound = |power: Option<Power>| power.map_or("any".to_owned(), |it| it.to_string());
     let (min, max) = (bound(limit.min_mw), bound(limit.max_mw));
     note.detail(format!("limit {}: {min} to {max}", limit.id));
-    Ok(made(StatusCode::CREATED, &uri, limit.id, &limit))
+    let response = made(StatusCode::CREATED, &uri, limit.id, &limit);
+    Ok(trace::told(response, core.limits.trace(limit.id.uuid())))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -148,7 +153,8 @@ pub(super) async fn get(
 #[utoipa::path(delete, path = "/limits/{id}", operation_id = "remove_limit", tag = "limits",
     params(("id" = String, Path, format = "uuid", description = "The limit")),
     responses(
-    (status = 202, description = "The limit as it stands; the same when repeated", body = PowerLimit),
+    (status = 202, description = "The limit as it stands; the same when repeated", body = PowerLimit,
+        headers(("traceresponse" = String, description = "The trace of the limit"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_limit`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: it goes on holding", body = Problem, content_type = "application/problem+json"),
@@ -169,7 +175,9 @@ pub(super) async fn remove(
             .ok_or(LimitError::Unknown(id))?;
     }
     let limit = core.remove_limit(id, caller.0).await?;
-    Ok((StatusCode::ACCEPTED, Json(limit)).into_response())
+    let trace = core.limits.trace(id.uuid());
+    let response = (StatusCode::ACCEPTED, Json(limit)).into_response();
+    Ok(trace::told(response, trace))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

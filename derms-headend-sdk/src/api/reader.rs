@@ -218,15 +218,16 @@ impl Reader {
                     && self.caller.sees_event(core, asset, site);
                 seen.then(|| item.frame.clone())
             }
-            About::Session(record) => {
+            About::Session { record, left } => {
                 let all = filter.asset.is_none() && filter.site.is_none();
-                if !all && !record.assets.iter().any(|asset| wanted(*asset)) {
+                let mut assets = record.assets.iter().chain(left);
+                if !all && !assets.any(|asset| wanted(*asset)) {
                     return None;
                 }
                 if self.caller.is_unlimited() {
                     return Some(item.frame.clone());
                 }
-                let part = self.caller.of_session(core, (**record).clone())?;
+                let part = self.caller.of_session(core, (**record).clone(), left)?;
                 let told = LiveItem::Session(Box::new(part));
                 self.subscription.rewritten(item, &told).ok()
             }

@@ -15,11 +15,12 @@ use utoipa::IntoParams;
 
 use super::caller::Caller;
 use super::change::{made, refuse_while_draining};
-use super::dispatch::{SubmitHeaders, idempotency_key};
+use super::dispatch::{SubmitHeaders, TraceHeaders, idempotency_key};
 use super::extract::{Body, Id, NoParams, PageParams, Params};
 use super::listing::Wanted;
 use super::problem::Failure;
 use super::record::Note;
+use super::trace;
 use crate::core::Core;
 use crate::limits::{MAX_RETURN, StopError};
 
@@ -46,7 +47,7 @@ impl From<StopError> for Failure {
 /// others first thing at their next session. It is carried out without the store, too: `stored`
 /// says whether it is there by now. A store in memory forgets it with the headend.
 #[utoipa::path(post, path = "/stop", operation_id = "stop", tag = "limits",
-    params(SubmitHeaders),
+    params(SubmitHeaders, TraceHeaders),
     request_body = NewStop,
     responses(
     (status = 202, description = "In force, and told to all agents that are connected; or made before with this key", body = Stop,
@@ -70,10 +71,12 @@ pub(super) async fn submit(
     note.about_assets(new.asset_id, new.site_id);
     caller.check_stop(&core, &new)?;
     let key = idempotency_key(&headers)?;
-    let stop = core.stop_assets(new, caller.0, key).await?;
+    let trace = trace::of_caller(&headers);
+    let stop = core.stop_assets(new, caller.0, key, trace).await?;
     let reason = stop.reason.as_deref().unwrap_or("no reason given");
     note.detail(format!("stop {}: {reason}", stop.id));
-    Ok(made(StatusCode::ACCEPTED, &uri, stop.id, &stop))
+    let response = made(StatusCode::ACCEPTED, &uri, stop.id, &stop);
+    Ok(trace::told(response, core.limits.trace(stop.id.uuid())))
 }
 
 /// Stops that hold, newest first
@@ -127,7 +130,8 @@ pub(super) struct ResumeParams {
 #[utoipa::path(delete, path = "/stop/{id}", operation_id = "resume", tag = "limits",
     params(("id" = String, Path, format = "uuid", description = "The stop"), ResumeParams),
     responses(
-    (status = 202, description = "The stop as it stands; the same when repeated", body = Stop),
+    (status = 202, description = "The stop as it stands; the same when repeated", body = Stop,
+        headers(("traceresponse" = String, description = "The trace of the stop"))),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`unknown_stop`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`store_unavailable`: it goes on holding", body = Problem, content_type = "application/problem+json"),
@@ -160,7 +164,8 @@ pub(super) async fn resume(
         }
     }
     let stop = core.resume(id, within, caller.0).await?;
-    Ok((StatusCode::ACCEPTED, Json(stop)).into_response())
+    let response = (StatusCode::ACCEPTED, Json(stop)).into_response();
+    Ok(trace::told(response, core.limits.trace(id.uuid())))
 }
 
 /// Columns of stops as CSV.

@@ -116,6 +116,8 @@ pub(super) fn parse(text: &str) -> Result<Keys, String> {
     let mut keys = Vec::new();
     for key in &file.keys {
         let name = key.kid.as_deref().unwrap_or("without kid");
+        // A message has to fit a line.
+        let name = &name[..name.floor_char_boundary(64)];
         if key.d.is_some() {
             return Err(format!(
                 "key `{name}` is a private key: give the public ones alone, and make a new pair"

@@ -44,10 +44,11 @@ use crate::registry::Registry;
 use crate::store::{
     Advance, Commit, DispatchQuery, Idempotency, NewOrder, Order, SessionEnd, Store, StoreError,
 };
+use crate::trace::Traces;
 use guard::{Guard, asked};
 use known::Known;
 use timers::{Timer, Timers};
-use trace::Traces;
+use trace::root;
 
 /// Changes that a slow listener may lag behind before it must read the store again.
 const CHANGES: usize = 1_024;
@@ -185,7 +186,7 @@ impl Dispatcher {
         let assets: Vec<AssetId> = leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();
         self.raise_unstored(&assets).await?;
         if let Some(caller) = caller {
-            self.traces.lock().remember(dispatch.id, caller);
+            self.traces.lock().remember(root(&dispatch), caller);
         }
         let span = self.span(&dispatch);
         let order = NewOrder {

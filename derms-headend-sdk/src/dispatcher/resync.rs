@@ -46,7 +46,7 @@ impl Dispatcher {
         states: &[AssetState],
         open: &[Order],
     ) {
-        if mismatches(session, states, open, None).is_empty() {
+        if mismatches(session, states, &[], open, None).is_empty() {
             return;
         }
         let timer = Timer::Agree(session.agent_id, session.epoch);
@@ -63,19 +63,21 @@ impl Dispatcher {
         let _ = session.outbound.try_send(Box::new(message));
     }
 
-    /// Compares what an agent says with what is known, twice, and clears what nobody here knows.
+    /// Compares what an agent says with what is known, twice, and clears what nobody here knows. Of
+    /// what it has `left` nothing is in force any more, and its reports have said so.
     pub(crate) async fn compare(
         &self,
         session: &Arc<Session>,
         states: &[AssetState],
+        left: &[AssetId],
         read_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let first = self.look(session, states, read_at).await?;
+        let first = self.look(session, states, left, read_at).await?;
         if first.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(SETTLE).await;
-        let second = self.look(session, states, read_at).await?;
+        let second = self.look(session, states, left, read_at).await?;
         for mismatch in second.into_iter().filter(|found| first.contains(found)) {
             self.settle_mismatch(session, mismatch).await?;
         }
@@ -86,11 +88,13 @@ impl Dispatcher {
         &self,
         session: &Session,
         states: &[AssetState],
+        left: &[AssetId],
         read_at: Timestamp,
     ) -> Result<Vec<Mismatch>, StoreError> {
-        let assets: Vec<AssetId> = states.iter().map(|state| state.asset_id).collect();
+        let said = states.iter().map(|state| state.asset_id);
+        let assets: Vec<AssetId> = said.chain(left.iter().copied()).collect();
         let open = self.store.open_orders(Some(&assets)).await?;
-        Ok(mismatches(session, states, &open, Some(read_at)))
+        Ok(mismatches(session, states, left, &open, Some(read_at)))
     }
 
     async fn settle_mismatch(
@@ -152,6 +156,7 @@ impl Dispatcher {
 fn mismatches(
     session: &Session,
     states: &[AssetState],
+    left: &[AssetId],
     open: &[Order],
     before: Option<Timestamp>,
 ) -> Vec<Mismatch> {
@@ -161,7 +166,25 @@ fn mismatches(
             of_asset.entry(asset).or_default().push(order);
         }
     }
+    let missing = |asset: AssetId, in_force: Option<DispatchId>| {
+        let known = of_asset.get(&asset).into_iter().flatten();
+        let missing = known.filter(move |order| {
+            let own = order.carrier.is_some_and(|carrier| {
+                carrier.agent == session.agent_id && carrier.report_log == session.report_log
+            });
+            own && order.dispatch.status == DispatchStatus::Active
+                && in_force != Some(order.dispatch.id)
+                && before.is_none_or(|read_at| is_settled(order, read_at))
+        });
+        missing.map(move |order| Mismatch::Missing {
+            asset,
+            dispatch: order.dispatch.id,
+        })
+    };
     let mut found = Vec::new();
+    for asset in left.iter().filter(|asset| !session.serves(**asset)) {
+        found.extend(missing(*asset, None));
+    }
     for state in states {
         let asset = state.asset_id;
         if !session.serves(asset) || state.last_revision >= MAX_COUNTER {
@@ -180,18 +203,7 @@ fn mismatches(
                 revision: state.last_revision,
             });
         }
-        let missing = known.iter().filter(|order| {
-            let own = order.carrier.is_some_and(|carrier| {
-                carrier.agent == session.agent_id && carrier.report_log == session.report_log
-            });
-            own && order.dispatch.status == DispatchStatus::Active
-                && in_force != Some(order.dispatch.id)
-                && before.is_none_or(|read_at| is_settled(order, read_at))
-        });
-        found.extend(missing.map(|order| Mismatch::Missing {
-            asset,
-            dispatch: order.dispatch.id,
-        }));
+        found.extend(missing(asset, in_force));
     }
     found
 }

@@ -1,62 +1,15 @@
 //! Which trace an order belongs to, and what the log says of its steps.
 
-use std::collections::{HashMap, VecDeque};
-
 use derms_proto::{AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, Traceparent};
 use tracing::Span;
+use uuid::Uuid;
 
 use super::Dispatcher;
-
-/// Traces of callers that are remembered, the newest.
-const MOST: usize = 16_384;
-
-/// The traces that callers brought with their orders.
-///
-/// An order without one is a trace of its own, with the order's id as that of the trace: so it needs
-/// no memory, and is the same after a restart. A caller's is forgotten with this headend, or when
-/// [`MOST`] newer ones have come.
-#[derive(Debug, Default)]
-pub(super) struct Traces {
-    callers: HashMap<DispatchId, Traceparent>,
-    /// The same, oldest first.
-    ages: VecDeque<DispatchId>,
-}
-
-impl Traces {
-    pub(super) fn remember(&mut self, root: DispatchId, caller: Traceparent) {
-        if self.callers.insert(root, caller).is_none() {
-            self.ages.push_back(root);
-        }
-        if self.ages.len() > MOST
-            && let Some(oldest) = self.ages.pop_front()
-        {
-            self.callers.remove(&oldest);
-        }
-    }
-
-    /// The context of what is done for an order: its span, whose parent is the caller's.
-    fn of(&self, root: DispatchId) -> Context {
-        let id = root.uuid().as_u128();
-        // The lower half is the random one, and the variant in it is never 0.
-        let span = id as u64;
-        let caller = self.callers.get(&root).copied();
-        // `new` is `None` only for an id with a half of zeros, which no order has.
-        let own = caller.map(|caller| caller.from_span(span));
-        let own = own.or_else(|| Traceparent::new(id, span, 1));
-        Context { caller, own }
-    }
-}
-
-/// Where an order stands in its trace.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Context {
-    caller: Option<Traceparent>,
-    own: Option<Traceparent>,
-}
+use crate::trace::{Context, id_of};
 
 /// A site order and its shares are one trace.
-fn root(dispatch: &Dispatch) -> DispatchId {
-    dispatch.parent_id.unwrap_or(dispatch.id)
+pub(super) fn root(dispatch: &Dispatch) -> Uuid {
+    dispatch.parent_id.unwrap_or(dispatch.id).uuid()
 }
 
 impl Dispatcher {
@@ -74,7 +27,7 @@ impl Dispatcher {
             asset_id = dispatch.asset_id.map(tracing::field::display),
             site_id = %dispatch.site_id,
             principal = dispatch.principal,
-            trace_id = own.map(|own| tracing::field::display(own.trace_id())),
+            trace_id = id_of(own),
             span_id = own.map(|own| tracing::field::display(own.span_id())),
             parent_id = caller.map(|caller| tracing::field::display(caller.span_id())),
             sampled = own.is_some_and(Traceparent::is_sampled),
@@ -90,11 +43,8 @@ impl Dispatcher {
                 .filter(|order| order.asset_id == Some(asset));
             order.map(root)
         };
-        let Some(root) = root else { return };
-        let mut traces = self.traces.lock();
-        let is_own = traces.of(root).own.map(Traceparent::trace_id) == Some(told.trace_id());
-        if !is_own && !traces.callers.contains_key(&root) {
-            traces.remember(root, told);
+        if let Some(root) = root {
+            self.traces.lock().learn(root, told);
         }
     }
 
@@ -119,8 +69,7 @@ impl Dispatcher {
         &self,
         dispatch: &Dispatch,
     ) -> Option<tracing::field::DisplayValue<derms_proto::TraceId>> {
-        let trace = self.trace(dispatch)?;
-        Some(tracing::field::display(trace.trace_id()))
+        id_of(self.trace(dispatch))
     }
 }
 

@@ -173,7 +173,7 @@ pub(super) async fn claim(
         return Err(close);
     }
     tell_refused(&core, &session, &answered);
-    core.live.session(|| session.record());
+    core.live.session(|| session.record(), &[]);
     // Whoever looks after what counts no longer sees the session from now on, but may have been here
     // while the claim was on its way.
     end_if_untrusted(&core.auth, &session, &core.refusals, core.clock.now());

@@ -461,12 +461,13 @@ impl Driver {
             cause: end.reason,
             text: end.text,
         };
-        self.core.live.session(|| SessionRecord {
+        let ended = || SessionRecord {
             disconnected_at: Some(end.at),
             cause: Some(end.cause),
             text: Some(end.text.clone()),
             ..session.record()
-        });
+        };
+        self.core.live.session(ended, &[]);
         // The response stream ends when the last sender goes; the session holds one.
         let (agent, epoch) = (session.agent_id, session.epoch);
         drop((session, self.outbound, self.inbound));

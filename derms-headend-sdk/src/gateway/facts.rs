@@ -145,14 +145,17 @@ pub(super) fn report(
     (append, refused)
 }
 
-/// Learns from reports which trace their orders belong to.
+/// Learns from reports which trace their orders and limits belong to.
 pub(super) fn traced(core: &Core, session: &Session, batch: &ReportBatch, trace: Traceparent) {
     for entry in batch.entries.iter().flatten() {
-        if let Report::Setpoint(report) = &entry.report
-            && session.serves(entry.asset_id)
-        {
-            core.dispatcher
-                .traced(report.dispatch_id, entry.asset_id, trace);
+        let asset = entry.asset_id;
+        if !session.serves(asset) {
+            continue;
+        }
+        match &entry.report {
+            Report::Setpoint(report) => core.dispatcher.traced(report.dispatch_id, asset, trace),
+            Report::Limit(report) => core.limits.traced(asset, report.revision, trace),
+            _ => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use derms_proto::{AgentId, AssetId, pb};
 
 use super::claim::{fill, invalid, revisions, tell_refused};
 use crate::core::Core;
-use crate::registry::Session;
+use crate::registry::{Changed, Session};
 use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 
 /// Answers an AssetUpdate, and sends what waits for assets that are new.
@@ -30,7 +30,7 @@ async fn try_update(
     let claims: Vec<AssetId> = states.clone().map(|state| state.asset_id).collect();
     let revisions = revisions(core, states.clone(), session.agent_id).await?;
     let mut answered = Vec::new();
-    let granted = core
+    let changed = core
         .registry
         .update(session, &claims, &update.removed, |mut grants| {
             fill(&mut grants, &revisions);
@@ -54,9 +54,12 @@ async fn try_update(
             }
             core.limits.greet(session, states, &answered);
         });
-    let Some(granted) = granted else {
+    let Some(Changed { granted, left }) = changed else {
         return Ok(());
     };
+    if !(granted.is_empty() && left.is_empty()) {
+        core.live.session(|| session.record(), &left);
+    }
     // What is held elsewhere is claimed with each heartbeat: that is told once.
     answered.retain(|grant| grant.status == GrantStatus::Forbidden);
     tell_refused(core, session, &answered);
@@ -64,7 +67,9 @@ async fn try_update(
         core.dispatcher.replay(session, &granted, None).await?;
     }
     let states: Vec<AssetState> = update.upserted.iter().flatten().cloned().collect();
-    core.dispatcher.compare(session, &states, read_at).await
+    core.dispatcher
+        .compare(session, &states, &left, read_at)
+        .await
 }
 
 /// Records the end of a session, for as long as it takes: what it carried is in doubt.

@@ -8,6 +8,7 @@ use derms_proto::{
     AssetId, DEFAULT_RETURN_WITHIN, Fleet, LimitId, LimitStatus, Power, PowerLimit, PowerRange,
     Stop, StopId, StopScope, Timestamp,
 };
+use uuid::Uuid;
 
 use super::holding::Holding;
 use super::words::Word;
@@ -46,6 +47,8 @@ pub(super) struct Entry {
     /// How it returns from its last stop.
     pub(super) return_within: Duration,
     pub(super) word: Option<Word>,
+    /// The limit or the stop by which the revision came about, if it is known.
+    pub(super) cause: Option<Uuid>,
 }
 
 impl Default for Entry {
@@ -56,11 +59,26 @@ impl Default for Entry {
             stops: Vec::new(),
             return_within: DEFAULT_RETURN_WITHIN,
             word: None,
+            cause: None,
         }
     }
 }
 
 impl Entry {
+    /// The next revision, which this limit or stop has brought.
+    pub(super) fn turned_by(&mut self, cause: Uuid, now: Timestamp) -> u64 {
+        self.cause = Some(cause);
+        self.turn(now)
+    }
+
+    /// It was turned by this, in an earlier life of the headend.
+    fn was_turned(&mut self, cause: Uuid, revision: u64) {
+        if revision >= self.revision {
+            self.cause = Some(cause);
+            self.revision = revision;
+        }
+    }
+
     /// The next revision. It is not below the time, in ms since 1970: a headend that has lost its
     /// memory must not give a number again, for its agent would take the new limits for the old.
     pub(super) fn turn(&mut self, now: Timestamp) -> u64 {
@@ -103,7 +121,7 @@ impl Book {
         }
         for limit in restraints.limits {
             let entry = self.assets.entry(limit.asset_id).or_default();
-            entry.revision = entry.revision.max(limit.revision);
+            entry.was_turned(limit.id.uuid(), limit.revision);
             self.limits.insert(limit.id, limit.asset_id);
             entry.limits.push(limit);
         }
@@ -117,7 +135,7 @@ impl Book {
             let mut holding = Holding::new(stop);
             for asset in assets {
                 let entry = self.assets.entry(asset).or_default();
-                entry.revision = entry.revision.max(holding.stop.revision);
+                entry.was_turned(holding.stop.id.uuid(), holding.stop.revision);
                 entry.stops.push(holding.stop.id);
                 holding.add(asset, holding.stop.revision);
             }
@@ -183,6 +201,12 @@ impl Book {
         self.assets.get(&asset)?.word
     }
 
+    /// What has brought this revision of what holds for an asset.
+    pub(super) fn cause(&self, asset: AssetId, revision: u64) -> Option<Uuid> {
+        let entry = self.assets.get(&asset)?;
+        entry.cause.filter(|_| entry.revision == revision)
+    }
+
     pub(super) fn is_stopped(&self, asset: AssetId) -> bool {
         self.assets
             .get(&asset)
@@ -219,7 +243,7 @@ impl Book {
     /// A limit that is stored comes into force.
     pub(super) fn add(&mut self, mut limit: PowerLimit, now: Timestamp) -> PowerLimit {
         let entry = self.assets.entry(limit.asset_id).or_default();
-        let revision = entry.turn(now);
+        let revision = entry.turned_by(limit.id.uuid(), now);
         if revision != limit.revision {
             // A stop came meanwhile: a report of that must not speak for this.
             limit.revision = revision;
@@ -269,7 +293,7 @@ impl Book {
     pub(super) fn remove(&mut self, removed: &PowerLimit, now: Timestamp) {
         if let Some(entry) = self.assets.get_mut(&removed.asset_id) {
             entry.limits.retain(|limit| limit.id != removed.id);
-            entry.turn(now);
+            entry.turned_by(removed.id.uuid(), now);
         }
         self.limits.remove(&removed.id);
         self.unsaved_limits.remove(&removed.id);
@@ -295,7 +319,7 @@ impl Book {
         for asset in assets {
             let entry = self.assets.entry(asset).or_default();
             entry.stops.push(stop.id);
-            reach.push((asset, entry.turn(now)));
+            reach.push((asset, entry.turned_by(stop.id.uuid(), now)));
         }
         stop.revision = reach
             .iter()
@@ -333,7 +357,7 @@ impl Book {
                 entry.stops.retain(|stop| *stop != ended.id);
                 if entry.stops.is_empty() {
                     entry.return_within = within;
-                    entry.turn(now);
+                    entry.turned_by(ended.id.uuid(), now);
                 }
             }
         }

@@ -9,6 +9,7 @@ mod holding;
 mod keeper;
 mod stops;
 mod tell;
+mod trace;
 mod words;
 
 #[cfg(test)]
@@ -21,11 +22,12 @@ use std::time::Duration;
 use derms_proto::link::MAX_LIMITS;
 use derms_proto::{
     AssetId, ControlStatus, Dispatch, Fleet, LimitId, LimitStatus, MAX_DURATION, NewLimit, Page,
-    Power, PowerLimit, PowerRange, ProblemLimits, SiteId, Timestamp,
+    Power, PowerLimit, PowerRange, ProblemLimits, SiteId, Timestamp, Traceparent,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 pub use error::{LimitError, StopError};
 pub(crate) use keeper::keep;
@@ -36,6 +38,7 @@ use crate::config::Clock;
 use crate::idempotency::idempotency;
 use crate::registry::Registry;
 use crate::store::{Idempotency, Keyed, LimitQuery, Restraint, Store, StoreError};
+use crate::trace::{Traces, id_of};
 use book::{Book, narrowed};
 
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub(crate) struct Limits {
     clock: Clock,
     /// Never held while the registry is asked: that is asked to hold this.
     book: Arc<Mutex<Book>>,
+    traces: Arc<Mutex<Traces>>,
     /// Of two versions of a limit the newer is stored last.
     writing: tokio::sync::Mutex<()>,
     /// The same for stops, apart: a stop waits for no limit.
@@ -68,6 +72,7 @@ impl Limits {
     ) -> Self {
         Self {
             book: Arc::new(Mutex::new(Book::new(Arc::clone(&fleet)))),
+            traces: Arc::default(),
             fleet,
             store,
             registry,
@@ -97,6 +102,7 @@ impl Limits {
         new: &NewLimit,
         principal: Option<&Principal>,
         key: Option<&str>,
+        trace: Option<Traceparent>,
     ) -> Result<PowerLimit, LimitError> {
         let _writing = self.writing.lock().await;
         let now = self.clock.now();
@@ -115,6 +121,22 @@ impl Limits {
             limit.id = unsure.id;
             (limit.created_at, limit.expires_at) = (unsure.created_at, unsure.expires_at);
         }
+        if let Some(trace) = trace {
+            self.traces.lock().remember(limit.id.uuid(), trace);
+        }
+        let span = self.limit_span(&limit);
+        self.bring_into_force(limit, key, now)
+            .instrument(span)
+            .await
+    }
+
+    /// Stores a limit that was checked, and tells it.
+    async fn bring_into_force(
+        &self,
+        mut limit: PowerLimit,
+        key: Option<Idempotency>,
+        now: Timestamp,
+    ) -> Result<PowerLimit, LimitError> {
         let stored = match &key {
             Some(key) => {
                 let limit = Restraint::Limit(limit.clone());
@@ -144,7 +166,7 @@ impl Limits {
         tracing::warn!(limit_id = %limit.id, asset_id = %limit.asset_id,
             min_mw = limit.min_mw.map(Power::mw), max_mw = limit.max_mw.map(Power::mw),
             expires_at = limit.expires_at.map(tracing::field::display),
-            principal = limit.principal, "limit set");
+            principal = limit.principal, trace_id = id_of(self.trace(limit.id.uuid())), "limit set");
         self.tell(&[limit.asset_id]);
         Ok(self.shown(limit))
     }
@@ -291,7 +313,8 @@ impl Limits {
             return Err(error.into());
         }
         self.book.lock().remove(&removed, now);
-        tracing::warn!(limit_id = %id, asset_id = %removed.asset_id, principal = removed.removed_by, "limit removed");
+        tracing::warn!(limit_id = %id, asset_id = %removed.asset_id, principal = removed.removed_by,
+            trace_id = id_of(self.trace(id.uuid())), "limit removed");
         self.tell(&[removed.asset_id]);
         Ok(removed)
     }

@@ -3,13 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use derms_proto::{AssetId, CONFIRM_STOP, NewStop, Page, Stop, StopId, StopScope, Timestamp};
+use derms_proto::{
+    AssetId, CONFIRM_STOP, NewStop, Page, Stop, StopId, StopScope, Timestamp, Traceparent,
+};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::{Limits, StopError};
 use crate::auth::Principal;
 use crate::idempotency::idempotency;
 use crate::store::{HistoryQuery, Idempotency, Keyed, Restraint, StoreError};
+use crate::trace::id_of;
 
 /// A stop waits no longer for the store before it is sent.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -36,6 +40,7 @@ impl Limits {
         new: &NewStop,
         principal: Option<&Principal>,
         key: Option<&str>,
+        trace: Option<Traceparent>,
     ) -> Result<Stop, StopError> {
         let scope = self.scope(new)?;
         let key = key.map(|key| idempotency("stop ", new, principal, key));
@@ -70,10 +75,20 @@ impl Limits {
             }
             stop
         };
+        if let Some(trace) = trace {
+            self.traces.lock().remember(stop.id.uuid(), trace);
+        }
+        let span = self.stop_span(&stop);
+        let carried_out = self.carry_out(stop, scope, reachable);
+        Ok(carried_out.instrument(span).await)
+    }
+
+    /// Stores a stop that holds, and tells it.
+    async fn carry_out(&self, stop: Stop, scope: StopScope, reachable: bool) -> Stop {
         let (id, assets) = (stop.id, stop.assets);
         tracing::warn!(stop_id = %id, asset_id = stop.asset_id.map(tracing::field::display),
             site_id = stop.site_id.map(tracing::field::display), all = stop.all, assets, principal = stop.principal,
-            reason = stop.reason, "stopping");
+            reason = stop.reason, trace_id = id_of(self.trace(id.uuid())), "stopping");
         // It has been waited for once.
         let patience = STORE_PATIENCE * u32::from(reachable);
         let stored = match timeout(patience, self.put_stop(&stop)).await {
@@ -96,7 +111,7 @@ impl Limits {
         self.end_orders();
         let told = self.held(id).unwrap_or(stop);
         tracing::warn!(stop_id = %id, reached = told.reached, of = told.assets, "stop told");
-        Ok(told)
+        told
     }
 
     /// The stop that was made under this key.
@@ -206,7 +221,8 @@ impl Limits {
             book.end_stop(&ended, within, now);
             book.assets_of(ended.scope())
         };
-        tracing::warn!(stop_id = %id, within_s = within.as_secs_f64(), principal = ended.ended_by, "stop ended");
+        tracing::warn!(stop_id = %id, within_s = within.as_secs_f64(), principal = ended.ended_by,
+            trace_id = id_of(self.trace(id.uuid())), "stop ended");
         self.tell(&assets);
         Ok(ended)
     }

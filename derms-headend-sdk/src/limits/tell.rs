@@ -4,16 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{AssetState, Control, Grant, GrantStatus, HeadendMessage, LimitReport};
+use derms_proto::link::{AssetState, Control, Grant, GrantStatus, LimitReport};
 use derms_proto::{AgentId, AssetId};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Limits;
 use super::book::Book;
+use super::trace::traced;
 use super::words::{Said, Speaker};
 use crate::config::Clock;
 use crate::registry::{Registry, Session};
+use crate::trace::{Traces, id_of};
 
 /// A queue that has had no room for so long: its session gets what it needs when it has.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +58,7 @@ impl Limits {
                 session: Arc::clone(session),
                 registry: Arc::clone(&self.registry),
                 book: Arc::clone(&self.book),
+                traces: Arc::clone(&self.traces),
                 clock: self.clock.clone(),
             };
             self.tasks.spawn(slowly.tell(rest));
@@ -74,8 +77,9 @@ impl Limits {
             return false;
         };
         let limits = book.message(asset, speaker(session), now);
+        let message = traced(limits, &book, &self.traces);
         drop(book);
-        place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+        place.send(Box::new(message));
         true
     }
 
@@ -134,10 +138,20 @@ impl Limits {
 
     /// An agent's report on limits is stored.
     pub(crate) fn reported(&self, agent: AgentId, asset: AssetId, report: &LimitReport) {
-        tracing::info!(agent_id = %agent, asset_id = %asset, revision = report.revision, phase = %report.phase,
-            reason = report.reason.map(tracing::field::display), text = report.text, "limits reported");
         let now = self.clock.now();
-        self.book.lock().reported(asset, report, now);
+        let (cause, moved) = {
+            let mut book = self.book.lock();
+            let cause = book.cause(asset, report.revision);
+            (cause, book.reported(asset, report, now))
+        };
+        let trace_id = cause.and_then(|cause| id_of(self.trace(cause)));
+        tracing::info!(agent_id = %agent, asset_id = %asset, revision = report.revision, phase = %report.phase,
+            reason = report.reason.map(tracing::field::display), text = report.text, trace_id, "limits reported");
+        for limit in moved {
+            let trace_id = id_of(self.trace(limit.id.uuid()));
+            tracing::info!(limit_id = %limit.id, asset_id = %asset, status = %limit.status, text = limit.text,
+                trace_id, "limit moved on");
+        }
         self.due.notify_one();
     }
 }
@@ -151,6 +165,7 @@ struct Slowly {
     session: Arc<Session>,
     registry: Arc<Registry>,
     book: Arc<Mutex<Book>>,
+    traces: Arc<Mutex<Traces>>,
     clock: Clock,
 }
 
@@ -169,8 +184,9 @@ impl Slowly {
             let mut book = self.book.lock();
             if book.is_untold(asset, speaker(session)) {
                 let limits = book.message(asset, speaker(session), now);
+                let message = traced(limits, &book, &self.traces);
                 drop(book);
-                place.send(Box::new(HeadendMessage::AssetLimits(limits).into()));
+                place.send(Box::new(message));
             }
         }
     }

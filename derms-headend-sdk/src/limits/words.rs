@@ -150,12 +150,19 @@ impl Book {
     }
 
     /// Takes an agent's report on the limits of a revision: it speaks for all that were among them.
-    pub(super) fn reported(&mut self, asset: AssetId, report: &LimitReport, now: Timestamp) {
+    /// Answers those that have moved on by it.
+    pub(super) fn reported(
+        &mut self,
+        asset: AssetId,
+        report: &LimitReport,
+        now: Timestamp,
+    ) -> Vec<PowerLimit> {
+        let mut moved = Vec::new();
         let Some(entry) = self.assets.get_mut(&asset) else {
-            return;
+            return moved;
         };
         if report.revision > entry.revision {
-            return;
+            return moved;
         }
         for limit in &mut entry.limits {
             if limit.revision > report.revision {
@@ -176,7 +183,7 @@ impl Book {
             limit.reason = report.reason;
             limit.text.clone_from(&report.text);
             if before != *limit {
-                tracing::info!(limit_id = %limit.id, asset_id = %asset, status = %limit.status, text = limit.text, "limit moved on");
+                moved.push(limit.clone());
                 self.unsaved_limits.insert(limit.id, limit.clone());
             }
         }
@@ -187,5 +194,6 @@ impl Book {
                 self.unsaved_stops.insert(*stop);
             }
         }
+        moved
     }
 }

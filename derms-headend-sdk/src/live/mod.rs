@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use derms_proto::{Dispatch, Event, LiveItem, LiveKind, ResetReason, SessionRecord, Telemetry};
+use derms_proto::{
+    AssetId, Dispatch, Event, LiveItem, LiveKind, ResetReason, SessionRecord, Telemetry,
+};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -77,11 +79,14 @@ impl Hub {
         }
     }
 
-    /// A session has begun or ended.
-    pub(crate) fn session(&self, record: impl FnOnce() -> SessionRecord) {
+    /// A session has begun, ended, or serves other assets now; these it does not serve any more.
+    pub(crate) fn session(&self, record: impl FnOnce() -> SessionRecord, left: &[AssetId]) {
         if self.is_awake() {
             let record = Box::new(record());
-            let about = About::Session(record.clone());
+            let about = About::Session {
+                record: record.clone(),
+                left: left.to_vec(),
+            };
             self.publish(about, &LiveItem::Session(record));
         }
     }

@@ -24,7 +24,11 @@ pub(crate) enum About {
         ended: bool,
     },
     /// Whole: who does not see all of its assets is told of a part.
-    Session(Box<SessionRecord>),
+    Session {
+        record: Box<SessionRecord>,
+        /// What it does not serve any more.
+        left: Vec<AssetId>,
+    },
     Event {
         asset: Option<AssetId>,
         site: Option<SiteId>,
@@ -126,14 +130,16 @@ impl Item {
         match self.about {
             About::Telemetry(_) => LiveKind::Telemetry,
             About::Dispatch { .. } => LiveKind::Dispatch,
-            About::Session(_) => LiveKind::Session,
+            About::Session { .. } => LiveKind::Session,
             About::Event { .. } => LiveKind::Event,
         }
     }
 
     fn bytes(&self) -> usize {
         let record = match &self.about {
-            About::Session(record) => size_of_val(record.assets.as_slice()) + USUAL,
+            About::Session { record, left } => {
+                size_of_val(record.assets.as_slice()) + size_of_val(left.as_slice()) + USUAL
+            }
             _ => 0,
         };
         size_of::<Self>() + self.frame.len() + record

@@ -250,6 +250,16 @@ impl Agent {
         .await;
     }
 
+    /// Serves an asset no more.
+    pub(crate) async fn removes(&self, asset: &str) {
+        self.send(AgentMessage::AssetUpdate(AssetUpdate {
+            epoch: self.registered.epoch,
+            upserted: Vec::new(),
+            removed: vec![asset.parse().unwrap()],
+        }))
+        .await;
+    }
+
     /// Sends a heartbeat and waits for its answer: everything before it has been read then.
     pub(crate) async fn heartbeat(&mut self) {
         let health = |asset: &AssetId| AssetHealth {

@@ -84,13 +84,14 @@ impl Stream {
         Some((field("id: ").unwrap().to_owned(), data))
     }
 
-    /// The next item.
+    /// The next item; not waited for longer than two keep-alives.
     pub(crate) async fn item(&mut self) -> Value {
-        loop {
+        for _ in 0..2 {
             if let (_, Some(item)) = self.event().await.expect("an item") {
                 return item;
             }
         }
+        panic!("no item came");
     }
 
     #[track_caller]

@@ -9,6 +9,7 @@ mod bodies;
 mod cancel;
 mod dispatch;
 mod document;
+mod dropped;
 mod events;
 mod fleet;
 mod following;

@@ -129,7 +129,7 @@ async fn api1_events_and_live_items_of_others_are_not_there() {
     let read = rig.call(&rig.newark, "GET", &path, "").await;
     read.problem(Code::UnknownEvent);
     let ack = format!("{path}/ack");
-    for body in ["", r#"{"note":"mine"}"#] {
+    for body in ["{}", r#"{"note":"mine"}"#] {
         let answer = rig.call(&rig.newark, "POST", &ack, body).await;
         answer.problem(Code::UnknownEvent);
     }

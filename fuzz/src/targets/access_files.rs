@@ -100,6 +100,14 @@ fn token_file(input: &[u8]) -> Verdict {
     }
 }
 
+/// Whether the id of one of the keys has this in it.
+fn names_a_key(jwks: &[u8], text: &str) -> bool {
+    let jwks: serde_json::Value = serde_json::from_slice(jwks).unwrap_or_default();
+    let keys = jwks["keys"].as_array();
+    let mut ids = keys.into_iter().flatten().map(|key| &key["kid"]);
+    ids.any(|id| id.as_str().is_some_and(|id| id.contains(text)))
+}
+
 fn jwks(input: &[u8]) -> Verdict {
     let folder = Folder::new();
     match Jwt::new(
@@ -121,7 +129,10 @@ fn jwks(input: &[u8]) -> Verdict {
             Verdict::Taken
         }
         Err(error) => {
-            said(&error);
+            // The id of a key is no secret: a message names it, whatever it is.
+            if !names_a_key(input, SECRET) {
+                said(&error);
+            }
             Verdict::Refused
         }
     }

@@ -49,6 +49,7 @@ impl AssetMachine {
     /// Drives the device to the order that is to start.
     pub(super) fn drive(&mut self, order: &SetpointOrder, ctx: &mut Ctx<'_>) {
         self.refused = Refused::default();
+        self.restraints.returned();
         let setpoint = self.step_of(order, order.duration, ctx.now.mono);
         self.tell(Job::Start, setpoint, ctx);
     }
@@ -123,12 +124,14 @@ impl AssetMachine {
 
     pub(super) fn command(&mut self, job: Job, command: Command, ctx: &mut Ctx<'_>) {
         let token = ctx.tokens.next();
+        let asking = self.asking_limits(&job);
         let limits = self.restraints.revision();
         self.in_flight = Some(InFlight { token, job, limits });
         ctx.out.push_back(Output::Command {
             asset_id: self.id(),
             token,
             command,
+            limits: asking,
         });
     }
 
@@ -163,6 +166,9 @@ impl AssetMachine {
             Job::Settle { generation, last } => {
                 self.ready = true;
                 if generation == self.rest.generation() {
+                    if last && result.is_ok() {
+                        self.restraints.returned();
+                    }
                     self.settle_answered(result, last, ctx);
                 }
             }

@@ -7,6 +7,7 @@ use derms_proto::link::{
 };
 use derms_proto::{Asset, ControlSource, Power, ReasonCode};
 
+use super::device::Job;
 use super::rest::Target;
 use super::{AssetMachine, Ctx};
 use crate::AgentEvent;
@@ -27,6 +28,8 @@ pub(super) struct Restraints {
     not_stored: bool,
     /// It was said that the device does not obey.
     not_obeyed: bool,
+    /// The device is on its way back from a stop.
+    returning: bool,
     /// When the next limit ends, as far as the headend's clock is known.
     ends_at: Option<MonoTime>,
 }
@@ -48,6 +51,11 @@ impl Restraints {
 
     pub(super) const fn revision(&self) -> u64 {
         self.kept.revision
+    }
+
+    /// The device is back from a stop, or told something else.
+    pub(super) const fn returned(&mut self) {
+        self.returning = false;
     }
 
     pub(super) fn deadline(&self) -> Option<MonoTime> {
@@ -140,6 +148,18 @@ impl AssetMachine {
         }
     }
 
+    /// The revision of the limits if they are why a device is told something: they are not in force
+    /// yet, they stop it, or they let it return.
+    pub(super) fn asking_limits(&self, job: &Job) -> Option<u64> {
+        let awaited = self.restraints.writing.is_some() || self.restraints.unsaid;
+        let stopped = self.rest.source == ControlSource::Stop && self.in_force.is_none();
+        let asking = match job {
+            Job::Start | Job::Resume => false,
+            Job::Follow | Job::Settle { .. } => awaited || stopped || self.restraints.returning,
+        };
+        asking.then(|| self.restraints.revision())
+    }
+
     /// The limits are written down, or could not be.
     pub(super) fn limits_persisted(&mut self, number: u64, stored: bool) {
         if self
@@ -175,6 +195,7 @@ impl AssetMachine {
         let returns = self.restraints.kept.returns_at;
         if returns.is_some_and(|at| at <= ctx.now.mono) && !self.stopping {
             self.restraints.kept.returns_at = None;
+            self.restraints.returning = true;
             self.touch();
             ctx.event(AgentEvent::AssetReturned {
                 asset_id: self.id(),

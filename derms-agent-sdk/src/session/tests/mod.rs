@@ -241,6 +241,7 @@ impl Bench {
                     asset_id,
                     token,
                     command,
+                    ..
                 } => {
                     self.commands.push_back((asset_id, token, command.clone()));
                     if self.obliging {

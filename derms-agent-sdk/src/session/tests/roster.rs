@@ -1,6 +1,6 @@
 //! Assets that come, change and go behind a running agent.
 
-use derms_proto::link::{AssetState, AssetUpdate};
+use derms_proto::link::{AssetLimits, AssetState, AssetUpdate, Report};
 
 use super::*;
 
@@ -48,6 +48,20 @@ impl Bench {
                 text: None,
             }],
         });
+    }
+
+    /// What was reported of orders since the last call, as it was sent.
+    fn reported(&mut self) -> Vec<Step> {
+        let batches = self.sent.drain(..).filter_map(|message| match message {
+            AgentMessage::Report(batch) => Some(batch.entries),
+            _ => None,
+        });
+        let entries = batches.flatten().flatten();
+        let steps = entries.filter_map(|entry| match entry.report {
+            Report::Setpoint(report) => Some((report.revision, report.phase, report.reason)),
+            _ => None,
+        });
+        steps.collect()
     }
 
     fn serves(&self) -> Vec<AssetId> {
@@ -123,6 +137,85 @@ fn what_is_in_force_at_an_asset_that_is_removed_ends_before_the_headend_is_told(
     // The lease has no end any more.
     bench.pass(700.0);
     assert_eq!(bench.told(), []);
+}
+
+#[test]
+fn an_order_or_a_release_that_comes_after_its_asset_has_gone_is_answered_with_its_outcome() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    let order = bench.order(3, 5.0);
+    bench.setpoint(order.clone());
+    bench.remove(1);
+    bench.ack_reports();
+    bench.reported();
+    // The operator has cancelled it meanwhile; the order itself may come again, too.
+    bench.receive(HeadendMessage::Release(ReleaseOrder {
+        asset_id: asset_id(1),
+        dispatch_id: order.dispatch_id,
+        revision: 4,
+        epoch: bench.epoch,
+    }));
+    bench.ack_reports();
+    assert_eq!(bench.reported(), [(3, Failed, INTERRUPTED)]);
+    bench.setpoint(order);
+    bench.ack_reports();
+    assert_eq!(bench.reported(), [(3, Failed, INTERRUPTED)]);
+    let never_here = bench.order(5, 1.0);
+    bench.setpoint(never_here);
+    assert_eq!(bench.reported(), [(5, Rejected, NOT_GRANTED)]);
+}
+
+#[test]
+fn a_stopped_asset_that_goes_stays_at_zero_and_is_stopped_when_it_comes_back() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    bench.receive(HeadendMessage::AssetLimits(AssetLimits {
+        asset_id: asset_id(1),
+        revision: 7,
+        epoch: bench.epoch,
+        limits: Vec::new(),
+        stop: true,
+        return_within: Duration::ZERO,
+    }));
+    assert_eq!(bench.told().last(), Some(&Some(0.0)));
+    bench.remove(1);
+    // Its default is 1 MW.
+    assert_eq!(bench.serves(), [asset_id(2)]);
+    let told = bench.told();
+    assert!(
+        told.iter().all(|power| *power == Some(0.0)),
+        "never to its default: {told:?}"
+    );
+    bench.sent.clear();
+    bench.add(asset(1));
+    let told = bench.told();
+    assert_eq!(told, [Some(0.0)]);
+    let claim = bench.sent.iter().find_map(|message| match message {
+        AgentMessage::AssetUpdate(update) => update.upserted[0].as_ref().ok(),
+        _ => None,
+    });
+    assert_eq!(claim.map(|state| state.limit_revision), Some(7));
+}
+
+#[test]
+fn a_lost_link_trips_the_failsafe_of_what_is_served_and_not_of_what_has_gone() {
+    let mut bench = Bench::new(vec![asset(1), asset(2)]);
+    bench.connect();
+    for number in [1, 2] {
+        let mut order = bench.order(3, 5.0);
+        order.asset_id = asset_id(number);
+        bench.setpoint(order);
+    }
+    bench.remove(1);
+    bench.ack_reports();
+    bench.steps();
+    bench.commands.clear();
+    bench.told();
+    bench.cut();
+    bench.pass(95.0);
+    let tripped = bench.steps();
+    assert_eq!(tripped, [(3, Failed, Some(ReasonCode::Failsafe))]);
+    assert_eq!(bench.told(), [None], "one device alone");
 }
 
 #[test]

@@ -13,7 +13,10 @@ impl Bench {
 
     async fn stop_all(&self) -> derms_proto::Stop {
         let limits = &self.dispatcher.limits;
-        let stop = limits.stop(&NewStop::all(), None, None).await.unwrap();
+        let stop = limits
+            .stop(&NewStop::all(), None, None, None)
+            .await
+            .unwrap();
         let _ = self.dispatcher.cancel_stopped().await;
         stop
     }

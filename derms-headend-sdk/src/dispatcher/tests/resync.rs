@@ -17,7 +17,7 @@ impl Agent {
         let states = self.states(assets);
         let compare = bench
             .dispatcher
-            .compare(self.session(), &states, bench.clock.now());
+            .compare(self.session(), &states, &[], bench.clock.now());
         compare.await.unwrap();
     }
 }
@@ -89,7 +89,7 @@ async fn a_report_that_comes_late_is_no_mismatch() {
     let states = agent.states(&[BIG]);
     let session = Arc::clone(agent.session());
     let read_at = bench.clock.now();
-    let compare = bench.dispatcher.compare(&session, &states, read_at);
+    let compare = bench.dispatcher.compare(&session, &states, &[], read_at);
     let report = agent.says(&bench, &order, SetpointPhase::Completed);
     let (compared, ()) = tokio::join!(compare, report);
     compared.unwrap();

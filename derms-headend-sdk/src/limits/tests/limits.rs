@@ -226,7 +226,7 @@ async fn a_removed_limit_is_told_as_gone_and_removed_once() {
 #[tokio::test(start_paused = true)]
 async fn limits_that_leave_nothing_are_refused() {
     let bench = Bench::new().await;
-    let refused = async |new: NewLimit| bench.limits.set(&new, None, None).await.unwrap_err();
+    let refused = async |new: NewLimit| bench.limits.set(&new, None, None, None).await.unwrap_err();
     let nothing = NewLimit {
         max_mw: None,
         ..NewLimit::at_most(BIG, mw(0.0))
@@ -343,7 +343,7 @@ async fn a_limit_that_could_not_be_stored_is_not_in_force_now_or_later() {
     bench.store.set(Fault::LimitsFail);
     let error = bench
         .limits
-        .set(&NewLimit::at_most(BIG, mw(5.0)), None, None)
+        .set(&NewLimit::at_most(BIG, mw(5.0)), None, None, None)
         .await;
     assert!(matches!(error, Err(LimitError::Store(_))));
     assert_eq!(agent.told(), []);
@@ -416,7 +416,7 @@ async fn a_limit_that_could_not_be_stored_comes_into_force_once_when_it_is_asked
         let bench = Bench::new().await;
         let mut agent = Agent::of(BIG).connect(&bench).await;
         let new = NewLimit::at_most(BIG, mw(5.0));
-        let ask = async |new: &NewLimit| bench.limits.set(new, None, Some("k")).await;
+        let ask = async |new: &NewLimit| bench.limits.set(new, None, Some("k"), None).await;
         bench.store.set(fault);
         assert!(matches!(ask(&new).await, Err(LimitError::Store(_))));
         assert_eq!(agent.told(), []);
@@ -441,7 +441,7 @@ async fn a_limit_that_could_not_be_stored_comes_into_force_once_when_it_is_asked
         assert_eq!(all.len(), 1, "{all:?}");
         let bench = bench.restarted().await;
         assert_eq!(bench.limits.in_force(Some(BIG), None).len(), 1);
-        let again = bench.limits.set(&new, None, Some("k")).await.unwrap();
+        let again = bench.limits.set(&new, None, Some("k"), None).await.unwrap();
         assert_eq!(again.id, limit.id);
     }
 }

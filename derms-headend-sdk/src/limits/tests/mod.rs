@@ -134,11 +134,11 @@ impl Bench {
     }
 
     async fn limit(&self, new: NewLimit) -> PowerLimit {
-        self.limits.set(&new, None, None).await.unwrap()
+        self.limits.set(&new, None, None, None).await.unwrap()
     }
 
     async fn halt(&self, new: NewStop) -> Stop {
-        let stop = self.limits.stop(&new, None, None).await.unwrap();
+        let stop = self.limits.stop(&new, None, None, None).await.unwrap();
         self.dispatcher.cancel_stopped().await.unwrap();
         stop
     }

@@ -56,7 +56,10 @@ async fn stop_everything(store: Arc<dyn Store>) -> Duration {
         queues.push((asset.id, epoch, queue));
     }
     let begin = std::time::Instant::now();
-    let stop = limits.stop(&NewStop::all(), None, None).await.unwrap();
+    let stop = limits
+        .stop(&NewStop::all(), None, None, None)
+        .await
+        .unwrap();
     let took = begin.elapsed();
     assert!(stop.stored);
     assert_eq!((stop.assets, stop.reached), (FLEET as u64, FLEET as u64));

@@ -157,7 +157,7 @@ async fn an_asset_is_stopped_while_any_stop_holds_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_is_not_meant_or_for_nobody_is_not_carried_out() {
     let bench = Bench::new().await;
-    let stop = async |new: NewStop| bench.limits.stop(&new, None, None).await.unwrap_err();
+    let stop = async |new: NewStop| bench.limits.stop(&new, None, None, None).await.unwrap_err();
     let unsure = NewStop {
         confirm: None,
         ..NewStop::all()
@@ -196,7 +196,7 @@ async fn without_the_store_a_stop_is_sent_all_the_same_and_stored_when_it_is_bac
     bench.store.set(Fault::LimitsFail);
     let stop = bench
         .limits
-        .stop(&NewStop::all(), None, None)
+        .stop(&NewStop::all(), None, None, None)
         .await
         .unwrap();
     assert!(!stop.stored);
@@ -339,12 +339,15 @@ async fn an_order_that_is_committed_while_its_asset_is_being_stopped_does_not_wa
 #[tokio::test(start_paused = true)]
 async fn a_key_makes_one_stop_also_of_calls_at_one_time_and_over_a_restart() {
     let bench = Bench::new().await;
-    let ask = async |bench: &Bench| bench.limits.stop(&site_stop(), None, Some("k")).await;
+    let ask = async |bench: &Bench| bench.limits.stop(&site_stop(), None, Some("k"), None).await;
     let (first, second) = tokio::join!(ask(&bench), ask(&bench));
     let first = first.unwrap();
     assert_eq!(second.unwrap().id, first.id);
     assert_eq!(bench.limits.stops().len(), 1);
-    let all = bench.limits.stop(&NewStop::all(), None, Some("k")).await;
+    let all = bench
+        .limits
+        .stop(&NewStop::all(), None, Some("k"), None)
+        .await;
     assert!(matches!(all, Err(StopError::IdempotencyConflict)));
     let bench = bench.restarted().await;
     assert_eq!(ask(&bench).await.unwrap().id, first.id);
@@ -364,13 +367,13 @@ async fn a_key_that_can_not_be_looked_up_keeps_no_stop_from_being_carried_out() 
     bench.store.set(Fault::LimitsFail);
     let stop = bench
         .limits
-        .stop(&site_stop(), None, Some("k"))
+        .stop(&site_stop(), None, Some("k"), None)
         .await
         .unwrap();
     assert!(!stop.stored && bench.limits.is_stopped(BIG));
     let again = bench
         .limits
-        .stop(&site_stop(), None, Some("k"))
+        .stop(&site_stop(), None, Some("k"), None)
         .await
         .unwrap();
     assert_eq!(again.id, stop.id);
@@ -379,7 +382,7 @@ async fn a_key_that_can_not_be_looked_up_keeps_no_stop_from_being_carried_out() 
     let bench = bench.restarted().await;
     let again = bench
         .limits
-        .stop(&site_stop(), None, Some("k"))
+        .stop(&site_stop(), None, Some("k"), None)
         .await
         .unwrap();
     assert_eq!(again.id, stop.id);
