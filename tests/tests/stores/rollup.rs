@@ -61,7 +61,7 @@ impl World {
             let mut row = bare(self.assets[asset], at);
             // Sums of these are exact, in whatever order.
             row.measurements.mw = Some(Power::from_mw(mw + *seconds as f64 / 1024.0));
-            row.measurements.soc_pct = (seconds % 2 == 0).then_some(mw);
+            row.measurements.soc_pct = seconds.is_multiple_of(2).then_some(mw);
             row
         };
         seconds.iter().map(row).collect()
