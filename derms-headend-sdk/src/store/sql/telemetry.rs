@@ -229,8 +229,11 @@ fn parts<C: Connection>(
         within(statement, "asset", "at", range).push(" and not stale and count > 0 union all ");
     statement = bucket(statement, "r.at")
         .push(&summary())
-        .push(" from telemetry_rollup r join telemetry t on t.asset = r.asset and t.at >= r.at ")
-        .push("and t.at < r.at + interval '15 minutes'");
+        // With its offset it is asked for each row: with statistics of a time when many were stale,
+        // all measurements of the asset would be read to join them.
+        .push(" from telemetry_rollup r cross join lateral (select mw, soc_pct from telemetry ")
+        .push("where asset = r.asset and at >= r.at and at < r.at + interval '15 minutes' ")
+        .push("offset 0) t");
     within(statement, "r.asset", "r.at", range).push(" and r.stale group by 1")
 }
 
