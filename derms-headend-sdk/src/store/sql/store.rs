@@ -403,9 +403,6 @@ impl<D: Database> Store for SqlStore<D> {
                 self.database.drop_old(retention, now),
             )
             .await?;
-        if dropped.more {
-            return Ok(dropped);
-        }
         let deleted = write!(self, "to delete what is old", connection =>
             prune::delete(connection, retention, now))?;
         Ok(dropped + deleted)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use derms_proto::Timestamp;
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Executor as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::super::Retention;
 use super::super::super::retention::horizon;
@@ -45,6 +45,9 @@ const STALE: i64 = 500;
 /// After so long others have their turn.
 const TURN: Duration = Duration::from_secs(2);
 
+/// The longest that it may take, well below what a call of the store may.
+const PATIENCE: Duration = Duration::from_secs(6);
+
 /// How far this process is within the quarter that it sums up.
 #[derive(Debug, Default)]
 pub(super) struct Rollup {
@@ -61,9 +64,10 @@ impl Rollup {
         retention: &Retention,
         now: Timestamp,
     ) -> bool {
-        match self.catch_up(database, retention, now).await {
+        // It only makes reading faster: nothing else waits for it or fails with it.
+        let caught_up = timeout(PATIENCE, self.catch_up(database, retention, now)).await;
+        match caught_up.unwrap_or(Err(Fault::TooLong)) {
             Ok(more) => more,
-            // It only makes reading faster: nothing else waits for it.
             Err(fault) => {
                 tracing::warn!(error = ?fault, "can't sum up telemetry; long histories are slower");
                 false
