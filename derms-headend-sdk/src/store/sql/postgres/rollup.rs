@@ -100,12 +100,8 @@ impl Rollup {
             return Ok(false);
         };
         let within = *self.within.lock();
-        let after = within.map_or(
-            i64::MIN,
-            |(at, asset)| {
-                if at == quarter { asset } else { i64::MIN }
-            },
-        );
+        let after = within.filter(|(at, _)| *at == quarter);
+        let after = after.map_or(i64::MIN, |(_, asset)| asset);
         let mut connection = database.begin().await?;
         let last = sum_up(&mut connection, quarter, after).await?;
         if last.is_none() {
@@ -132,27 +128,47 @@ fn next(quarter: Timestamp) -> Timestamp {
     Timestamp::from_unix_micros(quarter.unix_micros().saturating_add(MICROS))
 }
 
+/// The row of `rollup_progress`, and the server's clock.
+struct Progress {
+    complete_from: Timestamp,
+    complete_to: Timestamp,
+    marked_to: Timestamp,
+    now: Timestamp,
+}
+
+async fn progress(connection: &mut PostgresConnection) -> Result<Option<Progress>, Fault> {
+    let statement = Statement::new(
+        Dialect::Postgres,
+        "select complete_from, complete_to, marked_to, now() from rollup_progress",
+    );
+    let rows = connection.rows(statement).await?;
+    let progress = rows.first().map(|row| {
+        Ok(Progress {
+            complete_from: row.time(0)?,
+            complete_to: row.time(1)?,
+            marked_to: row.time(2)?,
+            now: row.time(3)?,
+        })
+    });
+    progress.transpose()
+}
+
 /// The first quarter that is over and not summed up; from now on who adds to it marks it.
 async fn mark(database: &Postgres, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
     let mut connection = database.begin().await?;
     // Who adds measurements holds this until they can be seen.
     connection.control(ONE_BY_ONE).await?;
-    let progress = Statement::new(
-        Dialect::Postgres,
-        "select complete_to, marked_to, now() from rollup_progress",
-    );
-    let progress = connection.rows(progress).await?;
-    let progress = progress
-        .first()
+    let progress = progress(&mut connection)
+        .await?
         .ok_or_else(|| Fault::unreadable("the progress of summing up is gone"))?;
-    let (quarter, marked, theirs) = (progress.time(0)?, progress.time(1)?, progress.time(2)?);
+    let quarter = progress.complete_to;
     let end = next(quarter);
     // A clock that is ahead must not have all that is measured marked.
-    if end > now.min(theirs).saturating_sub(SETTLED) {
+    if end > now.min(progress.now).saturating_sub(SETTLED) {
         connection.rollback().await;
         return Ok(None);
     }
-    if marked < end {
+    if progress.marked_to < end {
         let mark = Statement::new(Dialect::Postgres, "update rollup_progress set marked_to = ");
         connection.run(mark.bind(end)).await?;
     }
@@ -166,13 +182,11 @@ async fn sum_up(
     quarter: Timestamp,
     after: i64,
 ) -> Result<Option<i64>, Fault> {
-    let assets = || {
-        Statement::new(Dialect::Postgres, "select key from assets where key > ")
-            .bind(after)
-            .push(" order by key limit ")
-            .bind(ASSETS)
-    };
-    let keys = connection.rows(assets()).await?;
+    let keys = Statement::new(Dialect::Postgres, "select key from assets where key > ")
+        .bind(after)
+        .push(" order by key limit ")
+        .bind(ASSETS);
+    let keys = connection.rows(keys).await?;
     let Some(last) = keys.last() else {
         return Ok(None);
     };
@@ -254,15 +268,10 @@ pub(super) async fn mark_late(
     connection: &mut PostgresConnection,
     rows: &[TelemetryRow<'_>],
 ) -> Result<(), Fault> {
-    let progress = Statement::new(
-        Dialect::Postgres,
-        "select complete_from, marked_to from rollup_progress",
-    );
-    let progress = connection.rows(progress).await?;
-    let Some(progress) = progress.first() else {
+    let Some(progress) = progress(connection).await? else {
         return Ok(());
     };
-    let summed_up = progress.time(0)?..progress.time(1)?;
+    let summed_up = progress.complete_from..progress.marked_to;
     let late = rows.iter().filter(|row| summed_up.contains(&row.at));
     let late: BTreeSet<_> = late.map(|row| (row.asset, floor(row.at))).collect();
     if late.is_empty() {
@@ -292,17 +301,12 @@ pub(super) async fn ranges(
     if step_s % QUARTER_S != 0 {
         return Ok(whole);
     }
-    let progress = Statement::new(
-        Dialect::Postgres,
-        "select complete_from, complete_to from rollup_progress",
-    );
-    let progress = connection.rows(progress).await?;
-    let Some(progress) = progress.first() else {
+    let Some(progress) = progress(connection).await? else {
         return Ok(whole);
     };
-    let from = floor(start.max(progress.time(0)?));
+    let from = floor(start.max(progress.complete_from));
     let from = if from < start { next(from) } else { from };
-    let to = floor(end.min(progress.time(1)?));
+    let to = floor(end.min(progress.complete_to));
     if from >= to {
         return Ok(whole);
     }
