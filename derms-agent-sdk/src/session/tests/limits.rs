@@ -4,8 +4,6 @@ use derms_proto::{ControlSource, Failsafe, FailsafePolicy, LimitId};
 
 use super::*;
 
-const STOPPED: Option<ReasonCode> = Some(ReasonCode::Stopped);
-
 fn bounds(min: f64, max: f64) -> Limit {
     Limit {
         id: LimitId::new(uuid_of(1)),
@@ -15,7 +13,7 @@ fn bounds(min: f64, max: f64) -> Limit {
     }
 }
 
-fn limits(revision: u64, limits: Vec<Limit>) -> AssetLimits {
+pub(super) fn limits(revision: u64, limits: Vec<Limit>) -> AssetLimits {
     AssetLimits {
         asset_id: asset_id(1),
         revision,
@@ -26,21 +24,14 @@ fn limits(revision: u64, limits: Vec<Limit>) -> AssetLimits {
     }
 }
 
-fn stop(revision: u64) -> AssetLimits {
-    AssetLimits {
-        stop: true,
-        ..limits(revision, vec![])
-    }
-}
-
 impl Bench {
-    fn limit(&mut self, limits: AssetLimits) {
+    pub(super) fn limit(&mut self, limits: AssetLimits) {
         let epoch = self.epoch;
         self.receive(HeadendMessage::AssetLimits(AssetLimits { epoch, ..limits }));
     }
 
     /// What was reported of limits since the last call.
-    fn limit_steps(&mut self) -> Vec<(u64, LimitPhase)> {
+    pub(super) fn limit_steps(&mut self) -> Vec<(u64, LimitPhase)> {
         let told = |event: &AgentEvent| match event {
             AgentEvent::Limits {
                 revision, phase, ..
@@ -53,7 +44,7 @@ impl Bench {
     }
 }
 
-fn active() -> Bench {
+pub(super) fn active() -> Bench {
     let mut bench = Bench::active();
     bench.told();
     bench
@@ -214,97 +205,6 @@ fn a_limit_survives_a_restart_and_a_reboot() {
     }
     let register = bench.connect();
     assert_eq!(register.assets[0].as_ref().unwrap().limit_revision, 3);
-}
-
-#[test]
-fn a_stop_ends_what_is_in_hand_and_takes_no_order() {
-    let mut bench = active();
-    let first = bench.leased(1, 5.0, 600);
-    bench.setpoint(first);
-    let later = SetpointOrder {
-        start_at: Some(bench.server_now().saturating_add(Duration::from_secs(900))),
-        start_deadline: bench.server_now().saturating_add(Duration::from_secs(930)),
-        ..bench.leased(2, 6.0, 60)
-    };
-    bench.setpoint(later);
-    bench.told();
-    bench.steps();
-    bench.limit(stop(1));
-    assert_eq!(bench.told(), [Some(0.0)], "not its default, which is 1 MW");
-    assert_eq!(
-        bench.steps(),
-        [(2, Released, STOPPED), (1, Released, STOPPED)]
-    );
-    assert_eq!(bench.limit_steps(), [(1, LimitPhase::InForce)]);
-    assert_eq!(bench.source(), ControlSource::Stop);
-    let order = bench.order(3, 5.0);
-    bench.setpoint(order);
-    assert_eq!(bench.steps(), [(3, Rejected, STOPPED)]);
-    bench.release(4, 3);
-    bench.pass_in_session(1_000.0);
-    let told = bench.told();
-    assert!(told.iter().all(|told| *told == Some(0.0)), "{told:?}");
-}
-
-#[test]
-fn a_stop_is_kept_without_a_link_and_over_a_restart() {
-    let mut bench = Bench::on_disk(vec![asset(1)]);
-    bench.feed(Input::Tick);
-    bench.connect();
-    let order = bench.leased(1, 5.0, 600);
-    bench.setpoint(order);
-    bench.limit(stop(1));
-    bench.told();
-    bench.cut();
-    bench.pass(1_000.0);
-    assert_eq!(bench.told(), [], "no failsafe moves it");
-    for reboot in [false, true] {
-        bench.disk().boot += u32::from(reboot);
-        bench.restart();
-        assert_eq!(bench.told(), [Some(0.0)]);
-        assert_eq!(bench.source(), ControlSource::Stop);
-    }
-}
-
-#[test]
-fn agents_return_from_a_stop_at_different_times_within_the_spread() {
-    let mut returned = Vec::new();
-    for seed in 0..20 {
-        let mut bench = active();
-        bench.session.rng = fastrand::Rng::with_seed(seed);
-        bench.limit(stop(1));
-        bench.told();
-        let mut over = limits(2, vec![]);
-        over.return_within = Duration::from_secs(100);
-        bench.limit(over);
-        let order = bench.order(1, 5.0);
-        bench.setpoint(order);
-        assert_eq!(bench.steps().len(), 1, "refused until it has returned");
-        let mut after = 0;
-        while bench.told().is_empty() {
-            bench.pass_in_session(1.0);
-            after += 1;
-            assert!(after <= 101, "not back within the spread");
-        }
-        assert_eq!(bench.source(), ControlSource::Default);
-        returned.push(after);
-    }
-    returned.sort_unstable();
-    assert!(returned[0] < 30 && returned[19] > 70, "{returned:?}");
-}
-
-#[test]
-fn a_device_that_does_not_stop_is_told_again_and_not_sent_to_its_default() {
-    let mut bench = active();
-    bench.obliging = false;
-    bench.limit(stop(1));
-    for _ in 0..3 {
-        match bench.answer(Err(fault(ReasonCode::DeviceTimeout))) {
-            Command::Apply(setpoint) => assert_eq!(setpoint.power, Power::ZERO),
-            command @ Command::Default(_) => panic!("{command:?}"),
-        }
-        bench.pass(31.0);
-    }
 }
 
 #[test]
@@ -593,21 +493,6 @@ fn limits_are_told_again_after_a_restart() {
 }
 
 #[test]
-fn what_was_told_before_a_stop_came_says_nothing_of_it() {
-    let mut bench = active();
-    bench.obliging = false;
-    let order = bench.leased(1, 8.0, 600);
-    bench.setpoint(order);
-    bench.store(true);
-    bench.limit(stop(1));
-    bench.store(true);
-    bench.answer(Err(fault(ReasonCode::DeviceTimeout)));
-    assert_eq!(bench.limit_steps(), []);
-    bench.answer(Ok(Applied::default()));
-    assert_eq!(bench.limit_steps(), [(1, LimitPhase::InForce)]);
-}
-
-#[test]
 fn limits_are_in_force_while_the_device_is_on_its_way_inside_of_them() {
     let mut bench = active();
     let mut order = bench.leased(1, 9.0, 10);
@@ -616,36 +501,4 @@ fn limits_are_in_force_while_the_device_is_on_its_way_inside_of_them() {
     bench.pass(12.0);
     bench.limit(limits(1, vec![bounds(-9.5, 9.5)]));
     assert_eq!(bench.limit_steps(), [(1, LimitPhase::InForce)]);
-}
-
-#[test]
-fn a_stopped_agent_that_is_to_return_does_not_spin_while_it_ends() {
-    let mut bench = active();
-    bench.limit(stop(1));
-    bench.told();
-    let mut over = limits(2, vec![]);
-    over.return_within = Duration::from_secs(1);
-    bench.limit(over);
-    bench.obliging = false;
-    bench.feed(Input::Shutdown);
-    bench.pass(30.0);
-    assert_eq!(bench.told(), [], "it stays as it is");
-}
-
-#[test]
-fn the_return_from_a_stop_is_drawn_anew_after_a_reboot() {
-    let mut bench = Bench::on_disk(vec![asset(1)]);
-    bench.feed(Input::Tick);
-    bench.connect();
-    bench.limit(stop(1));
-    let mut over = limits(2, vec![]);
-    over.return_within = Duration::from_secs(1_000);
-    bench.limit(over);
-    bench.disk().boot += 1;
-    bench.restart();
-    bench.told();
-    bench.pass(1.0);
-    assert_eq!(bench.source(), ControlSource::Stop);
-    bench.pass(1_000.0);
-    assert_eq!(bench.source(), ControlSource::Default);
 }

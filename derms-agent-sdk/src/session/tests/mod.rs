@@ -12,6 +12,7 @@ mod orders;
 mod restart;
 mod roster;
 mod schedule;
+mod stop;
 
 use std::collections::VecDeque;
 use std::time::Duration;
