@@ -41,6 +41,10 @@ const MOST_UNSURE: usize = 1_024;
 pub(super) struct Entry {
     /// The newest revision of what it is held to; 0 if it never was.
     pub(super) revision: u64,
+    /// The newest one that an earlier life of the headend has left word of; 0 if none.
+    remembered: u64,
+    /// The first one that this life gave.
+    first: Option<u64>,
     /// Those that have not ended, oldest first.
     pub(super) limits: Vec<PowerLimit>,
     pub(super) stops: Vec<StopId>,
@@ -55,6 +59,8 @@ impl Default for Entry {
     fn default() -> Self {
         Self {
             revision: 0,
+            remembered: 0,
+            first: None,
             limits: Vec::new(),
             stops: Vec::new(),
             return_within: DEFAULT_RETURN_WITHIN,
@@ -84,7 +90,15 @@ impl Entry {
     pub(super) fn turn(&mut self, now: Timestamp) -> u64 {
         let time = u64::try_from(now.unix_micros() / 1_000).unwrap_or(0);
         self.revision = self.revision.saturating_add(1).max(time);
+        self.first.get_or_insert(self.revision);
         self.revision
+    }
+
+    /// Whether nothing is known here of what an agent was told with this revision: an earlier life
+    /// gave it, of which no word is left.
+    pub(super) fn is_forgotten(&self, revision: u64) -> bool {
+        let given = self.first.is_some_and(|first| revision >= first);
+        revision > self.remembered && (!given || revision > self.revision)
     }
 
     pub(super) fn holding(&self, now: Timestamp) -> impl Iterator<Item = &PowerLimit> {
@@ -140,6 +154,9 @@ impl Book {
                 holding.add(asset, holding.stop.revision);
             }
             self.stops.insert(holding.stop.id, holding);
+        }
+        for entry in self.assets.values_mut() {
+            entry.remembered = entry.revision;
         }
     }
 

@@ -307,6 +307,16 @@ impl Limits {
     }
 }
 
+/// A stop that an asset is found in.
+pub(super) fn found(asset: AssetId, now: Timestamp) -> Stop {
+    let new = NewStop::asset(asset)
+        .because("its agent keeps it stopped, and this headend has no memory of why");
+    Stop {
+        stored: false,
+        ..record(&new, StopScope::Asset(asset), None, now)
+    }
+}
+
 fn record(new: &NewStop, scope: StopScope, principal: Option<&Principal>, now: Timestamp) -> Stop {
     let (asset_id, site_id) = match scope {
         StopScope::Asset(asset) => (Some(asset), None),

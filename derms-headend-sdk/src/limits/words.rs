@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use derms_proto::link::{AssetLimits, Control, Limit, LimitPhase, LimitReport};
-use derms_proto::{AgentId, AssetId, LimitStatus, PowerLimit, Timestamp};
+use derms_proto::{AgentId, AssetId, ControlSource, LimitStatus, PowerLimit, Timestamp};
 
 use super::book::{Book, Entry};
+use super::stops;
 use crate::store::MAX_COUNTER;
 
 /// A heartbeat that shows older limits than were told this long ago: they were lost on the way.
@@ -121,6 +122,12 @@ impl Book {
     fn heard(&mut self, asset: AssetId, first: bool, said: &Said, now: Timestamp) -> bool {
         let entry = self.assets.entry(asset).or_default();
         let shown = said.revision.min(MAX_COUNTER);
+        let stopped = said.control.source == ControlSource::Stop;
+        if stopped && entry.stops.is_empty() && entry.is_forgotten(shown) {
+            entry.revision = entry.revision.max(shown);
+            self.keep_stopped(asset, now);
+            return true;
+        }
         if shown > entry.revision {
             tracing::warn!(asset_id = %asset, known = entry.revision, shown,
                 "the agent keeps to later limits than this headend remembers; telling it anew");
@@ -147,6 +154,15 @@ impl Book {
         let told = entry.word.and_then(|word| word.told);
         let waited = told.is_none_or(|(_, at)| now.saturating_since(at) > TOLD_IN_VAIN);
         entry.differs(shown) && waited
+    }
+
+    /// An asset is stopped, and nobody here knows by whom: this headend has lost its memory, or got an
+    /// older one back. It would return if its agent were told what is known here, and a stop is ended
+    /// by nobody but an operator. It is stored when its agent has been told.
+    fn keep_stopped(&mut self, asset: AssetId, now: Timestamp) {
+        let stop = self.add_stop(stops::found(asset, now), now);
+        tracing::error!(stop_id = %stop.id, asset_id = %asset,
+            "the asset is stopped and this headend remembers no stop of it; it stays stopped until this stop is ended");
     }
 
     /// Takes an agent's report on the limits of a revision: it speaks for all that were among them.

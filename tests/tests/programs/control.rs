@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use derms_client::{Client, DispatchOptions};
-use derms_proto::{AssetId, Dispatch, DispatchStatus, NewDispatch, Power, ReasonCode, Timestamp};
+use derms_client::{Client, DispatchOptions, TelemetryHistoryQuery};
+use derms_proto::{
+    AssetId, Dispatch, DispatchStatus, NewDispatch, NewStop, Power, ReasonCode,
+    TelemetryHistoryItem, Timestamp,
+};
 use derms_tests::{Folder, HeadendProcess, Process, Program, lasting_address, until};
 use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 const LEASED: &str = "7ba7b810-9dad-11d1-80b4-00c04fd430c8";
 const ORDERED: &str = "7ba7b811-9dad-11d1-80b4-00c04fd430c8";
+const STOPPED: &str = "7ba7b812-9dad-11d1-80b4-00c04fd430c8";
 
 const FLEET: &str = "
 sites:
@@ -20,6 +24,9 @@ assets:
   - {id: 7ba7b811-9dad-11d1-80b4-00c04fd430c8, name: ORDERED, site_id: 6ba7b810-9dad-11d1-80b4-00c04fd430c8, type: battery,
      capacity_mwhr: 40, max_mw: 20, min_mw: -20, efficiency: 0.9, ramp_rate_mw_per_min: 1000, min_soc_pct: 5, max_soc_pct: 95,
      failsafe: {policy: {value: -2}, after_s: 9}}
+  - {id: 7ba7b812-9dad-11d1-80b4-00c04fd430c8, name: STOPPED, site_id: 6ba7b810-9dad-11d1-80b4-00c04fd430c8, type: battery,
+     capacity_mwhr: 40, max_mw: 20, min_mw: -20, efficiency: 0.9, ramp_rate_mw_per_min: 60000, min_soc_pct: 5, max_soc_pct: 95,
+     default_mw: 3}
 ";
 
 struct World {
@@ -51,6 +58,8 @@ impl World {
             &self.grpc,
             "--data-dir",
             &data,
+            "--telemetry-s",
+            "1",
         ]))
         .await
     }
@@ -150,4 +159,62 @@ async fn a_lease_and_a_failsafe_need_no_headend_and_what_has_ended_does_not_come
         assert_eq!(agent.terminated().await, Some(0));
     }
     assert_eq!(headend.process.terminated().await, Some(0));
+}
+
+/// Its agent has told of a measurement since: the asset is stopped.
+async fn until_stopped_since(client: &Client, asset: AssetId, since: Timestamp) {
+    until("a measurement of the stopped asset", SOON, async || {
+        let measured = client.telemetry(asset).await.ok()?.telemetry;
+        let source = serde_json::to_value(measured.measurements.control?).ok()?;
+        (measured.measured_at > since && source == "stop").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stopped_asset_stays_at_zero_whoever_dies_and_returns_when_an_operator_says_so() {
+    let world = World::new();
+    let asset: AssetId = STOPPED.parse().unwrap();
+    let headend = world.headend().await;
+    let agent = world.agent(STOPPED);
+    let order = NewDispatch::asset(asset, Power::from_mw(5.0));
+    active(&headend.client, &order).await;
+    until_at(&headend.client, asset, 5.0, "setpoint").await;
+    let stop = headend.client.stop(&NewStop::asset(asset)).await.unwrap();
+    until_at(&headend.client, asset, 0.0, "stop").await;
+    let stopped = Timestamp::now();
+
+    agent.signal(Signal::KILL);
+    agent.ended().await;
+    let agent = world.agent(STOPPED);
+    until_stopped_since(&headend.client, asset, stopped).await;
+
+    headend.process.signal(Signal::KILL);
+    headend.process.ended().await;
+    let headend = world.headend().await;
+    until_stopped_since(&headend.client, asset, Timestamp::now()).await;
+
+    assert_eq!(agent.terminated().await, Some(0));
+    let _agent = world.agent(STOPPED);
+    until_stopped_since(&headend.client, asset, Timestamp::now()).await;
+    let refused = headend.client.dispatch(&order).await.unwrap_err();
+    assert!(refused.to_string().contains("stop"), "{refused}");
+
+    let query = TelemetryHistoryQuery::new().from(stopped);
+    let history = headend
+        .client
+        .telemetry_history(asset, query)
+        .await
+        .unwrap();
+    let measured = history.items.iter().filter_map(|item| match item {
+        TelemetryHistoryItem::Measurement(row) => row.measurements.mw,
+        _ => None,
+    });
+    let measured: Vec<f64> = measured.map(Power::mw).collect();
+    assert!(measured.len() >= 3, "{measured:?}");
+    assert!(measured.iter().all(|mw| *mw == 0.0), "{measured:?}");
+
+    let within = Some(Duration::ZERO);
+    headend.client.resume(stop.id, within).await.unwrap();
+    until_at(&headend.client, asset, 3.0, "default").await;
 }

@@ -166,6 +166,8 @@ struct Agent {
     assets: Vec<AssetId>,
     /// The revision that it shows for each asset.
     shown: HashMap<AssetId, u64>,
+    /// What its assets are doing.
+    control: Control,
     capabilities: Capabilities,
     queue_size: usize,
     link: Option<(Arc<Session>, mpsc::Receiver<Outbound>)>,
@@ -177,6 +179,7 @@ impl Agent {
             id,
             assets: assets.to_vec(),
             shown: HashMap::new(),
+            control: Control::default(),
             capabilities: Capabilities::of(&[LIMITS.to_owned()]),
             queue_size: 256,
             link: None,
@@ -238,7 +241,7 @@ impl Agent {
                 ramp_mw_per_min: None,
             },
             last_revision: 0,
-            control: Control::default(),
+            control: self.control,
             availability: Availability::Available,
             limit_revision: self.shown.get(&asset).copied().unwrap_or(0),
         }

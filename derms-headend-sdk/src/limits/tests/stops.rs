@@ -10,6 +10,15 @@ fn gateway() -> Agent {
     Agent::new(SITE.into(), &[BIG, LEFT, RIGHT])
 }
 
+const HELD: Control = Control {
+    source: ControlSource::Stop,
+    dispatch_id: None,
+    revision: None,
+    power: Some(Power::ZERO),
+    remaining: None,
+    limited: false,
+};
+
 fn counts(stop: &Stop) -> [u64; 5] {
     [
         stop.assets,
@@ -73,15 +82,10 @@ async fn a_stop_waits_for_agents_that_are_away_and_comes_before_any_order() {
     let stop = bench.limits.get_stop(stop.id).await.unwrap().unwrap();
     assert_eq!(counts(&stop), [3, 3, 0, 0, 0]);
     // In its heartbeats the device has taken it.
-    let control = Control {
-        source: ControlSource::Stop,
-        power: Some(Power::ZERO),
-        ..Control::default()
-    };
-    agent.beats(&bench, BIG, control);
+    agent.beats(&bench, BIG, HELD);
     let unsettled = Control {
         power: None,
-        ..control
+        ..HELD
     };
     agent.beats(&bench, LEFT, unsettled);
     let stop = bench.limits.get_stop(stop.id).await.unwrap().unwrap();
@@ -386,4 +390,71 @@ async fn a_key_that_can_not_be_looked_up_keeps_no_stop_from_being_carried_out() 
         .await
         .unwrap();
     assert_eq!(again.id, stop.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_stopped_stays_so_when_the_headend_has_lost_its_memory() {
+    for limited_before_it_came in [false, true] {
+        let bench = Bench::new().await;
+        let mut agent = Agent::of(FAR).connect(&bench).await;
+        bench.halt(NewStop::asset(FAR)).await;
+        agent.only_told();
+        agent.control = HELD;
+        bench.pass(seconds(1)).await;
+        let clock = bench.clock.clone();
+        let bench = Bench::on(FaultyStore::new(Fault::None), clock).await;
+        if limited_before_it_came {
+            bench.limit(NewLimit::at_most(FAR, mw(3.0))).await;
+        }
+        let waiting = bench
+            .order(&NewDispatch::asset(FAR, mw(5.0)))
+            .await
+            .unwrap();
+        agent.begin(&bench).await;
+        let told = agent.only_told();
+        assert!(told.stop);
+        assert_eq!(told.limits.len(), usize::from(limited_before_it_came));
+        let stops = bench.limits.stops();
+        assert_eq!(stops.len(), 1);
+        assert_eq!(
+            (stops[0].asset_id, stops[0].principal.as_ref()),
+            (Some(FAR), None)
+        );
+        bench.pass(seconds(2)).await;
+        let stored = bench.store.inner.stop(stops[0].id).await.unwrap();
+        assert!(stored.is_some_and(|stop| stop.ended_at.is_none()));
+        let waiting = bench.store.inner.dispatch(waiting.id).await.unwrap();
+        assert_eq!(waiting.unwrap().status, DispatchStatus::Cancelled);
+        // It is a stop as any other: once, counted, and ended by an operator.
+        agent.beats(&bench, FAR, HELD);
+        assert_eq!(counts(&bench.limits.stops()[0]), [1, 1, 1, 0, 0]);
+        let ended = bench.limits.resume(stops[0].id, seconds(1), None).await;
+        assert!(ended.unwrap().ended_at.is_some());
+        assert!(!agent.only_told().stop);
+        agent.beats(&bench, FAR, HELD);
+        assert_eq!(bench.limits.stops(), [], "it has not returned yet");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_when_a_stop_was_ended_is_told_so_and_is_not_found_stopped() {
+    for restarted in [false, true] {
+        let bench = Bench::new().await;
+        let mut agent = Agent::of(FAR).connect(&bench).await;
+        let stop = bench.halt(NewStop::asset(FAR)).await;
+        agent.only_told();
+        agent.control = HELD;
+        agent.disconnect(&bench);
+        bench.pass(seconds(1)).await;
+        let ended = bench.limits.resume(stop.id, seconds(1), None).await;
+        assert!(ended.is_ok());
+        let bench = if restarted {
+            bench.restarted().await
+        } else {
+            bench
+        };
+        agent.begin(&bench).await;
+        assert!(!agent.only_told().stop);
+        assert_eq!(bench.limits.stops(), []);
+    }
 }
