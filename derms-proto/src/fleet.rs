@@ -121,21 +121,19 @@ impl Fleet {
             subject: None,
             message,
         };
-        let size = std::fs::metadata(path)
-            .map_err(|e| {
-                fail(format!(
-                    "can't read the fleet file: {e}; name another with --assets"
-                ))
-            })?
-            .len();
+        let unreadable = |e: std::io::Error| {
+            fail(format!(
+                "can't read the fleet file: {e}; name another with --assets"
+            ))
+        };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
         if size > Self::MAX_FILE_BYTES {
             return Err(fail(format!(
                 "the fleet file has {size} bytes, more than {}; split the fleet over several headends",
                 Self::MAX_FILE_BYTES
             )));
         }
-        let bytes =
-            std::fs::read(path).map_err(|e| fail(format!("can't read the fleet file: {e}")))?;
+        let bytes = std::fs::read(path).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|e| {
             fail(format!(
                 "the fleet file is not UTF-8 text: {e}; save it as UTF-8"

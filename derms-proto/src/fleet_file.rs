@@ -203,13 +203,10 @@ fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> FleetError
             format!("missing field `{field}`; add it")
         }
         _ => {
-            // Only the first line, without the place: what follows is drawing.
-            let shown = error.to_string();
-            let first = shown.lines().next().unwrap_or_default();
-            let first = first.split(" at line ").next().unwrap_or_default();
+            let what = what_is_wrong(error);
             match place.and_then(|at| line_of(text, at.line())) {
-                Some(line) => format!("{first}; mend `{line}`"),
-                None => first.to_owned(),
+                Some(line) => format!("{what}; mend `{line}`"),
+                None => what,
             }
         }
     };
@@ -219,6 +216,34 @@ fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> FleetError
         column: place.map(|at| at.column()),
         subject: item.map(|(name, _)| name),
         message,
+    }
+}
+
+/// The parser's word; ours where that speaks to who wrote the program, and not the file.
+fn what_is_wrong(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error::{DuplicateMappingKey, InvalidScalar, Unexpected};
+    match error {
+        DuplicateMappingKey { key: Some(key), .. } => {
+            format!("`{key}` is there twice; keep one of them")
+        }
+        InvalidScalar { ty, .. } if ty.contains("float") => {
+            "this is no number; write one alone, without a unit".to_owned()
+        }
+        Unexpected { expected, .. } if expected.contains("mapping start") => {
+            "here must be keys with their values, like `sites:` and `assets:` for the whole file"
+                .to_owned()
+        }
+        _ => {
+            // Only the first line, without the place: what follows is drawing.
+            let shown = error.to_string();
+            let first = shown.lines().next().unwrap_or_default();
+            let first = first.split(" at line ").next().unwrap_or_default();
+            if first.contains("tab") {
+                format!("{first}; indent with spaces")
+            } else {
+                first.to_owned()
+            }
+        }
     }
 }
 
@@ -333,14 +358,14 @@ assets:
                 "    max_mw: sixty\n",
                 10,
                 "BESS-1",
-                "sixty",
+                "no number; write one alone, without a unit; mend `max_mw: sixty`",
             ),
             (
                 "    max_mw: 60\n",
                 "    max_mw: 60\n    max_mw: 61\n",
                 11,
                 "BESS-1",
-                "max_mw",
+                "`max_mw` is there twice; keep one of them",
             ),
             ("    max_mw: 8\n", "", 14, "PV-1", "max_mw"),
             (
@@ -396,6 +421,13 @@ assets:
         assert!(error("sites: [").line.is_some());
         assert!(error("sites: []").to_string().contains("assets"));
         assert!(error("[1, 2]").to_string().starts_with("fleet.yaml:1:1:"));
+        assert!(
+            error("a fleet")
+                .to_string()
+                .contains("keys with their values")
+        );
+        let tab = error("sites:\n\t- id: 1\n").to_string();
+        assert!(tab.contains("indent with spaces"), "{tab}");
         assert!(error("\u{0}\u{1}").to_string().starts_with("fleet.yaml:"));
     }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Parser};
 
 use crate::Failure;
@@ -81,6 +81,16 @@ fn with_args(command: Command, subcommand: &[&str], args: &[Arg]) -> Command {
 /// be the one that was set.
 fn message<A: Parser>(error: &clap::Error) -> String {
     let text = error.to_string();
+    // The command that it is about, and its own command line.
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let words = usage.unwrap_or_default().split_whitespace();
+    let command: Vec<&str> = words
+        .take_while(|word| !word.starts_with(['<', '[', '-']))
+        .collect();
+    let help = format!("`{} --help` lists what there is", command.join(" "));
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("say what to do; {help}");
+    }
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
@@ -88,6 +98,10 @@ fn message<A: Parser>(error: &clap::Error) -> String {
         .collect();
     let text = lines.join("\n");
     let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
+    let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];
+    if unknown.contains(&error.kind()) && !text.contains('\n') {
+        return format!("{text}; {help}");
+    }
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
         return text;
     };
@@ -186,6 +200,37 @@ mod tests {
             "{line}"
         );
         assert!(!line.contains('\n') && !line.contains("--help"), "{line}");
+    }
+
+    #[test]
+    fn what_is_like_nothing_there_is_says_where_to_look() {
+        let line = bad(&["--zzz"]);
+        assert!(
+            line.ends_with("'--zzz' found; `program --help` lists what there is"),
+            "{line}"
+        );
+    }
+
+    #[derive(Debug, Parser)]
+    #[command(
+        name = "tool",
+        subcommand_required = true,
+        arg_required_else_help = true
+    )]
+    struct Tool {
+        #[command(subcommand)]
+        task: Task,
+    }
+
+    #[test]
+    fn a_program_that_was_not_told_what_to_do_asks_in_one_line() {
+        match parse::<Tool>(["tool"].map(OsString::from)) {
+            Err(Stop::Failed(failure)) => assert_eq!(
+                failure.line(),
+                "say what to do; `tool --help` lists what there is"
+            ),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
