@@ -125,12 +125,12 @@ pub(crate) async fn run<S: Source>(source: Arc<S>, store: Arc<dyn Store>, stop: 
             }
             Err(error) if stopping => {
                 let waiting = backlog.waiting.lock().items.len();
-                tracing::error!(%error, waiting, "{what} are in this log alone");
+                tracing::error!(error = %error.in_full(), waiting, "{what} are in this log alone");
                 return;
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "can't store {what}; they wait");
+                    tracing::warn!(error = %error.in_full(), "can't store {what}; they wait");
                 }
                 failing = true;
                 tokio::select! {

@@ -35,7 +35,7 @@ pub(crate) async fn run(
                 wait = if pruned.more { BREATH } else { EVERY };
             }
             Err(error) => {
-                tracing::warn!(%error, retry_in_s = FIRST.as_secs_f64(), "can't forget what is old");
+                tracing::warn!(error = %error.in_full(), retry_in_s = FIRST.as_secs_f64(), "can't forget what is old");
                 wait = FIRST;
             }
         }

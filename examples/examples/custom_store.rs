@@ -167,6 +167,15 @@ impl<S: Store> Store for Mirrored<S> {
         self.inner.mark_in_doubt(agent, epoch).await
     }
 
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError> {
+        self.inner.mark_dropped(agent, epoch, assets).await
+    }
+
     async fn confirm(
         &self,
         agent: AgentId,

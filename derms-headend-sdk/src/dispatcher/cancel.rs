@@ -62,7 +62,7 @@ impl Dispatcher {
             // Asked for before, and stored then.
             return Ok(Some(dispatch));
         }
-        tracing::error!(dispatch_id = %id, %error, orders = new.len(),
+        tracing::error!(dispatch_id = %id, error = %error.in_full(), orders = new.len(),
             "can't store a cancel; it is carried out, and kept until the store answers");
         let assets: BTreeSet<AssetId> =
             leaves(&dispatch).filter_map(|leaf| leaf.asset_id).collect();

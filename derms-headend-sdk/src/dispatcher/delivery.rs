@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_proto::link::{HeadendMessage, Register, SetpointOrder};
+use derms_proto::link::{AssetState, HeadendMessage, Register, SetpointOrder};
 use derms_proto::wire::TraceContext as _;
 use derms_proto::{
     AssetId, ControlSource, Dispatch, DispatchId, DispatchStatus, ReasonCode, Timestamp, pb,
@@ -167,12 +167,8 @@ impl Dispatcher {
         }
         self.raise_unstored(assets).await?;
         if let Some(register) = register {
-            let in_force = in_force(register);
-            let (agent, epoch) = (session.agent_id, session.epoch);
-            for order in self.store.confirm(agent, epoch, &in_force).await? {
-                self.note(&order);
-                self.tell(order.dispatch);
-            }
+            let states = register.assets.iter().flatten();
+            self.confirm(session, states).await?;
         }
         let now = self.clock.now();
         let (mut lost, mut waiting, mut unwritten) = (Vec::new(), Vec::new(), Vec::new());
@@ -217,6 +213,24 @@ impl Dispatcher {
         self.deliver(&schedule::in_order(waiting)).await
     }
 
+    /// The agent has said what is in force at assets that it was granted: the doubt of that is gone.
+    pub(crate) async fn confirm(
+        &self,
+        session: &Session,
+        states: impl Iterator<Item = &AssetState> + Send,
+    ) -> Result<(), StoreError> {
+        let in_force = in_force(states);
+        if in_force.is_empty() {
+            return Ok(());
+        }
+        let (agent, epoch) = (session.agent_id, session.epoch);
+        for order in self.store.confirm(agent, epoch, &in_force).await? {
+            self.note(&order);
+            self.tell(order.dispatch);
+        }
+        Ok(())
+    }
+
     /// Writes what is stored as sent in this session, but was not written since the store had said
     /// that it failed.
     async fn write_unsure(&self, sent: &[Dispatch], session: &Session) {
@@ -237,8 +251,7 @@ impl Dispatcher {
 }
 
 /// The orders that an agent says are in force.
-fn in_force(register: &Register) -> Vec<(AssetId, DispatchId)> {
-    let states = register.assets.iter().flatten();
+fn in_force<'a>(states: impl Iterator<Item = &'a AssetState>) -> Vec<(AssetId, DispatchId)> {
     let in_force = states.filter(|state| state.control.source == ControlSource::Setpoint);
     in_force
         .filter_map(|state| Some((state.asset_id, state.control.dispatch_id?)))

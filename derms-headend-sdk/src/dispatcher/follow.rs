@@ -1,11 +1,14 @@
 //! What becomes of an order: told by its agent, by its session's end, or by time.
 
 use derms_proto::link::Report;
-use derms_proto::{AgentId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Severity, Timestamp};
+use derms_proto::{
+    AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, ReasonCode, Severity, Timestamp,
+};
 
 use super::delivery::lease;
 use super::{Dispatcher, Timer};
 use crate::events::About;
+use crate::registry::Session;
 use crate::store::{Advance, ReportFate, StoreError};
 
 impl Dispatcher {
@@ -14,6 +17,30 @@ impl Dispatcher {
         let over = |of: &(AgentId, u64)| of.0 == agent && of.1 <= epoch;
         self.unsure.lock().retain(|_, of| !over(of));
         for order in self.store.mark_in_doubt(agent, epoch).await? {
+            self.note(&order);
+            self.tell(order.dispatch);
+        }
+        Ok(())
+    }
+
+    /// Assets were dropped from a session that goes on, and what was reported of them had its time:
+    /// nobody knows any more whether what was not ended there is in force.
+    pub(crate) async fn assets_dropped(
+        &self,
+        session: &Session,
+        assets: &[AssetId],
+    ) -> Result<(), StoreError> {
+        let served_again = |asset: &&AssetId| session.serves(**asset);
+        let gone: Vec<AssetId> = assets
+            .iter()
+            .filter(|a| !served_again(a))
+            .copied()
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let (agent, epoch) = (session.agent_id, session.epoch);
+        for order in self.store.mark_dropped(agent, epoch, &gone).await? {
             self.note(&order);
             self.tell(order.dispatch);
         }

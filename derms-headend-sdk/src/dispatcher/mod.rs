@@ -33,6 +33,7 @@ use tracing::Instrument as _;
 
 pub use check::DispatchError;
 pub(crate) use guard::PowerBounds;
+pub(crate) use resync::SETTLE;
 pub(crate) use share::Present;
 
 use crate::auth::Principal;
@@ -268,7 +269,7 @@ impl Dispatcher {
         self.cancel_stopped_meanwhile(leaves);
         if let Err(error) = self.deliver(&served).await {
             // Committed, they wait: their sessions take them up when the store answers again.
-            tracing::warn!(orders = served.len(), %error, "can't record the sending; the orders wait");
+            tracing::warn!(orders = served.len(), error = %error.in_full(), "can't record the sending; the orders wait");
             for (_, session) in &served {
                 session.mailbox.starve();
             }

@@ -19,7 +19,7 @@ use crate::store::{MAX_COUNTER, Order, StoreError};
 const ASK_AFTER: Duration = Duration::from_secs(3);
 
 /// Reports may be behind the state that they led to for as long as they take to be stored.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Where agent and headend differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

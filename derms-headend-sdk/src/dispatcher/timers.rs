@@ -159,7 +159,7 @@ impl Lane {
                     match self.look(dispatcher.due(timer), stop).await {
                         Some(Ok(())) => {}
                         Some(Err(error)) => {
-                            tracing::warn!(%error, "can't look after a dispatch; trying again");
+                            tracing::warn!(error = %error.in_full(), "can't look after a dispatch; trying again");
                             self.running.set(timer, RETRY);
                         }
                         None => return,
@@ -167,7 +167,7 @@ impl Lane {
                 }
                 _ = sweeps.tick(), if sweep => match self.look(dispatcher.sweep(), stop).await {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::warn!(%error, "can't look after open dispatches; trying again in an hour"),
+                    Some(Err(error)) => tracing::warn!(error = %error.in_full(), "can't look after open dispatches; trying again in an hour"),
                     None => return,
                 },
             }

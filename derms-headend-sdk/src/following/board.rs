@@ -178,7 +178,7 @@ pub(crate) async fn run(
                 () = stop.cancelled() => return,
             };
             if let Err(error) = taken_up {
-                tracing::warn!(%error, "can't look up the orders in force; those that change are watched");
+                tracing::warn!(error = %error.in_full(), "can't look up the orders in force; those that change are watched");
             }
         }
         tokio::select! {

@@ -100,7 +100,7 @@ pub(super) async fn claim(
     let epoch_and_more = store_side(&core, &register, &claimant, &claims)
         .await
         .map_err(|error| {
-            tracing::warn!(agent_id = %agent, %error, "can't register an agent");
+            tracing::warn!(agent_id = %agent, error = %error.in_full(), "can't register an agent");
             retry(
                 CloseReason::StoreUnavailable,
                 "the store can't be reached",

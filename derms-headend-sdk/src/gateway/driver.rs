@@ -372,7 +372,7 @@ impl Driver {
             core.limits.replay(&session);
             let assets = session.assets();
             if let Err(error) = core.dispatcher.replay(&session, &assets, register.as_deref()).await {
-                tracing::warn!(agent_id = %session.agent_id, %error, "can't look up waiting orders; trying again");
+                tracing::warn!(agent_id = %session.agent_id, error = %error.in_full(), "can't look up waiting orders; trying again");
                 session.mailbox.starve();
             }
         });

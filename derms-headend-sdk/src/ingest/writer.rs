@@ -314,10 +314,10 @@ where
                 return Written::Yes(value);
             }
             Err(error @ StoreError::Unavailable { .. }) => {
-                tracing::warn!(what, %error, retry_in_s = delay.as_secs_f64(), "can't store; acknowledging nothing");
+                tracing::warn!(what, error = %error.in_full(), retry_in_s = delay.as_secs_f64(), "can't store; acknowledging nothing");
             }
             Err(error) => {
-                tracing::error!(what, %error, "can't store; this will not mend by itself");
+                tracing::error!(what, error = %error.in_full(), "can't store; this will not mend by itself");
                 return Written::Never;
             }
         }

@@ -32,7 +32,7 @@ pub(crate) async fn keep(
             () = limits.due.notified() => {}
             () = stop.cancelled() => {
                 if let Err(error) = limits.save().await {
-                    tracing::error!(%error, "limits or stops are not stored");
+                    tracing::error!(error = %error.in_full(), "limits or stops are not stored");
                 }
                 return;
             }
@@ -48,9 +48,11 @@ pub(crate) async fn keep(
                 failing = false;
             }
             Ok(()) => {}
-            Err(error) if failing => tracing::debug!(%error, "can't store limits or stops"),
+            Err(error) if failing => {
+                tracing::debug!(error = %error.in_full(), "can't store limits or stops")
+            }
             Err(error) => {
-                tracing::error!(%error, "can't store limits or stops; trying again, they hold all the same");
+                tracing::error!(error = %error.in_full(), "can't store limits or stops; trying again, they hold all the same");
                 failing = true;
             }
         }

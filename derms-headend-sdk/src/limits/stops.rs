@@ -50,7 +50,7 @@ impl Limits {
                 Ok(Ok(Some(stop))) => return Ok(stop),
                 Ok(Ok(None)) => {}
                 Ok(Err(StopError::Store(error))) => {
-                    tracing::error!(%error, "can't look up the key of a stop; stopping all the same");
+                    tracing::error!(error = %error.in_full(), "can't look up the key of a stop; stopping all the same");
                     reachable = false;
                 }
                 Ok(Err(error)) => return Err(error),
@@ -94,7 +94,7 @@ impl Limits {
         let stored = match timeout(patience, self.put_stop(&stop)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::error!(stop_id = %id, %error, "can't store a stop; sending it all the same");
+                tracing::error!(stop_id = %id, error = %error.in_full(), "can't store a stop; sending it all the same");
                 false
             }
             Err(_) => {

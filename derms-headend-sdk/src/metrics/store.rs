@@ -277,6 +277,19 @@ impl Store for CountedStore {
             .await
     }
 
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError> {
+        self.timed(
+            "mark_dropped",
+            self.inner.mark_dropped(agent, epoch, assets),
+        )
+        .await
+    }
+
     async fn confirm(
         &self,
         agent: AgentId,

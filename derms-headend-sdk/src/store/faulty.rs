@@ -60,6 +60,8 @@ pub(crate) enum Fault {
     AnyAgentReports,
     AllInDoubt,
     NoneInDoubt,
+    DroppedForgotten,
+    DroppedOfAll,
     EndedHolds,
     FirstWordCounts,
     StopsForgotten,
@@ -561,6 +563,24 @@ impl Store for FaultyStore {
             epoch
         };
         self.inner.mark_in_doubt(agent, epoch).await
+    }
+
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError> {
+        self.reach()?;
+        if self.has(Fault::DroppedForgotten) {
+            return Ok(Vec::new());
+        }
+        let epoch = if self.has(Fault::DroppedOfAll) {
+            u64::MAX
+        } else {
+            epoch
+        };
+        self.inner.mark_dropped(agent, epoch, assets).await
     }
 
     async fn confirm(

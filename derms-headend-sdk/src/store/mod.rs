@@ -92,8 +92,9 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 ///   being stored twice; no unique index over the history is needed.
 /// - An order is in doubt as long as it has been sent and has not ended, and the session that
 ///   carried it, or told of it last, is over: its epoch is not above the newest one of its agent
-///   that was given to [`mark_in_doubt`](Self::mark_in_doubt). [`Order`] has this rule, and those
-///   of the life cycle, in one place for all stores.
+///   that was given to [`mark_in_doubt`](Self::mark_in_doubt). So it is when its asset was dropped
+///   from a session that goes on ([`mark_dropped`](Self::mark_dropped)), until its agent speaks of it.
+///   [`Order`] has these rules, and those of the life cycle, in one place for all stores.
 /// - Lists are newest first; those of one time are in an order that never changes. Pages have at
 ///   most the limit, and the last one has no cursor. A cursor is a place in its list, not a count:
 ///   it stays valid while newer entries arrive and old ones go.
@@ -216,6 +217,16 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// The session of this epoch, and all older ones of its agent, are over: what they carried is
     /// in doubt from now on. Answers the orders that are newly so.
     async fn mark_in_doubt(&self, agent: AgentId, epoch: u64) -> Result<Vec<Order>, StoreError>;
+
+    /// The agent serves these assets no more in its session of this epoch, which goes on: what that
+    /// session, or an older one, carried of them is in doubt until the agent speaks of it
+    /// ([`Order::drop_out`]). Answers the orders that are newly so.
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError>;
 
     /// The agent has said in its session of this epoch that these orders are in force. Answers
     /// those whose doubt is gone by that. Orders of other assets or agents are left as they are.
@@ -385,4 +396,21 @@ pub enum StoreError {
     /// The cursor was not made by this store.
     #[error("the cursor is not one of this list; start again without it")]
     InvalidCursor,
+}
+
+impl StoreError {
+    /// The error with its causes, in one line for a log; a cause that repeats what was said is left out.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.ends_with(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
 }

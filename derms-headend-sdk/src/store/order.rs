@@ -348,13 +348,28 @@ impl Order {
     /// Sets or clears the doubt: it has been sent and has not ended, and the session that carried
     /// it, or told of it last, is over. `true`: that changed it.
     pub fn doubt(&mut self, ended_epoch: u64) -> bool {
-        let status = self.dispatch.status;
-        let open = status != DispatchStatus::Pending && !status.is_terminal();
         let over = self
             .carrier
             .is_some_and(|carrier| carrier.epoch <= ended_epoch);
-        let doubt = open && over;
+        let doubt = self.is_under_way() && over;
         std::mem::replace(&mut self.dispatch.in_doubt, doubt) != doubt
+    }
+
+    /// Its agent serves the asset no more in its session of this epoch, which goes on: sets the doubt
+    /// if that session, or an older one, carried it or told of it last, until its agent speaks of it.
+    /// `true`: that changed it.
+    pub fn drop_out(&mut self, agent: AgentId, epoch: u64) -> bool {
+        let carried = self
+            .carrier
+            .is_some_and(|carrier| carrier.agent == agent && carrier.epoch <= epoch);
+        let doubt = self.is_under_way() && carried;
+        doubt && !std::mem::replace(&mut self.dispatch.in_doubt, true)
+    }
+
+    /// It was sent and has not ended.
+    fn is_under_way(&self) -> bool {
+        let status = self.dispatch.status;
+        status != DispatchStatus::Pending && !status.is_terminal()
     }
 
     fn heard(&mut self, epoch: u64) {

@@ -240,11 +240,20 @@ impl Agent {
 
     /// Claims one more asset.
     pub(crate) async fn adds(&mut self, asset: &str) {
+        self.adds_doing(asset, Control::default()).await;
+    }
+
+    /// Claims one more asset, and says what it is doing.
+    pub(crate) async fn adds_doing(&mut self, asset: &str, control: Control) {
         let asset = asset.parse().unwrap();
         self.assets.push(asset);
+        let state = AssetState {
+            control,
+            ..state(asset)
+        };
         self.send(AgentMessage::AssetUpdate(AssetUpdate {
             epoch: self.registered.epoch,
-            upserted: vec![Ok(state(asset))],
+            upserted: vec![Ok(state)],
             removed: Vec::new(),
         }))
         .await;

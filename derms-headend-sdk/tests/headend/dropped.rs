@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use derms_headend_sdk::proto::link::SetpointPhase;
-use derms_headend_sdk::proto::{NewDispatch, NewLimit, Power};
+use derms_headend_sdk::proto::link::{Control, SetpointOrder, SetpointPhase};
+use derms_headend_sdk::proto::{ControlSource, NewDispatch, NewLimit, Power};
 use derms_headend_sdk::{Headend, Principal};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::live::Stream;
+use crate::sick_store::{SickStore, Sickness};
 use crate::support::{BESS_1, BESS_2, JERSEY, NEWARK, WallClock, delete, fleet, get, request};
-use crate::support::{post, standing_clock};
+use crate::support::{headend_with, post, standing_clock};
 
 /// A headend with a gateway of both batteries of a site, and what it tells of one kind from now on.
 async fn gateway(kind: &str) -> (Headend, WallClock, Agent, Stream) {
@@ -144,6 +145,89 @@ async fn an_order_in_force_that_is_not_ended_before_its_asset_is_dropped_is_a_mi
     assert_eq!(dispatch(&headend, &ended).await["status"], "failed");
     // Nothing is guessed.
     assert_eq!(dispatch(&headend, &left).await["status"], "active");
+}
+
+/// A gateway drops an asset with an order that it has only taken, and says nothing of it.
+async fn dropped_in_silence() -> (Headend, Agent, Stream, String, SetpointOrder) {
+    let (headend, _, mut agent, mut orders) = gateway("dispatch").await;
+    let id = order(&headend, BESS_1).await;
+    let sent = agent.order().await;
+    agent.report(&sent, SetpointPhase::Received).await;
+    while orders.item().await["status"] != "received" {}
+    agent.removes(BESS_1).await;
+    let doubted = orders.item().await;
+    assert_eq!(
+        (&doubted["id"], &doubted["status"], &doubted["in_doubt"]),
+        (&json!(id), &json!("received"), &json!(true))
+    );
+    (headend, agent, orders, id, sent)
+}
+
+#[tokio::test]
+async fn what_an_agent_drops_without_a_word_is_in_doubt_until_it_speaks() {
+    let (headend, mut agent, mut orders, id, sent) = dropped_in_silence().await;
+    assert!(is_connected(&headend, BESS_2).await);
+    agent.report(&sent, SetpointPhase::Failed).await;
+    let ended = orders.item().await;
+    assert_eq!(
+        (&ended["status"], &ended["in_doubt"]),
+        (&json!("failed"), &json!(false))
+    );
+    assert_eq!(dispatch(&headend, &id).await["in_doubt"], false);
+}
+
+#[tokio::test]
+async fn an_asset_that_comes_back_with_its_order_in_force_takes_the_doubt_off_it() {
+    let (headend, mut agent, mut orders, id, sent) = dropped_in_silence().await;
+    let control = Control {
+        source: ControlSource::Setpoint,
+        dispatch_id: Some(sent.dispatch_id),
+        revision: Some(sent.revision),
+        ..Control::default()
+    };
+    agent.adds_doing(BESS_1, control).await;
+    assert_eq!(orders.item().await["in_doubt"], false);
+    assert_eq!(dispatch(&headend, &id).await["in_doubt"], false);
+}
+
+#[tokio::test]
+async fn an_order_that_is_ended_before_its_asset_is_dropped_is_never_in_doubt() {
+    let (headend, _, mut agent, mut orders) = gateway("dispatch").await;
+    let id = order(&headend, BESS_1).await;
+    let sent = agent.order().await;
+    agent.report(&sent, SetpointPhase::Started).await;
+    agent.report(&sent, SetpointPhase::Failed).await;
+    agent.removes(BESS_1).await;
+    loop {
+        let told = orders.item().await;
+        assert_eq!(told["in_doubt"], false, "{told}");
+        if told["status"] == "failed" {
+            break;
+        }
+    }
+    assert_eq!(dispatch(&headend, &id).await["in_doubt"], false);
+}
+
+#[tokio::test]
+async fn without_the_store_a_dropped_asset_is_offline_and_its_order_in_doubt_when_it_is_back() {
+    let store = SickStore::default();
+    let (headend, _) = headend_with(store.clone()).await;
+    let mut agent = Agent::connect(&headend, JERSEY, &[BESS_1, BESS_2]).await;
+    let id = order(&headend, BESS_1).await;
+    let sent = agent.order().await;
+    let mut orders = watch(&headend, "/stream?kind=dispatch", None).await;
+    agent.report(&sent, SetpointPhase::Started).await;
+    while orders.item().await["status"] != "active" {}
+    let mut sessions = watch(&headend, "/stream?kind=session", None).await;
+    store.set(Sickness::Unavailable);
+    agent.removes(BESS_1).await;
+    assert_eq!(sessions.item().await["assets"], json!([BESS_2]));
+    store.set(Sickness::None);
+    let doubted = orders.item().await;
+    assert_eq!(
+        (&doubted["id"], &doubted["in_doubt"]),
+        (&json!(id), &json!(true))
+    );
 }
 
 #[tokio::test]

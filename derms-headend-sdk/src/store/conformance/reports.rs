@@ -17,6 +17,7 @@ sentences! {
     "a report of an unknown order is told, and so is what is about none" => unknown_and_others,
     "an agent's report touches no order of another agent or asset" => foreign_reports,
     "the end of a session puts in doubt what it carried and has not ended, nothing else" => doubt,
+    "what an agent drops from a session that goes on is in doubt until it speaks of it, nothing else" => dropped,
     "what is handed to a session that is over is in doubt at once" => doubt_at_once,
     "a late end of a session casts no doubt on what a later one has told" => no_late_doubt,
     "a report of a session that is over leaves the doubt" => doubt_remains,
@@ -225,6 +226,52 @@ async fn doubt(store: Arc<dyn Store>) -> Checked {
     report(&store, later, says(&active, 2, Phase::Completed)).await?;
     report(&store, later, says(&carried, 3, Phase::Received)).await?;
     for id in [active.id, carried.id] {
+        ensure!(
+            !stored(&store, id).await?.in_doubt,
+            "an order is in doubt after a report"
+        );
+    }
+    Ok(())
+}
+
+async fn dropped(store: Arc<dyn Store>) -> Checked {
+    let agent = new_agent();
+    let (carrier, later) = (session(&store, agent).await?, session(&store, agent).await?);
+    let other = session(&store, new_agent()).await?;
+    let silent = sent(&store, carrier).await?;
+    let active = sent(&store, carrier).await?;
+    report(&store, carrier, says(&active, 1, Phase::Started)).await?;
+    let ended = sent(&store, carrier).await?;
+    report(&store, carrier, says(&ended, 2, Phase::Failed)).await?;
+    let handed_on = sent(&store, later).await?;
+    let of_another = sent(&store, other).await?;
+    let waiting = committed(&store).await?;
+    let kept = sent(&store, carrier).await?;
+    let gone = [&silent, &active, &ended, &handed_on, &of_another, &waiting];
+    let gone: Vec<_> = gone.iter().filter_map(|order| order.asset_id).collect();
+    let marked = store.mark_dropped(agent, carrier.epoch, &gone).await?;
+    let mut ids: Vec<_> = marked.iter().map(|order| order.dispatch.id).collect();
+    ids.sort_unstable();
+    let mut wanted = vec![silent.id, active.id];
+    wanted.sort_unstable();
+    same("orders newly in doubt", &ids, &wanted)?;
+    for id in wanted {
+        ensure!(
+            stored(&store, id).await?.in_doubt,
+            "an order of a dropped asset is not in doubt"
+        );
+    }
+    for id in [ended.id, handed_on.id, of_another.id, waiting.id, kept.id] {
+        ensure!(
+            !stored(&store, id).await?.in_doubt,
+            "an order is in doubt without reason"
+        );
+    }
+    let marked = store.mark_dropped(agent, carrier.epoch, &gone).await?;
+    same("orders in doubt for the second time", &marked.len(), &0)?;
+    report(&store, carrier, says(&active, 3, Phase::Failed)).await?;
+    report(&store, carrier, says(&silent, 4, Phase::Received)).await?;
+    for id in [active.id, silent.id] {
         ensure!(
             !stored(&store, id).await?.in_doubt,
             "an order is in doubt after a report"

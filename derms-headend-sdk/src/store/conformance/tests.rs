@@ -120,6 +120,14 @@ async fn each_fault_is_found_by_the_sentence_that_it_breaks() {
             "the end of a session puts in doubt what it carried",
         ),
         (
+            Fault::DroppedForgotten,
+            "what an agent drops from a session that goes on is in doubt",
+        ),
+        (
+            Fault::DroppedOfAll,
+            "what an agent drops from a session that goes on is in doubt",
+        ),
+        (
             Fault::NoneInDoubt,
             "the end of a session puts in doubt what it carried",
         ),

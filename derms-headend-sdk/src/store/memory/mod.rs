@@ -213,6 +213,15 @@ impl Store for MemoryStore {
         Ok(self.orders.lock().mark_in_doubt(agent, epoch))
     }
 
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError> {
+        Ok(self.orders.lock().mark_dropped(agent, epoch, assets))
+    }
+
     async fn confirm(
         &self,
         agent: AgentId,

@@ -229,6 +229,23 @@ impl OrderTables {
         marked.collect()
     }
 
+    pub(super) fn mark_dropped(
+        &mut self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Vec<Order> {
+        let open = assets.iter().filter_map(|asset| self.open.get(asset));
+        let ids: Vec<DispatchId> = open.flatten().copied().collect();
+        let marked = ids.into_iter().filter_map(|id| {
+            self.change(id, |order, _| {
+                order.drop_out(agent, epoch).then(|| order.clone())
+            })
+            .flatten()
+        });
+        marked.collect()
+    }
+
     /// Marks what sessions up to these carried, and all others that carry anything.
     pub(super) fn abandon(&mut self, sessions: Vec<(AgentId, u64)>) -> Vec<Order> {
         let carried = self.carried.iter();

@@ -267,6 +267,16 @@ impl<D: Database> Store for SqlStore<D> {
             orders::mark(connection, agent, epoch))
     }
 
+    async fn mark_dropped(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        assets: &[AssetId],
+    ) -> Result<Vec<Order>, StoreError> {
+        write!(self, "to put orders in doubt", connection =>
+            orders::mark_dropped(connection, agent, epoch, assets))
+    }
+
     async fn confirm(
         &self,
         agent: AgentId,

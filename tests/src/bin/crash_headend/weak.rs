@@ -191,6 +191,7 @@ delegate! {
     fn advance(steps: &[Advance]) -> Vec<Option<Order>>;
     fn cancel(cancels: &[Cancel]) -> Vec<Order>;
     fn mark_in_doubt(agent: AgentId, epoch: u64) -> Vec<Order>;
+    fn mark_dropped(agent: AgentId, epoch: u64, assets: &[AssetId]) -> Vec<Order>;
     fn confirm(agent: AgentId, epoch: u64, in_force: &[(AssetId, DispatchId)]) -> Vec<Order>;
     fn dispatch(id: DispatchId) -> Option<Dispatch>;
     fn dispatches(query: &DispatchQuery) -> Page<Dispatch>;

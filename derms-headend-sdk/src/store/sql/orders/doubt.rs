@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use derms_proto::{AgentId, AssetId, DispatchId};
+use uuid::Uuid;
 
 use super::super::super::{Order, SessionEnd};
 use super::super::connection::{Connection, Row};
@@ -44,7 +45,28 @@ pub(in super::super) async fn mark<C: Connection>(
         .push(" and carrier_epoch <= ")
         .bind(saturated(ended));
     let ids = rows::ids(connection, statement).await?;
-    put_in_doubt(connection, &ids, BTreeSet::from([agent])).await
+    let doubt = |order: &mut Order, ended| order.doubt(ended);
+    put_in_doubt(connection, &ids, BTreeSet::from([agent]), doubt).await
+}
+
+pub(in super::super) async fn mark_dropped<C: Connection>(
+    connection: &mut C,
+    agent: AgentId,
+    epoch: u64,
+    assets: &[AssetId],
+) -> Result<Vec<Order>, Fault> {
+    let assets: Vec<Uuid> = assets.iter().map(|asset| asset.uuid()).collect();
+    let mut ids = BTreeSet::new();
+    for assets in assets.chunks(1_000) {
+        let statement = Statement::new(C::DIALECT, CARRIED)
+            .push(" and carrier_agent = ")
+            .bind(agent)
+            .push(" and asset_id")
+            .one_of(assets);
+        ids.extend(rows::ids(connection, statement).await?);
+    }
+    let doubt = |order: &mut Order, _| order.drop_out(agent, epoch);
+    put_in_doubt(connection, &ids, BTreeSet::from([agent]), doubt).await
 }
 
 pub(in super::super) async fn abandon<C: Connection>(
@@ -66,13 +88,15 @@ pub(in super::super) async fn abandon<C: Connection>(
         connection.run(statement).await?;
     }
     let ids = rows::ids(connection, Statement::new(C::DIALECT, CARRIED)).await?;
-    put_in_doubt(connection, &ids, BTreeSet::new()).await
+    let doubt = |order: &mut Order, ended| order.doubt(ended);
+    put_in_doubt(connection, &ids, BTreeSet::new(), doubt).await
 }
 
 async fn put_in_doubt<C: Connection>(
     connection: &mut C,
     ids: &BTreeSet<DispatchId>,
     agents: BTreeSet<AgentId>,
+    doubt: impl Fn(&mut Order, u64) -> bool,
 ) -> Result<Vec<Order>, Fault> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -80,7 +104,7 @@ async fn put_in_doubt<C: Connection>(
     let mut held = Held::take(connection, ids, agents).await?;
     let marked = ids.iter().filter_map(|id| {
         let (order, ended) = held.order(*id)?;
-        order.doubt(ended).then(|| order.clone())
+        doubt(order, ended).then(|| order.clone())
     });
     let marked = marked.collect();
     held.save(connection).await?;

@@ -17,7 +17,7 @@ mod steps;
 pub(super) use cancel::cancel;
 pub(super) use commit::{commit, committed, raise_revision, revisions};
 pub(super) use delete::delete;
-pub(super) use doubt::{abandon, confirm, mark};
+pub(super) use doubt::{abandon, confirm, mark, mark_dropped};
 pub(super) use lists::{dispatch, dispatches, open};
 pub(super) use reports::append;
 pub(super) use shares::add_shares;
