@@ -111,14 +111,26 @@ impl Database {
             Self::Embedded { folder } => builder.store(open(embedded(&folder)?).await?),
             Self::Sqlite(path) => builder.store(open(SqliteOptions::new(path)).await?),
             Self::Postgres(options) => {
-                builder.store(options.connect().await.map_err(|e| failure(&e))?)
+                builder.store(options.connect().await.map_err(|e| not_opened(&e))?)
             }
         })
     }
 }
 
 async fn open(options: SqliteOptions) -> Result<derms_headend_sdk::store::SqliteStore, Failure> {
-    options.open().await.map_err(|error| failure(&error))
+    options.open().await.map_err(|error| not_opened(&error))
+}
+
+/// Why a start has no database, and what to do; other errors say that themselves.
+fn not_opened(error: &OpenError) -> Failure {
+    match error {
+        OpenError::Store(_) => Failure::start(format!(
+            "{}; mend that, or choose another database with --database-url (DATABASE_URL); \
+             `der_headend check` looks further",
+            chain(error)
+        )),
+        _ => failure(error),
+    }
 }
 
 /// The file in the data folder, which is made for this user alone.

@@ -168,7 +168,13 @@ pub(crate) fn tls(args: &LinkArgs) -> Result<Option<ServerTls>, String> {
     if args.tls_min_version == TlsVersion::Tls12 {
         builder = builder.allow_tls12();
     }
-    builder.load().map(Some).map_err(|error| chain(&error))
+    builder.load().map(Some).map_err(|error| {
+        format!(
+            "TLS can't be set up: {}; mend the file, or name others with --tls-cert, --tls-key, \
+             --client-ca and --crl",
+            chain(&error)
+        )
+    })
 }
 
 /// The tokens of agents, read once.

@@ -81,6 +81,14 @@ async fn run(config: Config) -> Result<(), Failure> {
     let runtime = builder.build().map_err(|error| match &error {
         // The configuration may be right: the directory is in use, or the disk refuses.
         BuildError::StateDir { .. } => Failure::start(chain(&error)),
+        BuildError::Tls(_) => Failure::configuration(format!(
+            "{}; mend the file, or name others with --ca, --cert and --key",
+            chain(&error)
+        )),
+        BuildError::Token(_) => Failure::configuration(format!(
+            "{}; mend the file, or name another with --token-file",
+            chain(&error)
+        )),
         _ => Failure::configuration(chain(&error)),
     })?;
     let (agent, headend, assets) = (config.agent_id, &config.headend, config.assets.len());

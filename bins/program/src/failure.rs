@@ -52,14 +52,17 @@ impl Failure {
     }
 }
 
-/// An error and all its causes, each once, from the outside in.
+/// An error and all its causes, each once, from the outside in: some errors say their cause themselves.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
         source = cause.source();
     }
     text
@@ -98,5 +101,27 @@ mod tests {
     fn a_chain_names_every_cause() {
         let cause = fmt::Error.to_string();
         assert_eq!(chain(&Outer(fmt::Error)), format!("outer: {cause}"));
+    }
+
+    #[derive(Debug)]
+    struct Told(Outer);
+
+    impl fmt::Display for Told {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "told by itself, {}", self.0)
+        }
+    }
+
+    impl Error for Told {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_cause_that_an_error_tells_itself_is_told_once() {
+        let cause = fmt::Error.to_string();
+        let told = Told(Outer(fmt::Error));
+        assert_eq!(chain(&told), format!("told by itself, outer: {cause}"));
     }
 }

@@ -97,7 +97,8 @@ fn message<A: Parser>(error: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .collect();
     let text = lines.join("\n");
-    let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
+    let text = text.trim_end();
+    let text = text.strip_prefix("error: ").unwrap_or(text).to_owned();
     let unknown = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];
     if unknown.contains(&error.kind()) && !text.contains('\n') {
         return format!("{text}; {help}");

@@ -59,8 +59,45 @@ async fn a_wrong_flag_or_variable_is_one_line_that_says_what_to_change() {
         &'static str,
     );
     const NONE: (&str, &str) = ("LANG", "C");
-    let cases: [Case; 21] = [
+    let cases: [Case; 26] = [
         ("der_headend", &["--colour"], NONE, "'--colour'"),
+        (
+            "der_headend",
+            &["db", "mend"],
+            NONE,
+            "`der_headend db --help` lists what there is",
+        ),
+        (
+            "derms",
+            &[],
+            NONE,
+            "say what to do; `derms --help` lists what there is",
+        ),
+        (
+            "der_headend",
+            &["--tls-cert", "/", "--tls-key", "/"],
+            NONE,
+            "--tls-cert, --tls-key, --client-ca and --crl",
+        ),
+        (
+            "edge_agent",
+            &[
+                "--asset-id",
+                BESS_1,
+                "--headend",
+                "https://a:1",
+                "--ca",
+                "/",
+            ],
+            NONE,
+            "name others with --ca, --cert and --key",
+        ),
+        (
+            "edge_agent",
+            &["--asset-id", BESS_1, "--token-file", "/"],
+            NONE,
+            "name another with --token-file",
+        ),
         ("der_headend", &["--http-adr", "x"], NONE, "'--http-addr'"),
         (
             "der_headend",
@@ -243,7 +280,7 @@ async fn a_database_that_can_not_be_used_is_one_line_that_says_what_to_do() {
     ));
     cases.push((
         ["--database-url", "postgres://me:secret@127.0.0.1:1/x"],
-        "refused",
+        "refused (os error 111); mend that, or choose another database with --database-url",
     ));
     for (args, words) in cases {
         let program = Program::new("der_headend").args(free).args(args);

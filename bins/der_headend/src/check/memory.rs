@@ -144,7 +144,12 @@ fn existing(folder: &Path) -> PathBuf {
 fn folder(folder: &Path, may_be_made: bool) -> Check {
     let place = existing(folder);
     let is_there = place == folder || folder.as_os_str().is_empty();
-    let shown = folder.display();
+    // A file without a folder before it is in this one.
+    let shown = if folder.as_os_str().is_empty() {
+        Path::new(".").display()
+    } else {
+        folder.display()
+    };
     if !is_there && !may_be_made {
         let text = format!("{shown} is not there");
         return Check::fail(DATA_FOLDER, text, "make the folder of the database");
