@@ -195,6 +195,12 @@ impl Agent {
 
     /// Reports a step of an order and waits until it is stored.
     pub(crate) async fn report(&mut self, order: &SetpointOrder, phase: SetpointPhase) {
+        let seq = self.says(order, phase).await;
+        self.acked(LogKind::Report, seq).await;
+    }
+
+    /// Reports a step of an order, whether it is stored or not; with its number in the log.
+    pub(crate) async fn says(&mut self, order: &SetpointOrder, phase: SetpointPhase) -> u64 {
         let report = SetpointReport {
             dispatch_id: order.dispatch_id,
             revision: order.revision,
@@ -208,7 +214,7 @@ impl Agent {
             order.start_deadline,
             Report::Setpoint(report),
         )
-        .await;
+        .await
     }
 
     /// Raises an event and waits until it is stored.
@@ -219,10 +225,11 @@ impl Agent {
             text: "by the device".to_owned(),
         };
         let asset = asset.parse().unwrap();
-        self.report_entry(asset, at, Report::Event(event)).await;
+        let seq = self.report_entry(asset, at, Report::Event(event)).await;
+        self.acked(LogKind::Report, seq).await;
     }
 
-    async fn report_entry(&mut self, asset_id: AssetId, at: Timestamp, report: Report) {
+    async fn report_entry(&mut self, asset_id: AssetId, at: Timestamp, report: Report) -> u64 {
         let (log_id, seq) = self.number(LogKind::Report);
         let entry = ReportEntry {
             at,
@@ -235,7 +242,7 @@ impl Agent {
             entries: vec![Ok(entry)],
         }))
         .await;
-        self.acked(LogKind::Report, seq).await;
+        seq
     }
 
     /// Claims one more asset.

@@ -191,21 +191,25 @@ async fn an_asset_that_comes_back_with_its_order_in_force_takes_the_doubt_off_it
 }
 
 #[tokio::test]
-async fn an_order_that_is_ended_before_its_asset_is_dropped_is_never_in_doubt() {
-    let (headend, _, mut agent, mut orders) = gateway("dispatch").await;
+async fn an_end_that_was_told_before_the_asset_was_dropped_and_is_not_stored_yet_is_no_doubt() {
+    let store = SickStore::default();
+    let (headend, _) = headend_with(store.clone()).await;
+    let mut agent = Agent::connect(&headend, JERSEY, &[BESS_1, BESS_2]).await;
     let id = order(&headend, BESS_1).await;
     let sent = agent.order().await;
     agent.report(&sent, SetpointPhase::Started).await;
-    agent.report(&sent, SetpointPhase::Failed).await;
+    let mut orders = watch(&headend, "/stream?kind=dispatch", None).await;
+    let mut sessions = watch(&headend, "/stream?kind=session", None).await;
+    store.set(Sickness::Full);
+    agent.says(&sent, SetpointPhase::Failed).await;
     agent.removes(BESS_1).await;
-    loop {
-        let told = orders.item().await;
-        assert_eq!(told["in_doubt"], false, "{told}");
-        if told["status"] == "failed" {
-            break;
-        }
-    }
-    assert_eq!(dispatch(&headend, &id).await["in_doubt"], false);
+    assert_eq!(sessions.item().await["assets"], json!([BESS_2]));
+    store.set(Sickness::None);
+    let next = orders.item().await;
+    assert_eq!(
+        (&next["id"], &next["status"], &next["in_doubt"]),
+        (&json!(id), &json!("failed"), &json!(false))
+    );
 }
 
 #[tokio::test]
