@@ -371,7 +371,8 @@ pub struct Dispatch {
     pub revision: Option<u64>,
     /// Where it stands.
     pub status: DispatchStatus,
-    /// The session that carried it ended and nothing has been heard since.
+    /// The session that carried it ended, or its agent serves the asset no more, and nothing has
+    /// been heard since.
     pub in_doubt: bool,
     /// Whether the asset is measured to do what it is told, while the order is in force; `null` before
     /// that is known, and where it is not looked at (in lists).
