@@ -10,8 +10,6 @@ mod rows;
 mod time;
 mod timescale;
 
-use std::collections::BTreeSet;
-
 use derms_proto::Timestamp;
 use sqlx::PgPool;
 
@@ -67,7 +65,7 @@ impl Database for Postgres {
     async fn make_room(
         &self,
         table: &'static str,
-        times: BTreeSet<Timestamp>,
+        times: impl Iterator<Item = Timestamp> + Send,
     ) -> Result<(), Fault> {
         match &self.layout {
             Layout::Partitions(days) => days.make_room(self, table, times).await,

@@ -75,10 +75,10 @@ impl Days {
         &self,
         database: &Postgres,
         table: &'static str,
-        times: BTreeSet<Timestamp>,
+        times: impl Iterator<Item = Timestamp> + Send,
     ) -> Result<(), Fault> {
         let today = Day::of(Timestamp::now());
-        let days: BTreeSet<Day> = times.into_iter().map(Day::of).collect();
+        let days: BTreeSet<Day> = times.map(Day::of).collect();
         let window = Day(today.0 - BACK)..=Day(today.0 + AHEAD);
         for day in days.into_iter().filter(|day| window.contains(day)) {
             self.make(database, table, day).await?;
