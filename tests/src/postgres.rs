@@ -129,13 +129,19 @@ impl PostgresServer {
     /// It fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         let database = database.rsplit('/').next().unwrap_or(database);
-        let output = Command::new(self.bin.join("psql"))
-            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-            .args(["--set=ON_ERROR_STOP=1", "--command", sql])
-            .arg(self.url(database))
-            .output()
-            .expect(MISSING);
-        succeeded(sql, &output);
+        let args = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"];
+        let args = [&args[..], &["--set=ON_ERROR_STOP=1", "--command", sql]].concat();
+        self.run("psql", &[&args[..], &[&self.url(database)]].concat())
+    }
+
+    /// Runs one of the programs that come with the server, such as `pg_dump`; gives what it prints.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn run(&self, program: &str, args: &[&str]) -> String {
+        let output = Command::new(self.bin.join(program)).args(args).output();
+        let output = output.expect(MISSING);
+        succeeded(&args.join(" "), &output);
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 

@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::checks;
 use crate::postgres;
 use crate::shell::{self, Result};
 use crate::system;
@@ -31,7 +30,6 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let server = server(workspace, version)?;
     let reached = Reached::by_its_user(&server)?;
     let bin = reached.0.join(programs(version));
-    checks::build()?;
     let test = |binary: &str| {
         let mut test = shell::cargo();
         test.args([

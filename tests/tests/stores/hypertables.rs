@@ -8,7 +8,7 @@ use derms_headend_sdk::store::{
     HistoryQuery, OpenError, PostgresOptions, PostgresStore, Retention, Store, TelemetryQuery,
 };
 use derms_proto::{LogId, Timestamp};
-use derms_tests::PostgresServer;
+use derms_tests::{Folder, PostgresServer, Program};
 
 use crate::facts::*;
 use crate::partitions::{DAY, append, days_ago, times};
@@ -51,6 +51,20 @@ impl World {
         let old = old.unwrap();
         (old.telemetry, old.heartbeats)
     }
+}
+
+/// What `der_headend` says when it makes a schema.
+async fn made(url: &str) -> String {
+    let program = Program::new("der_headend").args(["db", "migrate", "--database-url", url]);
+    let output = program.run().await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    output.stderr
+}
+
+/// How often it is told that there are partitions instead.
+fn told(said: &str) -> usize {
+    said.matches("timescaledb can't be used; measurements are partitioned by day")
+        .count()
 }
 
 async fn layout(url: &str) -> String {
@@ -253,6 +267,44 @@ async fn a_schema_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs TimescaleDB"]
+async fn a_dump_of_the_whole_database_is_loaded_as_the_guide_says() {
+    let world = World::new().await;
+    let asset = asset();
+    let all = [1, 2, 30].map(days_ago);
+    append(
+        &world.store,
+        all.iter().map(|at| bare(asset, *at)).collect(),
+    )
+    .await;
+    let folder = Folder::new();
+    let dump = folder.file("dump").display().to_string();
+    let server = &world.server;
+    server.run("pg_dump", &["--format=custom", "--file", &dump, &world.url]);
+
+    let url = server.database();
+    server.sql(&url, "create extension timescaledb");
+    server.sql(&url, "select timescaledb_pre_restore()");
+    server.run("pg_restore", &["--dbname", &url, &dump]);
+    server.sql(&url, "select timescaledb_post_restore()");
+    let world = World {
+        store: PostgresStore::connect(&url).await.unwrap(),
+        server: Arc::clone(server),
+        url,
+    };
+    assert_eq!(times(&world.store, asset).await, all);
+    append(&world.store, vec![bare(asset, days_ago(0))]).await;
+    assert_eq!(world.prune(&kept(5, 5)).await, (1, 0));
+    assert_eq!(
+        (
+            times(&world.store, asset).await.len(),
+            world.chunks("telemetry")
+        ),
+        (3, 3)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs TimescaleDB"]
 async fn headends_that_start_at_once_in_schemas_of_one_database_all_get_hypertables() {
     let server = server();
     let url = server.database();
@@ -314,6 +366,9 @@ async fn a_role_that_may_not_create_the_extension_gets_partitions() {
         &format!("create role {name}_user login; create schema derms authorization {name}_user"),
     );
     let theirs = url.replace("postgres@", &format!("{name}_user@"));
+    let said = made(&theirs).await;
+    let reason = said.contains("permission denied to create extension");
+    assert!(told(&said) == 1 && reason, "{said}");
     let store = PostgresStore::connect(&theirs).await.unwrap();
     append(&store, vec![bare(asset(), days_ago(0))]).await;
     assert_eq!(layout(&theirs).await, "partitions");
@@ -352,6 +407,10 @@ async fn a_server_that_does_not_load_it_gets_partitions_which_stay_when_it_does(
     let url = server.database();
     let available = "select count(*) from pg_available_extensions where name = 'timescaledb'";
     assert_eq!(server.sql(&url, available), "1");
+    let said = made(&url).await;
+    let reason = said.contains("shared_preload_libraries");
+    assert!(told(&said) == 1 && reason, "{said}");
+    assert_eq!(told(&made(&url).await), 0, "it is told once");
     let store = PostgresStore::connect(&url).await.unwrap();
     let asset = asset();
     append(&store, vec![bare(asset, days_ago(1))]).await;

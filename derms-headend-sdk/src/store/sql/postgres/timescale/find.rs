@@ -5,14 +5,14 @@ use super::super::super::fault::Fault;
 use super::super::super::statement::{Dialect, Statement};
 use super::super::PostgresConnection;
 
-/// What an edition can do.
+/// What there is of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Edition {
-    /// Under the Apache licence: hypertables, without compression and jobs. What distributions and
-    /// some managed services have.
+    /// "Apache 2 Edition": hypertables, without compression and jobs. What distributions and some
+    /// managed services have.
     Apache,
-    /// Under the Timescale licence: all of it.
-    Full,
+    /// "Community Edition", under the Timescale licence: all of it.
+    Community,
 }
 
 /// The extension of a database.
@@ -76,7 +76,7 @@ async fn look(connection: &mut PostgresConnection) -> Result<Found, Fault> {
 /// By the setting `timescaledb.license`. One that is not known is asked for nothing special.
 fn edition(licence: &str) -> Edition {
     match licence {
-        "timescale" => Edition::Full,
+        "timescale" => Edition::Community,
         _ => Edition::Apache,
     }
 }
@@ -114,7 +114,11 @@ pub(in super::super) async fn obtain(
         Found::NotLoaded => without(NOT_LOADED),
         Found::Closed => without(CLOSED),
         Found::Installed(extension) => {
-            tracing::info!(edition = ?extension.edition, "measurements lie in hypertables of timescaledb");
+            let edition = match extension.edition {
+                Edition::Apache => "apache",
+                Edition::Community => "community",
+            };
+            tracing::info!(edition, "measurements lie in hypertables of timescaledb");
             Ok(Some(extension))
         }
     }
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn only_the_timescale_licence_is_asked_for_more_than_hypertables() {
-        assert_eq!(edition("timescale"), Edition::Full);
+        assert_eq!(edition("timescale"), Edition::Community);
         for licence in ["apache", "", "of next year"] {
             assert_eq!(edition(licence), Edition::Apache, "{licence}");
         }

@@ -1,10 +1,10 @@
 //! Hypertables of TimescaleDB: chunks by day, that it makes by itself.
 //!
-//! In each edition what is old is forgotten by dropping chunks; what only one edition can do besides
-//! is in [`full`].
+//! In each edition what is old is forgotten by dropping chunks; what only the Community edition can do
+//! besides is in [`community`].
 
+mod community;
 mod find;
-mod full;
 
 use derms_proto::Timestamp;
 use parking_lot::Mutex;
@@ -38,8 +38,8 @@ pub(super) fn setup(extension: &Extension) -> String {
              chunk_time_interval => interval '1 day', create_default_indexes => false);\n"
         ));
     }
-    if extension.edition == Edition::Full {
-        sql.push_str(&full::compression(schema));
+    if extension.edition == Edition::Community {
+        sql.push_str(&community::compression(schema));
     }
     sql
 }
@@ -129,9 +129,9 @@ impl Hypertables {
     /// Tells the database's own jobs what is kept, once, where there are such jobs.
     async fn tell(&self, database: &Postgres, retention: &Retention) -> Result<(), Fault> {
         let news = self.told.lock().as_ref() != Some(retention);
-        if self.extension.edition == Edition::Full && news {
+        if self.extension.edition == Edition::Community && news {
             let mut connection = database.begin().await?;
-            let sql = full::policies(&self.extension.schema, retention);
+            let sql = community::policies(&self.extension.schema, retention);
             connection.control(&sql).await?;
             connection.commit().await?;
             *self.told.lock() = Some(retention.clone());
@@ -207,12 +207,12 @@ mod tests {
                 edition,
             })
         };
-        let (apache, full) = (of(Edition::Apache), of(Edition::Full));
-        for setup in [&apache, &full] {
+        let (apache, community) = (of(Edition::Apache), of(Edition::Community));
+        for setup in [&apache, &community] {
             assert!(setup.contains("\"ts\".create_hypertable('telemetry', 'at'"));
             assert!(setup.contains("\"ts\".create_hypertable('heartbeats', 'received_at'"));
         }
         assert!(!apache.contains("compress"), "{apache}");
-        assert!(full.contains("compress"), "{full}");
+        assert!(community.contains("compress"), "{community}");
     }
 }
