@@ -10,12 +10,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const MISSING: &str = "PostgreSQL is not installed: `apt-get install postgresql`, or let \
                        `cargo xtask ci` do it";
 
+/// Names the folder of the programs of another server than that of this machine.
+const CHOSEN: &str = "DERMS_TEST_POSTGRES";
+
+/// What a server with TimescaleDB starts with; it asks nobody whether there is a newer version.
+const TIMESCALEDB: [&str; 2] = [
+    "shared_preload_libraries=timescaledb",
+    "timescaledb.telemetry_level=off",
+];
+
 /// A cluster of its own, listening on loopback; stopped and removed when dropped.
+///
+/// Its programs are those in the folder `DERMS_TEST_POSTGRES`, or those of this machine. TimescaleDB
+/// is loaded if that folder is given and has it.
 #[derive(Debug)]
 pub struct PostgresServer {
     bin: PathBuf,
     folder: PathBuf,
     port: u16,
+    /// Beside what it always has: `name=value`.
+    settings: Vec<String>,
     databases: AtomicU32,
 }
 
@@ -26,8 +40,17 @@ impl PostgresServer {
     /// PostgreSQL is not installed, or does not start; says what to do.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Makes and starts a cluster with settings of its own, `name=value` each.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_with(settings: &[&str]) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
-        let bin = programs().expect(MISSING);
+        let bin = programs();
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         // Not in the target folder: the user that runs the server need not be able to reach it.
         let name = format!("derms-postgres-{}-{number}", std::process::id());
@@ -38,8 +61,13 @@ impl PostgresServer {
             bin,
             folder,
             port: 0,
+            settings: Vec::new(),
             databases: AtomicU32::new(0),
         };
+        if has_timescaledb(&server.bin) {
+            server.set(&TIMESCALEDB);
+        }
+        server.set(settings);
         if is_root() {
             let owner = Command::new("chown")
                 .arg("postgres")
@@ -71,6 +99,18 @@ impl PostgresServer {
         server
     }
 
+    /// Whether it loads TimescaleDB.
+    #[must_use]
+    pub fn has_timescaledb(&self) -> bool {
+        self.sql("postgres", "show shared_preload_libraries") == "timescaledb"
+    }
+
+    /// Adds settings for the next start, `name=value` each; the last one of a name counts.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings
+            .extend(settings.iter().map(|setting| (*setting).to_owned()));
+    }
+
     /// A database that nobody else uses, as a URL.
     ///
     /// # Panics
@@ -89,13 +129,19 @@ impl PostgresServer {
     /// It fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         let database = database.rsplit('/').next().unwrap_or(database);
-        let output = Command::new(self.bin.join("psql"))
-            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-            .args(["--set=ON_ERROR_STOP=1", "--command", sql])
-            .arg(self.url(database))
-            .output()
-            .expect(MISSING);
-        succeeded(sql, &output);
+        let args = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"];
+        let args = [&args[..], &["--set=ON_ERROR_STOP=1", "--command", sql]].concat();
+        self.run("psql", &[&args[..], &[&self.url(database)]].concat())
+    }
+
+    /// Runs one of the programs that come with the server, such as `pg_dump`; gives what it prints.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn run(&self, program: &str, args: &[&str]) -> String {
+        let output = Command::new(self.bin.join(program)).args(args).output();
+        let output = output.expect(MISSING);
+        succeeded(&args.join(" "), &output);
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -121,11 +167,14 @@ impl PostgresServer {
     }
 
     fn up(&self) -> bool {
-        let settings = format!(
+        let mut settings = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1",
             self.port,
             self.folder.display()
         );
+        for setting in &self.settings {
+            settings.push_str(&format!(" -c '{setting}'"));
+        }
         let start = self
             .control()
             .args(["start", "-o", &settings, "-l"])
@@ -181,8 +230,12 @@ impl Drop for PostgresServer {
 }
 
 /// Where `initdb` and the others are: Debian keeps them out of the path.
-fn programs() -> Option<PathBuf> {
+fn programs() -> PathBuf {
     let has = |folder: &Path| folder.join("initdb").is_file() && folder.join("psql").is_file();
+    if let Some(chosen) = chosen() {
+        assert!(has(&chosen), "{CHOSEN} names no folder with PostgreSQL");
+        return chosen;
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql");
     let mut debian: Vec<PathBuf> = versions
@@ -201,6 +254,27 @@ fn programs() -> Option<PathBuf> {
     std::env::split_paths(&path)
         .find(|folder| has(folder))
         .or_else(|| debian.pop())
+        .expect(MISSING)
+}
+
+fn chosen() -> Option<PathBuf> {
+    std::env::var_os(CHOSEN).map(PathBuf::from)
+}
+
+/// Whether the chosen programs have the extension beside them.
+fn has_timescaledb(bin: &Path) -> bool {
+    if chosen().is_none() {
+        return false;
+    }
+    let share = Command::new(bin.join("pg_config"))
+        .arg("--sharedir")
+        .output()
+        .expect("pg_config beside the server");
+    succeeded("pg_config", &share);
+    let share = String::from_utf8_lossy(&share.stdout).trim().to_owned();
+    Path::new(&share)
+        .join("extension/timescaledb.control")
+        .is_file()
 }
 
 fn is_root() -> bool {

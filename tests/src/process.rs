@@ -32,6 +32,13 @@ pub fn build_programs() {
             .arg("--target-dir")
             .arg(target)
             .current_dir(root());
+        // Nor is it told of the test's crate: there are build scripts that run again for that.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&*name);
+            }
+        }
         match folder.file_name().and_then(|name| name.to_str()) {
             None | Some("debug") => {}
             Some(profile) => {

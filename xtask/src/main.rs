@@ -28,6 +28,7 @@ mod sbom;
 mod shell;
 mod step;
 mod system;
+mod timescaledb;
 mod venv;
 mod workspace;
 

@@ -24,6 +24,15 @@ pub(crate) fn ensure() -> Result<()> {
     )
 }
 
+/// The newest version that Debian has installed here.
+pub(crate) fn newest() -> Option<u32> {
+    let versions = std::fs::read_dir(SERVERS).into_iter().flatten().flatten();
+    versions
+        .filter(|entry| entry.path().join("bin/initdb").is_file())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .max()
+}
+
 fn is_there() -> bool {
     let in_path = shell::probe(Command::new("initdb").arg("--version")).is_some()
         && shell::probe(Command::new("psql").arg("--version")).is_some();

@@ -10,7 +10,16 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The cargo that runs this task, so that every step uses the same toolchain.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // The cargo above this one has told of this crate. There are build scripts that would run again for
+    // that, and everything that needs them would be built twice.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
 }
 
 /// Runs `command` with its output on this terminal.

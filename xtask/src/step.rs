@@ -6,7 +6,7 @@ use crate::shell::Result;
 use crate::workspace::Workspace;
 use crate::{
     advisories, api, bench, checks, codegen, contract, deny, deploy, fuzz, layering, metrics, msrv,
-    openapi, package, python, sbom,
+    openapi, package, python, sbom, timescaledb,
 };
 
 /// One step; the order of the variants is the order they run in.
@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Openapi,
     /// Every test and documentation example passes.
     Test,
+    /// Stores keep what they promise on TimescaleDB, too: its Apache edition, made from Debian's source.
+    Timescaledb,
     /// The documentation has no warnings.
     Doc,
     /// The public API is as listed, shows no crate but those that may, and keeps to its version.
@@ -79,6 +81,7 @@ impl Step {
                 openapi::check(&openapi::from_build(workspace)?)
             }
             Self::Test => checks::test(),
+            Self::Timescaledb => timescaledb::check(workspace),
             Self::Doc => checks::doc(),
             Self::Api => api::check(workspace),
             Self::Features => checks::features(workspace),

@@ -62,6 +62,6 @@ pub(crate) fn unpack(package: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     shell::probe(Command::new("id").arg("-u")).is_some_and(|output| output.stdout == b"0\n")
 }

@@ -1,4 +1,8 @@
 //! Stores what waits in a queue, and tells the sessions.
+//!
+//! A call may be of thousands of parts, and in one go each loop over them would keep a thread, and the
+//! streams that wait for it, for a millisecond. So loops give way by `consume_budget`, here and in the
+//! stores.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +12,7 @@ use std::time::Duration;
 use derms_proto::link::{LogKind, RefusedEntry};
 use derms_proto::{Heartbeat, LogId};
 use tokio::sync::mpsc;
+use tokio::task::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +104,7 @@ impl Writer {
                 appends.push(item.append);
                 acks.push((item.refused, item.mailbox));
                 room.push(held);
+                consume_budget().await;
             }
             let began = Instant::now();
             let written = self.insist(&appends).await;
@@ -107,6 +113,10 @@ impl Writer {
                 Written::Yes(answer) => {
                     self.acknowledge(&appends, acks).await;
                     stored(&appends, answer);
+                    for append in appends {
+                        drop(append);
+                        consume_budget().await;
+                    }
                 }
                 Written::Never => self.one_by_one(appends, &firsts, acks, &mut stored).await,
                 Written::Stopped => {}
@@ -224,6 +234,7 @@ async fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
     for (append, (refused, mailbox)) in appends.iter().zip(acks) {
         mailbox.stored(A::KIND, append.next_seq().saturating_sub(1), refused);
         mailboxes.push(mailbox);
+        consume_budget().await;
     }
     for (number, (append, mailbox)) in appends.iter().zip(mailboxes).enumerate() {
         mailbox.acknowledge(A::KIND, append.log());
@@ -280,6 +291,7 @@ async fn gather<T: Entries>(
         {
             entries += item.entries();
             items.push(item);
+            consume_budget().await;
         }
         let left = pause.saturating_duration_since(Instant::now());
         if entries >= WRITE_ENTRIES || left.is_zero() || stop.is_cancelled() {

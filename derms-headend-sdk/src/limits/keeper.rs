@@ -49,7 +49,7 @@ pub(crate) async fn keep(
             }
             Ok(()) => {}
             Err(error) if failing => {
-                tracing::debug!(error = %error.in_full(), "can't store limits or stops")
+                tracing::debug!(error = %error.in_full(), "can't store limits or stops");
             }
             Err(error) => {
                 tracing::error!(error = %error.in_full(), "can't store limits or stops; trying again, they hold all the same");

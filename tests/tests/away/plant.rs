@@ -1,16 +1,28 @@
 //! A headend on a PostgreSQL server that can be stopped, and agents whose readings are numbered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use derms_agent_sdk::AgentHandle;
 use derms_client::{Client, TelemetryHistoryQuery};
 use derms_proto::{AssetId, Fleet};
 use derms_tests::{
     FREE, Folder, HeadendProcess, Numbered, PostgresServer, Program, number_of, numbered_asset,
     numbered_fleet, until,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
+
+use crate::PATIENCE;
+
+/// Agents that may be without a session at one time: each session is a commit of the database, and
+/// an agent waits for it for 15 s.
+const STARTING: usize = 256;
+
+/// What else connects from this machine's address or holds a file.
+const OTHERS: usize = 200;
 
 /// How large it is.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +31,8 @@ pub(crate) struct Size {
     pub(crate) agents: usize,
     /// Between two readings.
     pub(crate) interval: Duration,
+    /// Between two heartbeats.
+    pub(crate) heartbeat: Duration,
     /// What may wait for the store, bytes.
     pub(crate) backlog: usize,
 }
@@ -37,26 +51,37 @@ pub(crate) struct Plant {
 
 impl Plant {
     pub(crate) async fn start(size: Size) -> Self {
+        make_room(size.agents + OTHERS);
         let (server, folder) = (PostgresServer::start(), Folder::new());
         let url = server.database();
         let text = numbered_fleet(size.agents);
         let assets = folder.file("assets.yaml");
         std::fs::write(&assets, &text).unwrap();
         let fleet = Fleet::from_yaml(&text, "assets.yaml").unwrap();
-        let interval = format!("interval_ms={}", size.interval.as_millis());
-        let backlog = format!("backlog={}", size.backlog);
+        let settings = [
+            format!("interval_ms={}", size.interval.as_millis()),
+            format!("heartbeat_ms={}", size.heartbeat.as_millis()),
+            format!("backlog={}", size.backlog),
+            format!("connections={}", size.agents + OTHERS),
+        ];
         let words = [assets.to_str().unwrap(), &url, FREE, FREE];
-        let settings = [interval.as_str(), "heartbeat_ms=10000", &backlog];
-        let program = Program::new("crash_headend").args(words).args(settings);
+        let words = words.into_iter().chain(settings.iter().map(String::as_str));
+        let program = Program::new("crash_headend").args(words);
         let headend = HeadendProcess::of(program).await;
         let base = format!("http://{}", headend.http).parse().unwrap();
         // What is answered is told as it is.
         let client = Client::builder(base).retries(0).build().unwrap();
         let loud = Arc::new(AtomicBool::new(false));
         let (mut devices, mut agents) = (Vec::new(), JoinSet::new());
+        let mut starting: VecDeque<AgentHandle> = VecDeque::new();
         for asset in fleet.assets() {
+            if starting.len() == STARTING {
+                let first = starting.pop_front().unwrap();
+                until("a session", PATIENCE, async || first.status().epoch).await;
+            }
             let device = Numbered::new(Arc::clone(&loud));
             let agent = device.agent(&headend.grpc, asset.clone());
+            starting.push_back(agent.handle());
             agents.spawn(async move { drop(agent.run().await) });
             devices.push(device);
         }
@@ -110,8 +135,8 @@ impl Plant {
     /// Assets whose newest stored measurement is older than this.
     pub(crate) fn behind(&self, seconds: u32) -> usize {
         let sql = format!(
-            "select count(*) from (select max(at) as newest from derms.telemetry group by asset) a \
-             where newest < now() - interval '{seconds} s'"
+            "select count(*) from derms.assets where not exists (select from derms.telemetry \
+             where asset = key and at >= now() - interval '{seconds} s')"
         );
         self.server.sql(&self.url, &sql).parse().unwrap()
     }
@@ -157,4 +182,19 @@ impl Plant {
         let all: Vec<u64> = (1..=counts.len() as u64).collect();
         assert_eq!(counts, all, "readings of asset {number}");
     }
+}
+
+/// Lets this process, and what it starts, have so many connections.
+fn make_room(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64;
+    assert!(
+        limit.maximum.is_none_or(|most| most >= wanted),
+        "{wanted} file descriptors are needed: raise the hard limit, `ulimit -Hn`"
+    );
+    let raised = Rlimit {
+        current: limit.current.map(|now| now.max(wanted)),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
 }

@@ -1,7 +1,7 @@
 //! One trace from REST to the adapter and back.
 
 use derms_client::DispatchOptions;
-use derms_proto::{DispatchStatus, NewDispatch, Power, Traceparent};
+use derms_proto::{Dispatch, DispatchStatus, NewDispatch, Power, Traceparent};
 use derms_tests::{call, until};
 use serde_json::{Value, json};
 
@@ -23,6 +23,16 @@ fn traces(log: &Log, message: &str, dispatch: &Value) -> Vec<Value> {
         .filter(|line| line["dispatch_id"] == *dispatch)
         .map(|line| line["trace_id"].clone())
         .collect()
+}
+
+/// An order of 5 MW that is in force, and the id of its own trace.
+async fn in_force(rig: &Rig) -> (Dispatch, String) {
+    let order = NewDispatch::asset(ASSET, Power::from_mw(5.0));
+    let wait = DispatchOptions::new().wait(SOON);
+    let order = rig.client.dispatch_with(&order, wait).await.unwrap();
+    assert_eq!(order.status, DispatchStatus::Active);
+    let own = order.id.uuid().simple().to_string();
+    (order, own)
 }
 
 #[tokio::test]
@@ -84,11 +94,7 @@ async fn a_callers_trace_goes_to_the_adapter_and_comes_back_with_the_reports() {
 async fn an_order_without_a_caller_s_trace_is_one_of_its_own_with_the_id_of_the_order() {
     let log = Log::start();
     let rig = Rig::start().await;
-    let order = NewDispatch::asset(ASSET, Power::from_mw(5.0));
-    let wait = DispatchOptions::new().wait(SOON);
-    let order = rig.client.dispatch_with(&order, wait).await.unwrap();
-    assert_eq!(order.status, DispatchStatus::Active);
-    let own = order.id.uuid().simple().to_string();
+    let (order, own) = in_force(&rig).await;
     until("the agent's line", SOON, async || {
         (traces(&log, "order", &json!(order.id)).len() >= 2).then_some(())
     })
@@ -126,10 +132,7 @@ fn called(log: &Log, message: &str) -> Value {
 async fn a_limit_is_one_trace_from_rest_to_the_adapter_and_back_and_so_is_its_removal() {
     let log = Log::start();
     let rig = Rig::start().await;
-    let order = NewDispatch::asset(ASSET, Power::from_mw(5.0));
-    let wait = DispatchOptions::new().wait(SOON);
-    let order = rig.client.dispatch_with(&order, wait).await.unwrap();
-    let own = order.id.uuid().simple().to_string();
+    let (order, own) = in_force(&rig).await;
     assert_eq!(called(&log, "the device is told")["trace_id"], own);
 
     let body = json!({ "asset_id": ASSET, "max_mw": 3.0 }).to_string();
@@ -183,10 +186,7 @@ async fn a_limit_is_one_trace_from_rest_to_the_adapter_and_back_and_so_is_its_re
 async fn a_stop_is_one_trace_from_rest_to_the_adapter_and_so_is_the_return_from_it() {
     let log = Log::start();
     let rig = Rig::start().await;
-    let order = NewDispatch::asset(ASSET, Power::from_mw(5.0));
-    let wait = DispatchOptions::new().wait(SOON);
-    let order = rig.client.dispatch_with(&order, wait).await.unwrap();
-    let own = order.id.uuid().simple().to_string();
+    let (order, own) = in_force(&rig).await;
 
     let body = json!({ "asset_id": ASSET, "confirm": "stop" }).to_string();
     let header = format!("traceparent: 00-{STOP_TRACE}-b7ad6b7169203331-01");

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod contract;
+mod days;
 mod dictionary;
 mod durable;
 mod facts;
 mod fleet;
+mod hypertables;
 mod opening;
 mod outage;
 mod partitions;

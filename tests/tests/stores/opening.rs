@@ -123,10 +123,11 @@ async fn a_status_changes_nothing_and_a_migration_is_done_once() {
     assert_eq!(options().migrate().await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(options().migrate().await.unwrap(), [] as [u32; 0]);
     let status = options().status().await.unwrap();
-    assert_eq!(
-        (status.found, status.telemetry.as_str()),
-        (Some(7), "partitions")
-    );
+    let layout = match server.has_timescaledb() {
+        true => "timescaledb",
+        false => "partitions",
+    };
+    assert_eq!((status.found, status.telemetry.as_str()), (Some(7), layout));
     assert!(
         !status.location.contains("postgres@"),
         "{}",

@@ -1,35 +1,39 @@
-//! Measurements by day, in PostgreSQL without TimescaleDB.
+//! Measurements by day, in partitions that PostgreSQL has by itself: chosen, so also on a server with
+//! TimescaleDB.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use derms_headend_sdk::store::{HistoryQuery, PostgresStore, Retention, Store, TelemetryQuery};
+use derms_headend_sdk::store::{
+    HistoryQuery, PostgresOptions, PostgresStore, Retention, Store, TelemetryQuery,
+};
 use derms_proto::{AssetId, LogId, Telemetry, Timestamp};
 use derms_tests::PostgresServer;
 
 use crate::facts::*;
 use crate::server::server;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn days_ago(days: u32) -> Timestamp {
+pub(crate) fn days_ago(days: u32) -> Timestamp {
     Timestamp::now().saturating_sub(DAY * days)
 }
 
 async fn store() -> (Arc<PostgresServer>, String, PostgresStore) {
     let server = server();
     let url = server.database();
-    let store = PostgresStore::connect(&url).await.unwrap();
+    let options = PostgresOptions::new(&url).unwrap().without_timescaledb();
+    let store = options.connect().await.unwrap();
     (server, url, store)
 }
 
-async fn append(store: &PostgresStore, rows: Vec<Telemetry>) {
+pub(crate) async fn append(store: &PostgresStore, rows: Vec<Telemetry>) {
     let agent = rows[0].asset_id.into();
     let append = part(agent, LogId::generate(), 1, rows);
     store.append_telemetry(&[append]).await.unwrap();
 }
 
-async fn times(store: &PostgresStore, asset: AssetId) -> Vec<Timestamp> {
+pub(crate) async fn times(store: &PostgresStore, asset: AssetId) -> Vec<Timestamp> {
     let query = TelemetryQuery::new(asset, HistoryQuery::default());
     let rows = store.telemetry(&query).await.unwrap().items;
     rows.iter().map(|row| row.measured_at).collect()

@@ -355,3 +355,62 @@ async fn sums_are_forgotten_with_their_measurements() {
     world.sum_up().await;
     world.check().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_stale_without_end_keeps_neither_new_quarters_nor_forgetting_waiting() {
+    let mut world = World::new().await;
+    let later = world.start.saturating_add(Duration::from_secs(QUARTER_S));
+    world.sql(&format!(
+        "update derms.rollup_progress set complete_to = '{later}', marked_to = '{later}'; \
+         create function derms.again() returns trigger language plpgsql as \
+         'begin new.stale := true; return new; end'; \
+         create trigger again before update on derms.telemetry_rollup \
+         for each row execute function derms.again()"
+    ));
+    // Both come too late, and the second one's day is over.
+    world.store(world.rows(0, &[1], 1.0)).await;
+    world.start = world.start.saturating_sub(Duration::from_secs(10 * 86_400));
+    world.store(world.rows(0, &[1], 1.0)).await;
+    let mut retention = Retention::forever();
+    retention.telemetry = Some(Duration::from_secs(3 * 86_400));
+    until("the others", Duration::from_secs(30), async || {
+        let pruned = world.store.prune(&retention, Timestamp::now()).await;
+        assert!(pruned.unwrap().more, "there is no end of what is stale");
+        let others = format!(
+            "select complete_to > '{later}' and (select count(*) = 1 from derms.telemetry_rollup) \
+             from derms.rollup_progress"
+        );
+        (world.sql(&others) == "t").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgetting_waits_for_nobody_who_holds_a_row() {
+    let mut world = World::new().await;
+    world.start = Timestamp::now().saturating_sub(Duration::from_secs(10 * 86_400));
+    world.store(world.rows(0, &[0, QUARTER_S], 1.0)).await;
+    world.sum_up().await;
+    let rows = "select count(*) from derms.telemetry_rollup";
+    assert_eq!(world.sql(rows), "2");
+    let pool = sqlx::PgPool::connect(&world.url).await.unwrap();
+    let mut other = pool.begin().await.unwrap();
+    let first = "select * from derms.telemetry_rollup order by asset, at limit 1 for update";
+    sqlx::query(first).execute(&mut *other).await.unwrap();
+    let mut retention = Retention::forever();
+    retention.telemetry = Some(Duration::from_secs(3 * 86_400));
+    let forget = async || {
+        while world
+            .store
+            .prune(&retention, Timestamp::now())
+            .await
+            .unwrap()
+            .more
+        {}
+    };
+    forget().await;
+    assert_eq!(world.sql(rows), "1");
+    other.rollback().await.unwrap();
+    forget().await;
+    assert_eq!(world.sql(rows), "0");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use derms_proto::link::LogKind;
 use derms_proto::{
-    AssetId, Availability, ControlSource, Dispatch, DispatchStatus, Heartbeat, LogId,
+    AssetId, Availability, ControlSource, Dispatch, DispatchStatus, Heartbeat, LogId, Timestamp,
 };
 
 use super::super::{
@@ -20,10 +20,17 @@ sentences! {
     "what is open, and counters and cursors, are never forgotten" => never_forgotten,
 }
 
-/// Keeps 100 s of everything.
+const DAY_S: u64 = 24 * 3600;
+
+/// So many days after all began. What is old may be forgotten by whole days.
+fn day(days: u64) -> Timestamp {
+    at(days * DAY_S)
+}
+
+/// Keeps 100 days of everything.
 fn retention() -> Retention {
     let mut retention = Retention::forever();
-    let kept = Some(Duration::from_secs(100));
+    let kept = Some(Duration::from_secs(100 * DAY_S));
     retention.telemetry = kept;
     retention.heartbeats = kept;
     retention.sessions = kept;
@@ -33,14 +40,10 @@ fn retention() -> Retention {
 }
 
 /// Prunes until nothing is left to prune.
-async fn prune(
-    store: &Arc<dyn Store>,
-    retention: &Retention,
-    now_s: u64,
-) -> Result<Pruned, Broken> {
+async fn prune(store: &Arc<dyn Store>, retention: &Retention, now: u64) -> Result<Pruned, Broken> {
     let mut all = Pruned::default();
     for _ in 0..1_000 {
-        let pruned = store.prune(retention, at(now_s)).await?;
+        let pruned = store.prune(retention, day(now)).await?;
         let more = pruned.more;
         all = all + pruned;
         if !more {
@@ -52,12 +55,12 @@ async fn prune(
     ))
 }
 
-fn beat(asset_id: AssetId, second: u64) -> Heartbeat {
+fn beat(asset_id: AssetId, received_at: Timestamp) -> Heartbeat {
     Heartbeat {
         asset_id,
         agent_id: asset_id.into(),
         epoch: 1,
-        received_at: at(second),
+        received_at,
         agent_time: None,
         uptime_s: None,
         outbox_depth: 0,
@@ -69,12 +72,12 @@ fn beat(asset_id: AssetId, second: u64) -> Heartbeat {
     }
 }
 
-/// An order, or a site order of two, with a key; its last part ends at this second.
+/// An order, or a site order of two, with a key; its last part ends on this day.
 async fn ended(
     store: &Arc<dyn Store>,
     key: &str,
     of_site: bool,
-    second: u64,
+    last: u64,
 ) -> Result<Dispatch, Broken> {
     let order = if of_site {
         site_order(new_site(), &[new_asset(), new_asset()], 0)
@@ -86,9 +89,9 @@ async fn ended(
         [] => vec![dispatch.id],
         children => children.iter().map(|child| child.id).collect(),
     };
-    for (id, second) in leaves.iter().rev().zip([second, 5]) {
+    for (id, ended) in leaves.iter().rev().zip([last, 5]) {
         let step = Advance {
-            at: at(second),
+            at: day(ended),
             ..step(*id, DispatchStatus::Cancelled)
         };
         advance(store, step).await?;
@@ -120,20 +123,23 @@ async fn counts(store: &Arc<dyn Store>, asset: AssetId) -> Result<[usize; 4], Br
     ])
 }
 
-/// Five of everything, at 10, 60, 110, 160 and 210 s; of the orders, the first two and one of the
+/// Five of everything, on the days 10, 60, 110, 160 and 210; of the orders, the first two and one of the
 /// later ones are for sites.
 async fn fill(store: &Arc<dyn Store>, asset: AssetId) -> Result<[usize; 4], Broken> {
     for n in 0..5 {
-        let second = 10 + 50 * n;
+        let days = 10 + 50 * n;
         let log = LogId::generate();
-        let mut append = samples(new_agent(), log, asset, second..second + 1);
-        append.samples[0].1.received_at = at(second);
+        let mut append = samples(new_agent(), log, asset, 1..2);
+        append.samples[0].1.measured_at = day(days);
+        append.samples[0].1.received_at = day(days);
         store.append_telemetry(&[append]).await?;
-        store.append_heartbeats(&[beat(asset, second)]).await?;
+        store.append_heartbeats(&[beat(asset, day(days))]).await?;
         let agent = new_agent();
         let epoch = store.open_session(&record(agent, at(0)), 0).await?;
-        store.close_session(agent, epoch, &end(second, "")).await?;
-        ended(store, &format!("key {n}"), n % 2 == 0, second).await?;
+        store
+            .close_session(agent, epoch, &end(days * DAY_S, ""))
+            .await?;
+        ended(store, &format!("key {n}"), n % 2 == 0, days).await?;
     }
     counts(store, asset).await
 }
@@ -142,7 +148,7 @@ async fn forgotten(store: Arc<dyn Store>) -> Checked {
     let asset = new_asset();
     fill(&store, asset).await?;
     let pruned = prune(&store, &retention(), 210).await?;
-    // Older than 110 s are those of 10 and of 60 s.
+    // Older than day 110 are those of the days 10 and 60.
     same("what is left", &counts(&store, asset).await?, &[3, 3, 3, 3])?;
     let told = [
         pruned.telemetry,
@@ -166,7 +172,7 @@ async fn kept(store: Arc<dyn Store>) -> Checked {
     same("all there is", &all, &[5; 4])?;
     prune(&store, &retention(), 110).await?;
     same("what is left", &counts(&store, asset).await?, &all)?;
-    prune(&store, &Retention::forever(), 1_000_000).await?;
+    prune(&store, &Retention::forever(), 10_000).await?;
     same("what is left for ever", &counts(&store, asset).await?, &all)?;
     // The second share of a site order ended long after the first.
     let order = ended(&store, "late", true, 500).await?;
@@ -189,8 +195,8 @@ async fn never_forgotten(store: Arc<dyn Store>) -> Checked {
     let gone = ended(&store, "gone", false, 10).await?;
     let append = samples(agent, log, asset, 1..9);
     store.append_telemetry(&[append]).await?;
-    store.append_heartbeats(&[beat(asset, 1)]).await?;
-    prune(&store, &retention(), 1_000_000).await?;
+    store.append_heartbeats(&[beat(asset, at(1))]).await?;
+    prune(&store, &retention(), 10_000).await?;
     same(
         "the rows that are left",
         &counts(&store, asset).await?,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use derms_proto::{AssetId, SiteId};
 use parking_lot::RwLock;
+use tokio::task::consume_budget;
 
 use super::connection::{Connection, Database, Row};
 use super::fault::Fault;
@@ -22,40 +23,50 @@ pub(super) struct Asset {
 pub(super) struct Assets(RwLock<HashMap<AssetId, Asset>>);
 
 impl Assets {
-    /// The keys of these assets, given now to those that have none. An asset without a site gets
-    /// the one given here.
-    pub(super) async fn keys(
+    /// These assets, each in its place; those that have no key are given one. An asset without a
+    /// site gets the one that is named first with it.
+    pub(super) async fn all(
         &self,
         database: &impl Database,
-        wanted: &BTreeMap<AssetId, Option<SiteId>>,
-    ) -> Result<HashMap<AssetId, Asset>, Fault> {
-        let (mut found, mut missing) = (HashMap::new(), Vec::new());
-        {
-            let known = self.0.read();
-            for (id, site) in wanted {
-                match known.get(id) {
-                    Some(asset) if asset.site.is_some() || site.is_none() => {
-                        found.insert(*id, *asset);
-                    }
-                    _ => missing.push((*id, *site)),
-                }
-            }
-        }
-        if missing.is_empty() {
-            return Ok(found);
-        }
+        wanted: impl Iterator<Item = (AssetId, Option<SiteId>)> + Clone + Send,
+    ) -> Result<Vec<Asset>, Fault> {
+        let missing = match self.known(wanted.clone()).await {
+            Ok(known) => return Ok(known),
+            Err(missing) => missing,
+        };
         let mut connection = database.begin().await?;
         let mut given = Vec::new();
-        for rows in portions(missing) {
+        for rows in portions(missing.into_iter().collect()) {
             given.extend(give(&mut connection, rows).await?);
         }
         connection.commit().await?;
-        let mut known = self.0.write();
-        for (id, asset) in given {
-            known.insert(id, asset);
-            found.insert(id, asset);
+        self.0.write().extend(given);
+        self.known(wanted)
+            .await
+            .map_err(|_| Fault::unreadable("an asset has no key"))
+    }
+
+    /// All of them, or those that are not known well enough, in the order of their ids.
+    async fn known(
+        &self,
+        wanted: impl Iterator<Item = (AssetId, Option<SiteId>)> + Send,
+    ) -> Result<Vec<Asset>, BTreeMap<AssetId, Option<SiteId>>> {
+        let (mut found, mut missing) = (Vec::new(), BTreeMap::new());
+        for (id, site) in wanted {
+            let known = self.0.read().get(&id).copied();
+            match known.filter(|asset| asset.site.is_some() || site.is_none()) {
+                Some(asset) => found.push(asset),
+                None => {
+                    missing.entry(id).or_insert(site);
+                }
+            }
+            consume_budget().await;
         }
-        Ok(found)
+        if missing.is_empty() {
+            Ok(found)
+        } else {
+            Err(missing)
+        }
     }
 
     /// The key of an asset that may not be known.

@@ -1,6 +1,5 @@
 //! What the statements of this module need of a database.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 
 use derms_proto::link::LogKind;
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::{Pruned, Retention};
 use super::fault::Fault;
+use super::logs::Move;
 use super::statement::{Dialect, Statement};
 
 /// A database, with its connections. Sealed: its name can't be reached from outside.
@@ -27,7 +27,7 @@ pub trait Database: std::fmt::Debug + Send + Sync + 'static {
     fn make_room(
         &self,
         table: &'static str,
-        times: BTreeSet<Timestamp>,
+        times: impl Iterator<Item = Timestamp> + Send,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Forgets a part of the measurements and heartbeats that are old.
@@ -87,11 +87,12 @@ pub trait Connection: Send {
     /// Runs a script.
     fn script(&mut self, sql: &str) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Moves logs on, in the order of their ids, and holds them; gives for each where it stood.
+    /// Moves logs on, in the order of their ids, and holds them; gives where they stood, at least
+    /// of those that stood above `first`.
     fn move_logs(
         &mut self,
         kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
+        logs: &[Move],
     ) -> impl Future<Output = Result<Vec<(AgentId, LogId, u64)>, Fault>> + Send;
 
     /// Adds measurements.

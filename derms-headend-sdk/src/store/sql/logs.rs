@@ -1,6 +1,6 @@
 //! The logs of agents: where they continue, and what they have lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use derms_proto::link::{Gap, LogKind};
 use derms_proto::{AgentId, LogId, Timestamp};
@@ -18,24 +18,35 @@ const MOST_GAPS: i64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Logs(HashMap<(AgentId, LogId), u64>);
 
+/// What a call has of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Move {
+    pub(super) agent: AgentId,
+    pub(super) log: LogId,
+    /// Nothing of it is below this number.
+    pub(super) first: u64,
+    /// The log continues here, unless it stood further on.
+    pub(super) next: u64,
+}
+
 impl Logs {
     /// Moves all logs of a call on at once, and holds them until its transaction ends.
     pub(super) async fn take<C: Connection>(
         connection: &mut C,
         kind: LogKind,
-        parts: impl IntoIterator<Item = (AgentId, LogId, u64)>,
+        parts: impl IntoIterator<Item = Move>,
     ) -> Result<Self, Fault> {
         // One entry a log, in the order of their ids.
-        let mut next: BTreeMap<(AgentId, LogId), u64> = BTreeMap::new();
-        for (agent, log, next_seq) in parts {
-            let last = next.entry((agent, log)).or_default();
-            *last = (*last).max(next_seq);
-        }
-        let logs: Vec<(AgentId, LogId, u64)> = next
-            .into_iter()
-            .map(|((agent, log), next)| (agent, log, next))
-            .collect();
-        // As in `telemetry::append`: it may be thousands.
+        let mut logs: Vec<Move> = parts.into_iter().collect();
+        logs.sort_unstable_by_key(|part| (part.agent, part.log));
+        logs.dedup_by(|part, whole| {
+            let same = (part.agent, part.log) == (whole.agent, whole.log);
+            if same {
+                whole.first = whole.first.min(part.first);
+                whole.next = whole.next.max(part.next);
+            }
+            same
+        });
         tokio::task::yield_now().await;
         let stood = connection.move_logs(kind, &logs).await?;
         let stood = stood
@@ -44,7 +55,7 @@ impl Logs {
         Ok(Self(stood.collect()))
     }
 
-    /// Goes through a part: gives the number below which everything was settled before it.
+    /// Goes through a part: gives the number below which everything of it was settled before it.
     pub(super) fn pass(&mut self, agent: AgentId, log: LogId, next_seq: u64) -> u64 {
         let cursor = self.0.entry((agent, log)).or_default();
         let settled = *cursor;

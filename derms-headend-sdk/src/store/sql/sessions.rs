@@ -1,7 +1,5 @@
 //! Sessions, epochs and heartbeats.
 
-use std::collections::HashMap;
-
 use derms_proto::{AgentId, AssetId, Heartbeat, InstanceId, Page, Power, SessionRecord, Timestamp};
 use uuid::Uuid;
 
@@ -144,13 +142,10 @@ fn session(row: &impl Row) -> Result<(Place, SessionRecord), Fault> {
 pub(super) async fn append_heartbeats<C: Connection>(
     connection: &mut C,
     heartbeats: &[Heartbeat],
-    assets: &HashMap<AssetId, Asset>,
+    assets: &[Asset],
 ) -> Result<(), Fault> {
-    let rows = heartbeats.iter().map(|heartbeat| {
-        let asset = assets
-            .get(&heartbeat.asset_id)
-            .ok_or_else(|| Fault::unreadable("an asset has no key"))?;
-        Ok(vec![
+    let rows = heartbeats.iter().zip(assets).map(|(heartbeat, asset)| {
+        vec![
             asset.key.into(),
             heartbeat.received_at.into(),
             heartbeat.agent_id.into(),
@@ -163,9 +158,9 @@ pub(super) async fn append_heartbeats<C: Connection>(
             heartbeat.control.code().into(),
             heartbeat.control_mw.into(),
             counter(heartbeat.read_errors),
-        ])
+        ]
     });
-    let mut rows: Vec<Vec<Value>> = rows.collect::<Result<_, Fault>>()?;
+    let mut rows: Vec<Vec<Value>> = rows.collect();
     // Two calls with the same rows must not wait for each other.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|index| {

@@ -1,6 +1,5 @@
 //! The store itself: one transaction a call, tried again where that helps, with an end.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::super::{
     AddedShares, Advance, AuditQuery, Cancel, Commit, DispatchQuery, EventQuery, HistoryQuery,
     Idempotency, Keyed, LimitQuery, NewOrder, NewShares, Order, Pruned, ReportAppend, ReportFate,
     Restraint, Restraints, Retention, SessionEnd, Store, StoreError, TelemetryAppend,
-    TelemetryQuery,
+    TelemetryQuery, time_of,
 };
 use super::assets::Assets;
 use super::connection::{Connection, Database};
@@ -200,12 +199,14 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn append_telemetry(&self, appends: &[TelemetryAppend]) -> Result<(), StoreError> {
-        let (assets, times) = telemetry::places(appends);
+        let samples = || appends.iter().flat_map(|append| &append.samples);
+        let times = samples().map(|(_, telemetry)| time_of(telemetry));
+        let wanted = samples().map(|(_, t)| (t.asset_id, Some(t.site_id)));
         let assets = self
             .within("to name assets", async {
-                tokio::task::yield_now().await;
                 self.database.make_room("telemetry", times).await?;
-                self.assets.keys(&self.database, &assets).await
+                tokio::task::yield_now().await;
+                self.assets.all(&self.database, wanted).await
             })
             .await?;
         write!(self, "to store telemetry", connection =>
@@ -380,17 +381,14 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn append_heartbeats(&self, heartbeats: &[Heartbeat]) -> Result<(), StoreError> {
-        let wanted: BTreeMap<AssetId, _> = heartbeats
+        let wanted = heartbeats
             .iter()
-            .map(|heartbeat| (heartbeat.asset_id, None))
-            .collect();
+            .map(|heartbeat| (heartbeat.asset_id, None));
         let times = heartbeats.iter().map(|heartbeat| heartbeat.received_at);
         let assets = self
             .within("to name assets", async {
-                self.database
-                    .make_room("heartbeats", times.collect())
-                    .await?;
-                self.assets.keys(&self.database, &wanted).await
+                self.database.make_room("heartbeats", times).await?;
+                self.assets.all(&self.database, wanted).await
             })
             .await?;
         write!(self, "to store heartbeats", connection =>

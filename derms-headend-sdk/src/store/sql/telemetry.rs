@@ -1,6 +1,6 @@
 //! Measurements: stored in their asset's place, read in pages and in buckets.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use derms_proto::link::LogKind;
 use derms_proto::{
@@ -8,13 +8,15 @@ use derms_proto::{
     TelemetryBucket, Timestamp,
 };
 
+use tokio::task::consume_budget;
+
 use super::super::page::{self, List, Place};
 use super::super::{TelemetryAppend, TelemetryQuery, time_of};
 use super::assets::{Asset, Assets};
 use super::codes::Code as _;
 use super::connection::{Connection, Ranges, Row, TelemetryRow};
 use super::fault::Fault;
-use super::logs::{self, Logs};
+use super::logs::{self, Logs, Move};
 use super::statement::Statement;
 use super::value::saturated;
 
@@ -23,44 +25,35 @@ pub(super) const COLUMNS: &str = "at, tie, received_at, measured_at, quality, st
     voltage_v, frequency_hz, current_a, soc_pct, soh_pct, energy_in_mwh, energy_out_mwh, \
     available_charge_mw, available_discharge_mw, setpoint_mw, site_id, details";
 
-/// After so many appends what is received has its turn: thousands in one go would keep a thread, and
-/// the streams that are waiting for it, for milliseconds.
-pub(super) const BREATH: usize = 256;
-
-/// The assets of a call with their sites, and the times at which it places something.
-pub(super) fn places(
-    appends: &[TelemetryAppend],
-) -> (BTreeMap<AssetId, Option<SiteId>>, BTreeSet<Timestamp>) {
-    let (mut assets, mut times) = (BTreeMap::new(), BTreeSet::new());
-    for (_, telemetry) in appends.iter().flat_map(|append| &append.samples) {
-        assets.insert(telemetry.asset_id, Some(telemetry.site_id));
-        times.insert(time_of(telemetry));
-    }
-    (assets, times)
-}
-
-/// Stores parts of logs in one transaction. `first_tie` is drawn anew for each attempt.
+/// Stores parts of logs in one transaction, with the asset of each of their samples. `first_tie` is
+/// drawn anew for each attempt.
 pub(super) async fn append<C: Connection>(
     connection: &mut C,
     appends: &[TelemetryAppend],
-    assets: &HashMap<AssetId, Asset>,
+    assets: &[Asset],
     first_tie: u32,
 ) -> Result<(), Fault> {
-    let parts = appends
-        .iter()
-        .map(|append| (append.agent, append.log, append.next_seq));
+    let parts = appends.iter().map(|append| {
+        let samples = append.samples.iter().map(|(seq, _)| *seq);
+        let gaps = append.gaps.iter().map(|gap| gap.first_seq);
+        Move {
+            agent: append.agent,
+            log: append.log,
+            first: samples.chain(gaps).min().unwrap_or(append.next_seq),
+            next: append.next_seq,
+        }
+    });
     let mut logs = Logs::take(connection, LogKind::Telemetry, parts).await?;
     let (mut rows, mut gaps) = (Vec::new(), Vec::new());
+    let mut assets = assets.iter();
     let mut tie = first_tie & C::LAST_TIE;
-    for (number, append) in appends.iter().enumerate() {
-        if number % BREATH == BREATH - 1 {
-            tokio::task::yield_now().await;
-        }
+    for append in appends {
         let settled = logs.pass(append.agent, append.log, append.next_seq);
-        for (_, telemetry) in append.samples.iter().filter(|(seq, _)| *seq >= settled) {
-            let asset = assets
-                .get(&telemetry.asset_id)
-                .ok_or_else(|| Fault::unreadable("an asset has no key"))?;
+        for ((seq, telemetry), asset) in append.samples.iter().zip(assets.by_ref()) {
+            consume_budget().await;
+            if *seq < settled {
+                continue;
+            }
             tie = tie.wrapping_add(1) & C::LAST_TIE;
             rows.push(TelemetryRow {
                 asset: asset.key,

@@ -1,7 +1,8 @@
 //! A headend that is as busy as a test wants it.
 //!
 //! `crash_headend <assets.yaml> <SQLite file or postgres://…> <REST address> <gRPC address>
-//! [interval_ms=50] [heartbeat_ms=500] [backlog=<bytes>] [bug=<one to plant in the store>]`
+//! [interval_ms=50] [heartbeat_ms=500] [backlog=<bytes>] [connections=<of one address>]
+//! [bug=<one to plant in the store>]`
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -30,13 +31,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("give the assets, the store, and two addresses".into());
     };
     let fleet = Fleet::from_yaml(&std::fs::read_to_string(assets)?, assets)?;
-    let (mut interval, mut heartbeat, mut backlog) = (50, 500, None);
-    let mut bug = None;
+    let (mut interval, mut heartbeat) = (50, 500);
+    let (mut backlog, mut connections, mut bug) = (None, None, None);
     for setting in settings {
         match setting.split_once('=') {
             Some(("interval_ms", value)) => interval = value.parse()?,
             Some(("heartbeat_ms", value)) => heartbeat = value.parse()?,
             Some(("backlog", value)) => backlog = Some(value.parse()?),
+            Some(("connections", value)) => connections = Some(value.parse()?),
             Some(("bug", value)) => bug = Some(value.parse()?),
             _ => return Err(format!("`{setting}` is no setting").into()),
         }
@@ -46,6 +48,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .heartbeat_interval(Duration::from_millis(heartbeat));
     if let Some(backlog) = backlog {
         builder = builder.store_backlog(backlog);
+    }
+    if let Some(connections) = connections {
+        builder = builder.max_connections_per_address(connections);
     }
     let sound: Arc<dyn Store> = if store.starts_with("postgres:") {
         Arc::new(PostgresStore::connect(store).await?)

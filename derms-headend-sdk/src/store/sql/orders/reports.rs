@@ -10,7 +10,7 @@ use super::super::codes::{Code as _, name};
 use super::super::connection::Connection;
 use super::super::events;
 use super::super::fault::Fault;
-use super::super::logs::Logs;
+use super::super::logs::{Logs, Move};
 use super::super::statement::{Statement, portions};
 use super::super::value::{Value, counter};
 use super::held::Held;
@@ -19,9 +19,17 @@ pub(in super::super) async fn append<C: Connection>(
     connection: &mut C,
     appends: &[ReportAppend],
 ) -> Result<Vec<Vec<ReportFate>>, Fault> {
-    let parts = appends
-        .iter()
-        .map(|append| (append.agent, append.log, append.next_seq));
+    let parts = appends.iter().map(|append| Move {
+        agent: append.agent,
+        log: append.log,
+        first: append
+            .entries
+            .iter()
+            .map(|stored| stored.seq)
+            .min()
+            .unwrap_or(append.next_seq),
+        next: append.next_seq,
+    });
     let mut logs = Logs::take(connection, LogKind::Report, parts).await?;
     let new: Vec<(&ReportAppend, Vec<&StoredReport>)> = appends
         .iter()

@@ -1,18 +1,18 @@
 //! A connection to the server, inside a transaction.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use derms_proto::link::LogKind;
 use derms_proto::{AgentId, LogId, Timestamp};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::super::codes::Code as _;
 use super::super::connection::{Connection, Ranges, Row, TelemetryRow, bind, columns};
 use super::super::fault::Fault;
+use super::super::logs::Move;
 use super::super::statement::{Dialect, Statement};
 use super::super::telemetry::COLUMNS;
 use super::super::value::{Value, saturated, without_nul};
@@ -63,61 +63,93 @@ pub(super) const ONE_BY_ONE: &str =
     "select pg_advisory_xact_lock(hashtext('derms ' || current_schema()), 3)";
 
 impl PostgresConnection {
-    /// Moves logs that are known; the others are left out.
-    async fn move_known(
-        &mut self,
-        kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
-    ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
-        let sql = "update log_cursors set previous_seq = next_seq, \
+    /// Moves logs of telemetry that are known; gives their number, and where those stood that stood
+    /// above `first`. That is hardly ever one of the thousands in a call.
+    async fn move_known(&mut self, logs: &Arrays) -> Result<(usize, Stood), Fault> {
+        let sql = "with moved as (update log_cursors set previous_seq = next_seq, \
                    next_seq = greatest(next_seq, moved.next) \
-                   from unnest($1, $2, $3) as moved (agent, log, next) \
-                   where agent_id = moved.agent and kind = $4 and log_id = moved.log \
-                   returning agent_id, log_id, previous_seq";
-        self.moved(sql, kind, logs).await
+                   from unnest($2, $3, $4, $5) as moved (agent, log, first, next) \
+                   where agent_id = moved.agent and kind = $1 and log_id = moved.log \
+                   returning agent_id, log_id, previous_seq, moved.first) \
+                   select null as agent_id, null as log_id, count(*) from moved union all \
+                   select agent_id, log_id, previous_seq from moved where previous_seq > first";
+        let query = sqlx::query(sql).bind(LogKind::Telemetry.code());
+        let rows = self.connection.fetch_all(logs.bind(query)).await?;
+        let (count, logs): (Vec<_>, Vec<_>) =
+            (rows.into_iter().map(StoredRow)).partition(|row| matches!(row.opt_uuid(0), Ok(None)));
+        let known = count.first().map_or(Ok(0), |row| row.counter(2))?;
+        Ok((usize::try_from(known).unwrap_or(usize::MAX), stood(logs)?))
+    }
+
+    /// Adds the others.
+    async fn add_unknown(&mut self, logs: &Arrays) -> Result<(), Fault> {
+        let sql = "insert into log_cursors (agent_id, kind, log_id, next_seq, previous_seq) \
+                   select agent, $1, log, next, 0 from unnest($2, $3, $4, $5) \
+                   as new (agent, log, first, next) where not exists (select from log_cursors \
+                   where agent_id = agent and kind = $1 and log_id = log)";
+        let query = sqlx::query(sql).bind(LogKind::Telemetry.code());
+        self.connection.execute(logs.bind(query)).await?;
+        Ok(())
     }
 
     /// One statement reads, moves and holds them, also those that are new.
-    async fn add_or_move(
-        &mut self,
-        kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
-    ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
+    async fn add_or_move(&mut self, kind: LogKind, logs: &Arrays) -> Result<Stood, Fault> {
         let sql = "insert into log_cursors (agent_id, kind, log_id, next_seq, previous_seq) \
-                   select agent, $4, log, next, 0 from unnest($1, $2, $3) \
-                   as moved (agent, log, next) order by agent, log \
+                   select agent, $1, log, next, 0 from unnest($2, $3, $4, $5) \
+                   as moved (agent, log, first, next) order by agent, log \
                    on conflict (agent_id, kind, log_id) do update set \
                    previous_seq = log_cursors.next_seq, \
                    next_seq = greatest(log_cursors.next_seq, excluded.next_seq) \
                    returning agent_id, log_id, previous_seq";
-        self.moved(sql, kind, logs).await
-    }
-
-    async fn moved(
-        &mut self,
-        sql: &'static str,
-        kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
-    ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
-        let agents: Vec<Uuid> = logs.iter().map(|(agent, ..)| agent.uuid()).collect();
-        let ids: Vec<Uuid> = logs.iter().map(|(_, log, _)| log.uuid()).collect();
-        let next: Vec<i64> = logs.iter().map(|(.., next)| saturated(*next)).collect();
-        let query = sqlx::query(sql)
-            .bind(agents)
-            .bind(ids)
-            .bind(next)
-            .bind(kind.code());
+        let query = logs.bind(sqlx::query(sql).bind(kind.code()));
         let rows = self.connection.fetch_all(query).await?;
-        let stood = rows.into_iter().map(StoredRow).map(|row| {
-            Ok((
-                AgentId::new(row.uuid(0)?),
-                LogId::new(row.uuid(1)?),
-                row.counter(2)?,
-            ))
-        });
-        stood.collect()
+        stood(rows.into_iter().map(StoredRow))
     }
 }
+
+/// Where logs stood.
+type Stood = Vec<(AgentId, LogId, u64)>;
+
+fn stood(rows: impl IntoIterator<Item = StoredRow>) -> Result<Stood, Fault> {
+    let stood = rows.into_iter().map(|row| {
+        Ok((
+            AgentId::new(row.uuid(0)?),
+            LogId::new(row.uuid(1)?),
+            row.counter(2)?,
+        ))
+    });
+    stood.collect()
+}
+
+/// Logs, an array a column.
+struct Arrays {
+    agents: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    first: Vec<i64>,
+    next: Vec<i64>,
+}
+
+impl Arrays {
+    fn new(logs: &[Move]) -> Self {
+        Self {
+            agents: logs.iter().map(|log| log.agent.uuid()).collect(),
+            ids: logs.iter().map(|log| log.log.uuid()).collect(),
+            first: logs.iter().map(|log| saturated(log.first)).collect(),
+            next: logs.iter().map(|log| saturated(log.next)).collect(),
+        }
+    }
+
+    /// As the arguments that come next.
+    fn bind<'q>(&'q self, query: Query<'q>) -> Query<'q> {
+        query
+            .bind(&self.agents)
+            .bind(&self.ids)
+            .bind(&self.first)
+            .bind(&self.next)
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
 impl Drop for PostgresConnection {
     fn drop(&mut self) {
@@ -185,23 +217,17 @@ impl Connection for PostgresConnection {
         self.control(sql).await
     }
 
-    async fn move_logs(
-        &mut self,
-        kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
-    ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
+    async fn move_logs(&mut self, kind: LogKind, logs: &[Move]) -> Result<Stood, Fault> {
+        let arrays = Arrays::new(logs);
         if kind != LogKind::Telemetry {
-            return self.add_or_move(kind, logs).await;
+            return self.add_or_move(kind, &arrays).await;
         }
         // Thousands of logs move in a call and nearly all of them are known: an update of those
         // takes half as long. It takes its rows in any order, so calls come one after the other.
         self.control(ONE_BY_ONE).await?;
-        let mut stood = self.move_known(kind, logs).await?;
-        if stood.len() < logs.len() {
-            let known: HashSet<_> = stood.iter().map(|(agent, log, _)| (*agent, *log)).collect();
-            let mut new = logs.to_vec();
-            new.retain(|(agent, log, _)| !known.contains(&(*agent, *log)));
-            stood.extend(self.add_or_move(kind, &new).await?);
+        let (known, stood) = self.move_known(&arrays).await?;
+        if known < logs.len() {
+            self.add_unknown(&arrays).await?;
         }
         Ok(stood)
     }

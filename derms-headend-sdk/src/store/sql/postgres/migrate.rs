@@ -9,7 +9,7 @@ use super::super::statement::{Dialect, Statement};
 use super::connection::{Begin, PostgresConnection};
 use super::layout::{Layout, TABLES};
 use super::partitions::{self, Days};
-use super::timescale::{self, Hypertables};
+use super::timescale::{self, Extension, Hypertables};
 
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -66,12 +66,14 @@ pub(super) async fn migrate(
     );
     connection.control(&wait).await.map_err(&failed)?;
     make_schema(&mut connection, name).await.map_err(&failed)?;
-    let extension = match timescale {
-        true => find_timescale(&mut connection).await.map_err(&failed)?,
+    let applied = schema::applied(&mut connection).await.map_err(&failed)?;
+    // The first migration alone asks for it.
+    let extension = match applied.is_empty() && timescale {
+        true => timescale::obtain(&mut connection).await.map_err(&failed)?,
         false => None,
     };
     let done = schema::migrate(&mut connection, MIGRATIONS, |migration| {
-        text(migration, extension.as_deref())
+        text(migration, extension.as_ref())
     })
     .await;
     match done {
@@ -102,35 +104,8 @@ async fn make_schema(connection: &mut PostgresConnection, name: &str) -> Result<
     Ok(())
 }
 
-/// Where TimescaleDB is; installed if it is there and may be.
-async fn find_timescale(connection: &mut PostgresConnection) -> Result<Option<String>, Fault> {
-    let ask = || Statement::new(Dialect::Postgres, timescale::ASK);
-    let there = async |connection: &mut PostgresConnection| {
-        let rows = connection.rows(ask()).await?;
-        rows.first().map(|row| row.text(0)).transpose()
-    };
-    let Some(schema) = there(connection).await? else {
-        return Ok(None);
-    };
-    if !schema.is_empty() {
-        return Ok(Some(schema));
-    }
-    connection.control("savepoint extension").await?;
-    if let Err(fault) = connection.control(timescale::INSTALL).await {
-        connection
-            .control("rollback to savepoint extension")
-            .await?;
-        tracing::info!(
-            ?fault,
-            "timescaledb is there but can't be installed; measurements are partitioned by day"
-        );
-        return Ok(None);
-    }
-    Ok(there(connection).await?.filter(|schema| !schema.is_empty()))
-}
-
 /// A migration for the layout that this database gets.
-pub(super) fn text(migration: &Migration, extension: Option<&str>) -> String {
+fn text(migration: &Migration, extension: Option<&Extension>) -> String {
     let mut sql = migration.sql.to_owned();
     for (_, column) in TABLES {
         let clause = match extension {
@@ -160,27 +135,23 @@ pub(super) async fn layout(connection: &mut PostgresConnection) -> Result<Layout
         Some(_) => {}
         None => return Err(Fault::unreadable("there is no table of measurements")),
     }
-    let rows = connection
-        .rows(Statement::new(Dialect::Postgres, timescale::ASK))
-        .await?;
-    match rows.first().map(|row| row.text(0)).transpose()? {
-        Some(extension) if !extension.is_empty() => {
-            Ok(Layout::Timescale(Hypertables::new(extension)))
-        }
-        _ => Err(Fault::unreadable(
-            "measurements were laid down with timescaledb, which is gone",
-        )),
-    }
+    let extension = timescale::laid_down(connection).await?;
+    Ok(Layout::Timescale(Hypertables::new(extension)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::timescale::Edition;
     use super::*;
 
     #[test]
     fn a_migration_has_a_text_for_each_layout() {
+        let extension = Extension {
+            schema: "public".to_owned(),
+            edition: Edition::Apache,
+        };
         for migration in MIGRATIONS {
-            for extension in [None, Some("public")] {
+            for extension in [None, Some(&extension)] {
                 assert!(
                     !text(migration, extension).contains('@'),
                     "{}",
@@ -191,7 +162,7 @@ mod tests {
         let partitioned = text(&MIGRATIONS[0], None);
         assert!(partitioned.contains(") partition by range (at);"));
         assert!(partitioned.contains("create table telemetry_rest partition of telemetry default"));
-        let hypertables = text(&MIGRATIONS[0], Some("public"));
+        let hypertables = text(&MIGRATIONS[0], Some(&extension));
         assert!(!hypertables.contains("partition by"));
         assert!(hypertables.contains("create_hypertable"));
     }

@@ -10,8 +10,6 @@ mod rows;
 mod time;
 mod timescale;
 
-use std::collections::BTreeSet;
-
 use derms_proto::Timestamp;
 use sqlx::PgPool;
 
@@ -27,9 +25,10 @@ pub use options::PostgresOptions;
 
 /// A store in a PostgreSQL database, version 14 or newer, in a schema of its own.
 ///
-/// With the `timescaledb` extension measurements and heartbeats are hypertables, compressed after
-/// a week; without it they are partitioned by day. Which of the two is decided when the schema is
-/// made.
+/// With the `timescaledb` extension measurements and heartbeats are hypertables with a chunk a day;
+/// without it they are partitioned by day. Which of the two is decided when the schema is made, and
+/// stays. Where the extension is under the Timescale licence, chunks are compressed after a week;
+/// under the Apache licence there is no compression.
 ///
 /// Several headends may use one database, each with a schema of its own. On one schema each call is
 /// as safe as alone, but one headend's start ends the sessions of the other: let them not run at
@@ -67,7 +66,7 @@ impl Database for Postgres {
     async fn make_room(
         &self,
         table: &'static str,
-        times: BTreeSet<Timestamp>,
+        times: impl Iterator<Item = Timestamp> + Send,
     ) -> Result<(), Fault> {
         match &self.layout {
             Layout::Partitions(days) => days.make_room(self, table, times).await,
@@ -77,17 +76,17 @@ impl Database for Postgres {
     }
 
     async fn drop_old(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, Fault> {
-        match &self.layout {
+        let mut pruned = match &self.layout {
             Layout::Partitions(days) => {
                 days.make_ahead(self, now).await?;
-                let mut pruned = days.drop_old(self, retention, now).await?;
-                if !pruned.more {
-                    pruned.more = self.rollup.keep(self, retention, now).await;
-                }
-                Ok(pruned)
+                days.drop_old(self, retention, now).await?
             }
-            Layout::Timescale(hypertables) => hypertables.drop_old(self, retention, now).await,
+            Layout::Timescale(hypertables) => hypertables.drop_old(self, retention, now).await?,
+        };
+        if !pruned.more {
+            pruned.more = self.rollup.keep(self, retention, now).await;
         }
+        Ok(pruned)
     }
 
     async fn count_old(&self, retention: &Retention, now: Timestamp) -> Result<Pruned, Fault> {

@@ -176,20 +176,20 @@ impl PostgresOptions {
             bytes: None,
         };
         if status.found.is_some() {
-            if matches!(
-                migrate::layout(&mut connection).await?,
-                Layout::Timescale(_)
-            ) {
-                status.telemetry = "timescaledb".to_owned();
-            }
-            // Chunks of TimescaleDB lie in a schema of their own and are not counted.
+            let layout = migrate::layout(&mut connection).await?;
             let size = "select coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8 from pg_class \
                         c join pg_namespace n on n.oid = c.relnamespace where n.nspname = \
                         current_schema() and c.relkind = 'r'";
             let rows = connection
                 .rows(Statement::new(Dialect::Postgres, size))
                 .await?;
-            status.bytes = rows.first().map(|row| row.counter(0)).transpose()?;
+            let mut bytes = rows.first().map_or(Ok(0), |row| row.counter(0))?;
+            if let Layout::Timescale(hypertables) = layout {
+                status.telemetry = "timescaledb".to_owned();
+                // Its chunks lie in a schema of its own.
+                bytes += hypertables.bytes(&mut connection).await?;
+            }
+            status.bytes = Some(bytes);
         }
         connection.commit().await?;
         Ok(status)

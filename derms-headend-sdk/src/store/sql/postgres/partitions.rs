@@ -1,10 +1,9 @@
-//! Partitions by day, for a server without TimescaleDB.
+//! Partitions by day, where there is no TimescaleDB.
 //!
 //! Each day from a while ago to the day after tomorrow has one; what is older, or comes from a
 //! clock that is far behind, goes to the rest, so that no agent can make partitions without end.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
 
 use derms_proto::Timestamp;
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use super::super::fault::Fault;
 use super::super::prune::{self, PORTION};
 use super::super::statement::{Dialect, Statement};
 use super::Postgres;
-use super::layout::TABLES;
+use super::layout::{LOCK, TABLES, add, kept};
 
 const MICROS_A_DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -25,9 +24,6 @@ const BACK: i64 = 45;
 
 /// Days that are made before they are needed.
 const AHEAD: i64 = 2;
-
-/// Serialises those that make and drop partitions of one schema.
-const LOCK: &str = "select pg_advisory_xact_lock(hashtext('derms ' || current_schema()), 2)";
 
 /// A day since 1970, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,10 +71,10 @@ impl Days {
         &self,
         database: &Postgres,
         table: &'static str,
-        times: BTreeSet<Timestamp>,
+        times: impl Iterator<Item = Timestamp> + Send,
     ) -> Result<(), Fault> {
         let today = Day::of(Timestamp::now());
-        let days: BTreeSet<Day> = times.into_iter().map(Day::of).collect();
+        let days: BTreeSet<Day> = times.map(Day::of).collect();
         let window = Day(today.0 - BACK)..=Day(today.0 + AHEAD);
         for day in days.into_iter().filter(|day| window.contains(day)) {
             self.make(database, table, day).await?;
@@ -143,7 +139,7 @@ impl Days {
     ) -> Result<Pruned, Fault> {
         let mut pruned = Pruned::default();
         for (table, column) in TABLES {
-            let Some(before) = kept(table, retention, now) else {
+            let Some(before) = horizon(kept(table, retention), now) else {
                 continue;
             };
             let mut connection = database.begin().await?;
@@ -189,7 +185,7 @@ impl Days {
         let mut pruned = Pruned::default();
         let mut connection = database.snapshot().await?;
         for (table, column) in TABLES {
-            let Some(before) = kept(table, retention, now) else {
+            let Some(before) = horizon(kept(table, retention), now) else {
                 continue;
             };
             let days = over(&mut connection, table, before).await?;
@@ -201,21 +197,6 @@ impl Days {
         }
         connection.commit().await?;
         Ok(pruned)
-    }
-}
-
-fn kept(table: &str, retention: &Retention, now: Timestamp) -> Option<Timestamp> {
-    let kept: Option<Duration> = match table {
-        "telemetry" => retention.telemetry,
-        _ => retention.heartbeats,
-    };
-    horizon(kept, now)
-}
-
-fn add(pruned: &mut Pruned, table: &str, rows: u64) {
-    match table {
-        "telemetry" => pruned.telemetry += rows,
-        _ => pruned.heartbeats += rows,
     }
 }
 

@@ -84,10 +84,12 @@ impl Rollup {
         let old = horizon(retention.telemetry, now);
         let start = Instant::now();
         while start.elapsed() < TURN {
-            let worked = sum_up_stale(database).await?
-                || self.go_on(database, now).await?
-                || forget(database, old).await?;
-            if !worked {
+            // What is stale comes last: with a backfill that never ends, it never does, and may
+            // take all the time there is.
+            let forgotten = forget(database, old).await?;
+            let gone_on = self.go_on(database, now).await?;
+            let summed_up = sum_up_stale(database).await?;
+            if !(forgotten || gone_on || summed_up) {
                 return Ok(false);
             }
         }
@@ -249,6 +251,7 @@ async fn forget(database: &Postgres, before: Option<Timestamp>) -> Result<bool, 
         return Ok(false);
     };
     let mut connection = database.begin().await?;
+    // Others lock rows in the order of their keys: to wait for them here would be a deadlock.
     let old = Statement::new(
         Dialect::Postgres,
         "delete from telemetry_rollup where ctid = any(array(select ctid from telemetry_rollup \
@@ -257,7 +260,7 @@ async fn forget(database: &Postgres, before: Option<Timestamp>) -> Result<bool, 
     .bind(Day::of(before).start())
     .push(" limit ")
     .bind(PORTION)
-    .push("))");
+    .push(" for update skip locked))");
     let forgotten = connection.run(old).await?;
     connection.commit().await?;
     Ok(forgotten > 0)

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::super::codes::Code as _;
 use super::super::connection::{Connection, Ranges, Row, TelemetryRow, bind, columns};
 use super::super::fault::Fault;
+use super::super::logs::Move;
 use super::super::statement::{Dialect, Statement, portions};
 use super::super::telemetry::COLUMNS;
 use super::super::value::{Value, counter};
@@ -127,13 +128,13 @@ impl Connection for SqliteConnection {
     async fn move_logs(
         &mut self,
         kind: LogKind,
-        logs: &[(AgentId, LogId, u64)],
+        logs: &[Move],
     ) -> Result<Vec<(AgentId, LogId, u64)>, Fault> {
         let rows: Vec<Vec<Value>> = logs
             .iter()
-            .map(|(agent, log, next)| {
-                let (kind, next) = (kind.code().into(), counter(*next));
-                vec![(*agent).into(), kind, (*log).into(), next, 0.into()]
+            .map(|log| {
+                let (kind, next) = (kind.code().into(), counter(log.next));
+                vec![log.agent.into(), kind, log.log.into(), next, 0.into()]
             })
             .collect();
         let mut stood = Vec::new();

@@ -105,7 +105,7 @@ impl Database for Sqlite {
     async fn make_room(
         &self,
         _: &'static str,
-        _: std::collections::BTreeSet<Timestamp>,
+        _: impl Iterator<Item = Timestamp> + Send,
     ) -> Result<(), Fault> {
         Ok(())
     }

@@ -4,12 +4,13 @@ use derms_proto::Telemetry;
 use sqlx::Arguments as _;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::SqliteArguments;
+use tokio::task::consume_budget;
 use uuid::Uuid;
 
 use super::super::codes::Code as _;
 use super::super::connection::TelemetryRow;
 use super::super::fault::Fault;
-use super::super::telemetry::{BREATH, details_json, quality, values};
+use super::super::telemetry::{details_json, quality, values};
 use super::connection::SqliteConnection;
 
 /// Where rows go.
@@ -138,10 +139,8 @@ pub(super) async fn insert(
 ) -> Result<(), Fault> {
     let mut columns = [false; 17];
     let mut cells = Vec::with_capacity(rows.len());
-    for (number, row) in rows.iter().enumerate() {
-        if number % BREATH == BREATH - 1 {
-            tokio::task::yield_now().await;
-        }
+    for row in rows {
+        consume_budget().await;
         let row = Cells::of(row);
         for (column, needed) in columns.iter_mut().zip(row.needed()) {
             *column |= needed;
