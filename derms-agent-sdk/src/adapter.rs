@@ -51,10 +51,10 @@ use crate::{Alarm, AssetEvents};
 ///
 /// # Example
 /// ```
+/// use derms_agent_sdk::proto::{AssetKind, Power};
 /// use derms_agent_sdk::{
 ///     AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
 /// };
-/// use derms_proto::{AssetKind, Power};
 /// use tokio::sync::Mutex;
 ///
 /// struct LoadBank {
@@ -203,7 +203,7 @@ impl Reading {
 pub struct Setpoint {
     /// The wanted power; finite and inside the asset's limits.
     pub power: Power,
-    /// The dispatch behind it; `None` for a follow-up or a failsafe.
+    /// The dispatch behind it; `None` for a follow-up, a failsafe, a limit or a stop.
     pub dispatch_id: Option<DispatchId>,
     /// What is left of the lease; the agent ends it in any case. `None`: no end is set.
     ///
