@@ -211,7 +211,9 @@ pub struct Setpoint {
     /// this: then it reverts even if the agent has died. Each `apply` sets it anew.
     pub remaining: Option<Duration>,
     /// Largest change, MW per minute; `None`: as fast as the device likes. The agent drives ramps
-    /// itself, a step a second, and asks no device for one: here it is always `None`.
+    /// itself, a step a second, and asks no device for one: in its calls this is always `None`. Who
+    /// else drives an adapter may set it, and the conformance kit does: hand it to the device, or
+    /// refuse the setpoint with [`AdapterError::unsupported`].
     pub ramp_mw_per_min: Option<f64>,
 }
 
