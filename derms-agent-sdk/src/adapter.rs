@@ -51,10 +51,10 @@ use crate::{Alarm, AssetEvents};
 ///
 /// # Example
 /// ```
+/// use derms_agent_sdk::proto::{AssetKind, Power};
 /// use derms_agent_sdk::{
 ///     AdapterError, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
 /// };
-/// use derms_proto::{AssetKind, Power};
 /// use tokio::sync::Mutex;
 ///
 /// struct LoadBank {
@@ -203,7 +203,7 @@ impl Reading {
 pub struct Setpoint {
     /// The wanted power; finite and inside the asset's limits.
     pub power: Power,
-    /// The dispatch behind it; `None` for a follow-up or a failsafe.
+    /// The dispatch behind it; `None` for a follow-up, a failsafe, a limit or a stop.
     pub dispatch_id: Option<DispatchId>,
     /// What is left of the lease; the agent ends it in any case. `None`: no end is set.
     ///
@@ -211,7 +211,9 @@ pub struct Setpoint {
     /// this: then it reverts even if the agent has died. Each `apply` sets it anew.
     pub remaining: Option<Duration>,
     /// Largest change, MW per minute; `None`: as fast as the device likes. The agent drives ramps
-    /// itself, a step a second, and asks no device for one: here it is always `None`.
+    /// itself, a step a second, and asks no device for one: in its calls this is always `None`. Who
+    /// else drives an adapter may set it, and the conformance kit does: hand it to the device, or
+    /// refuse the setpoint with [`AdapterError::unsupported`].
     pub ramp_mw_per_min: Option<f64>,
 }
 

@@ -7,10 +7,10 @@
 //! # impl Inverter { fn open(_: &str) -> std::io::Result<Self> { Ok(Self) } }
 //! # #[async_trait]
 //! # impl DerAdapter for Inverter {
-//! #     fn describe(&self) -> DeviceInfo { DeviceInfo::new(derms_proto::AssetKind::Pv, "Acme", "I-1") }
+//! #     fn describe(&self) -> DeviceInfo { DeviceInfo::new(derms_agent_sdk::proto::AssetKind::Pv, "Acme", "I-1") }
 //! #     async fn read(&self) -> Result<Reading, AdapterError> { Ok(Reading::default()) }
 //! #     async fn apply(&self, _: &Setpoint) -> Result<Applied, AdapterError> { Ok(Applied::accepted()) }
-//! #     async fn go_to_default(&self, _: derms_proto::Power) -> Result<Applied, AdapterError> { Ok(Applied::accepted()) }
+//! #     async fn go_to_default(&self, _: derms_agent_sdk::proto::Power) -> Result<Applied, AdapterError> { Ok(Applied::accepted()) }
 //! # }
 //!
 //! #[tokio::main]

@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// The network: no connection, so the headend never saw the request.
-    #[error("can't connect to {base}; check the address and that the headend runs")]
+    #[error("can't connect to {base}; {}", what_to_check(base))]
     #[non_exhaustive]
     Connect {
         /// The base that the client was made with.
@@ -158,5 +158,30 @@ impl Error {
             }
             Self::InvalidRequest { .. } => false,
         }
+    }
+}
+
+/// A certificate that is not trusted ends a connection, too, and is told by the cause alone.
+fn what_to_check(base: &str) -> &'static str {
+    if base.starts_with("https:") {
+        "check the address, that the headend runs, and the CA of its certificate; the cause says which"
+    } else {
+        "check the address and that the headend runs"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_https_a_failed_connection_may_be_the_certificate_and_says_so() {
+        let text = |base: &str| {
+            let source = BoxError::from("invalid peer certificate: UnknownIssuer");
+            let base = base.to_owned();
+            Error::Connect { base, source }.to_string()
+        };
+        assert!(text("https://headend.example").contains("certificate"));
+        assert!(!text("http://headend.example").contains("certificate"));
     }
 }

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 /// The network address of the caller.
 ///
 /// [`Headend::serve`](crate::Headend::serve) inserts it; a host with a listener of its own may do
-/// the same, so that agents and logs show it.
+/// the same, for REST too: it is what agents, the log and the audit trail show, and failed logins are
+/// counted by it. Without it they show none, and all callers fail as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 

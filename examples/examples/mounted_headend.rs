@@ -13,14 +13,16 @@
 //! `http://127.0.0.1:50051`; the page to try the API on is at `/derms/docs`, for those with a token.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+use std::net::SocketAddr;
+
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use derms_headend_sdk::proto::Fleet;
-use derms_headend_sdk::{Headend, Principal};
+use derms_headend_sdk::{Headend, PeerAddr, Principal};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -33,7 +35,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let agents = Headend::bind("127.0.0.1:50051".parse()?)?;
     println!("REST http://127.0.0.1:8080/derms, agents http://127.0.0.1:50051; Ctrl-C ends both");
     let serve_agents = headend.serve(vec![(agents, headend.grpc_service())], interrupted());
-    let serve_app = axum::serve(listener, app(&headend)).with_graceful_shutdown(interrupted());
+    let app = app(&headend).into_make_service_with_connect_info::<SocketAddr>();
+    let serve_app = axum::serve(listener, app).with_graceful_shutdown(interrupted());
     let (served, ()) = tokio::join!(serve_app, serve_agents);
     Ok(served?)
 }
@@ -57,8 +60,12 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
         Some("Bearer bob-2") => "bob",
         _ => return StatusCode::UNAUTHORIZED.into_response(),
     };
-    // What the headend goes by: who it is, as proved.
+    // What the headend goes by: who it is, as proved; and for the audit trail, from where.
     request.extensions_mut().insert(Principal::new(name));
+    let peer: Option<&ConnectInfo<SocketAddr>> = request.extensions().get();
+    if let Some(peer) = peer.map(|ConnectInfo(peer)| PeerAddr(*peer)) {
+        request.extensions_mut().insert(peer);
+    }
     next.run(request).await
 }
 

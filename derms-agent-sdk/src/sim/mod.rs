@@ -20,7 +20,7 @@
 //!
 //! ```
 //! use derms_agent_sdk::{DerAdapter, Setpoint, sim};
-//! use derms_proto::{Asset, AssetKind, Power};
+//! use derms_agent_sdk::proto::{Asset, AssetKind, Power};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! let mut asset = Asset::new(

@@ -8,8 +8,8 @@
 //! ```
 //! use derms_agent_sdk::AgentRuntime;
 //! use derms_agent_sdk::testing::{Call, FakeHeadend, ScriptedAdapter, asset};
-//! use derms_proto::Power;
-//! use derms_proto::link::SetpointPhase;
+//! use derms_agent_sdk::proto::Power;
+//! use derms_agent_sdk::proto::link::SetpointPhase;
 //!
 //! # tokio::runtime::Builder::new_current_thread()
 //! #     .enable_all().start_paused(true).build()?.block_on(async {

@@ -56,6 +56,8 @@ pub(crate) struct Authentication {
 pub(crate) enum Unproved {
     /// No credentials were shown.
     Missing,
+    /// Only the host can tell who calls, and it did not.
+    Untold,
     /// Credentials that are no good, and why.
     Bad(&'static str),
 }
@@ -64,6 +66,10 @@ impl Unproved {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Missing => "send the header authorization: Bearer TOKEN",
+            Self::Untold => {
+                "nothing in front of the headend said who is calling; use the address of the application \
+                 that it is part of, whose layer inserts a principal"
+            }
             Self::Bad(why) => why,
         }
     }
@@ -71,7 +77,7 @@ impl Unproved {
     /// `WWW-Authenticate`, RFC 6750. A request that shows nothing is told no error.
     pub(crate) const fn challenge(self) -> &'static str {
         match self {
-            Self::Missing => "Bearer realm=\"derms\"",
+            Self::Missing | Self::Untold => "Bearer realm=\"derms\"",
             Self::Bad(_) => "Bearer realm=\"derms\", error=\"invalid_token\"",
         }
     }
@@ -99,6 +105,9 @@ impl Authentication {
         }
         if !self.required {
             return Ok(None);
+        }
+        if self.authenticators.is_empty() {
+            return Err(Unproved::Untold);
         }
         let token = bearer(headers)?;
         for authenticator in &self.authenticators {
@@ -189,7 +198,9 @@ mod tests {
         assert_eq!(open.identify(None, &headers(&["Bearer x"])).await, Ok(None));
         let mut closed = Authentication::default();
         closed.require();
-        let answer = closed.identify(None, &HeaderMap::new()).await;
-        assert_eq!(answer, Err(Unproved::Missing));
+        for shown in [HeaderMap::new(), headers(&["Bearer x"])] {
+            let answer = closed.identify(None, &shown).await;
+            assert_eq!(answer, Err(Unproved::Untold), "a token would not help");
+        }
     }
 }

@@ -58,6 +58,14 @@ impl HeadendBuilder {
         self
     }
 
+    /// The same with a store that the host keeps a handle to, or hands from a headend that has
+    /// [ended](Headend::shutdown) to the next one, as for a fleet that has changed. Two headends must
+    /// not use one store at the same time.
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = store;
+        self
+    }
+
     /// How often agents send telemetry; a value is stale after three intervals. 1 ms to 1 day,
     /// default 4 s.
     pub fn telemetry_interval(mut self, interval: Duration) -> Self {

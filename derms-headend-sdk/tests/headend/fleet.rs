@@ -1,12 +1,16 @@
 //! `/assets`, `/sites`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use derms_headend_sdk::proto::{Measurements, Power, ProblemCode as Code, Quality};
-use derms_headend_sdk::store::MemoryStore;
+use derms_headend_sdk::Headend;
+use derms_headend_sdk::proto::{
+    Fleet, Measurements, NewDispatch, Power, ProblemCode as Code, Quality,
+};
+use derms_headend_sdk::store::{MemoryStore, Store};
 
 use crate::agent::Agent;
-use crate::support::{BESS_1, BESS_2, JERSEY, NEWARK, NOBODY, get, headend, headend_with};
+use crate::support::{BESS_1, BESS_2, JERSEY, NEWARK, NOBODY, fleet, get, headend, headend_with};
 
 #[tokio::test]
 async fn assets_are_those_of_the_file_with_their_site_and_link() {
@@ -104,4 +108,23 @@ async fn a_site_sums_only_what_is_fresh_and_not_known_to_be_wrong() {
     };
     gateway.measured(BESS_2, clock.now(), wrong).await;
     assert_eq!(mw(0).await, (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_headend_of_a_changed_fleet_goes_on_with_the_store_of_the_one_before() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let builder = Headend::builder(fleet()).shared_store(Arc::clone(&store));
+    let before = builder.build().await.unwrap();
+    let wish = NewDispatch::asset(BESS_1.parse().unwrap(), Power::from_mw(1.0));
+    let order = before.dispatch(&wish, None).await.unwrap();
+    before.shutdown().await;
+
+    let sites = before.fleet().sites().to_vec();
+    let smaller = Fleet::new(sites, before.fleet().assets()[..2].to_vec()).unwrap();
+    let builder = Headend::builder(smaller).shared_store(store);
+    let after = builder.build().await.unwrap();
+    let assets = get(&after, "/assets").await.ok();
+    assert_eq!(assets.as_array().unwrap().len(), 2);
+    let path = format!("/dispatch/{}", order.id);
+    assert_eq!(get(&after, &path).await.ok()["status"], "pending");
 }

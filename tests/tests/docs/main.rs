@@ -5,3 +5,4 @@ mod api;
 mod commissioning;
 mod page;
 mod runbook;
+mod store_guide;

@@ -1,4 +1,4 @@
-use SetpointPhase::{Completed, Failed, Received, Rejected, Released, Started};
+use SetpointPhase::{Completed, Failed, Received, Rejected, Started};
 use derms_proto::link::{AssetLimits, Limit, LimitPhase, Report};
 use derms_proto::{ControlSource, Failsafe, FailsafePolicy, LimitId};
 

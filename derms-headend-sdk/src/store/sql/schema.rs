@@ -31,7 +31,8 @@ pub enum OpenError {
     },
     /// Another headend has it.
     #[error(
-        "{} is in use by another headend; stop that one, or give this one a database of its own",
+        "{} is in use by another headend; stop that one (in this process: let go of its handles, services and \
+         store), or give this one a database of its own",
         path.display()
     )]
     InUse {
