@@ -9,6 +9,7 @@ use derms_proto::{
     NewDispatch, NewLimit, NewStop, PowerLimit, Stop, StopId, Traceparent,
 };
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Arc<Metrics>,
     /// The newest heartbeat of each asset.
     pub(crate) heartbeats: Arc<RwLock<HashMap<AssetId, Heartbeat>>>,
+    /// A turn for each registration that is at the store.
+    pub(crate) registering: Semaphore,
     /// Sessions and what they started.
     pub(crate) streams: TaskTracker,
     /// Writers and timers.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +16,7 @@ use crate::dispatcher::{Dispatcher, Present};
 use crate::error::BuildError;
 use crate::events::{self, Events};
 use crate::following::{self, Following};
+use crate::gateway::AT_THE_STORE;
 use crate::headend::Headend;
 use crate::ingest::Ingest;
 use crate::latest::Latest;
@@ -175,6 +177,7 @@ pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError
         readiness: Readiness::default(),
         metrics,
         heartbeats,
+        registering: Semaphore::new(AT_THE_STORE),
         streams,
         background,
         drain,

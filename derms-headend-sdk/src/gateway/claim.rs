@@ -10,6 +10,7 @@ use derms_proto::link::{
 };
 use derms_proto::{AgentId, AssetId, CloseReason, LogId, SessionRecord, pb};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::auth::Principal;
 use crate::core::Core;
@@ -23,6 +24,11 @@ use crate::store::{MAX_COUNTER, SessionEnd, StoreError};
 const DUPLICATE_RETRY: Duration = Duration::from_secs(300);
 const STORE_RETRY: Duration = Duration::from_secs(5);
 const OVERLOAD_RETRY: Duration = Duration::from_secs(30);
+/// Registrations that are at the store at one time. Each is several transactions: if all of a fleet
+/// that comes back waited for each of them, none would be through before its agent gives up.
+pub(crate) const AT_THE_STORE: usize = 32;
+/// The longest wait for that: an agent waits 15 s for Registered.
+const TURN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who claims, and on what.
 #[derive(Debug)]
@@ -97,6 +103,15 @@ pub(super) async fn claim(
         .flatten()
         .map(|state| state.asset_id)
         .collect();
+    let turn = timeout(TURN_PATIENCE, core.registering.acquire()).await;
+    // For who has gone meanwhile nothing is stored.
+    let (Ok(Ok(turn)), false) = (turn, claimant.outbound.is_closed()) else {
+        return Err(retry(
+            CloseReason::Overloaded,
+            "too many agents register at one time",
+            OVERLOAD_RETRY,
+        ));
+    };
     let epoch_and_more = store_side(&core, &register, &claimant, &claims)
         .await
         .map_err(|error| {
@@ -107,6 +122,7 @@ pub(super) async fn claim(
                 STORE_RETRY,
             )
         })?;
+    drop(turn);
     let (record, cursors, revisions) = epoch_and_more;
     let epoch = record.epoch;
 
@@ -333,9 +349,7 @@ fn cursor_messages(
 
 /// Whether a session answers a ping.
 async fn answers(session: &Session, patience: Duration) -> bool {
-    tokio::time::timeout(patience, session.mailbox.ask())
-        .await
-        .is_ok()
+    timeout(patience, session.mailbox.ask()).await.is_ok()
 }
 
 fn retry(reason: CloseReason, text: &str, after: Duration) -> Close {

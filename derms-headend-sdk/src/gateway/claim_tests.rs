@@ -71,3 +71,44 @@ async fn what_stopped_counting_while_a_claim_was_on_its_way_ends_its_session() {
     }
     std::fs::remove_file(path).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_no_turn_at_the_store_is_told_to_come_later_and_who_has_gone_leaves_nothing_there()
+{
+    let asset = AssetId::new(Uuid::from_u128(2));
+    let agent = AgentId::from(asset);
+    let headend = Headend::builder(fleet(asset)).build().await.unwrap();
+    let core = headend.core();
+    let claim = async || {
+        let (outbound, queue) = mpsc::channel(8);
+        let claimant = Claimant {
+            peer: None,
+            principal: None,
+            credentials: None,
+            mailbox: Arc::new(Mailbox::new(outbound.clone())),
+            outbound,
+        };
+        let claim = claim(Arc::clone(core), Box::new(register(agent)), claimant);
+        (tokio::spawn(claim), queue)
+    };
+    let stored = async || {
+        let sessions = core.store.sessions(&Default::default()).await;
+        sessions.unwrap().items.len()
+    };
+    let turns = core.registering.acquire_many(AT_THE_STORE as u32).await;
+    let (waiting, _queue) = claim().await;
+    let start = tokio::time::Instant::now();
+    let close = waiting.await.unwrap().unwrap_err();
+    assert_eq!(close.reason, CloseReason::Overloaded);
+    assert_eq!(close.retry_after, Some(OVERLOAD_RETRY));
+    assert_eq!(start.elapsed().as_secs(), 10, "before its agent gives up");
+    let (gone, queue) = claim().await;
+    let (patient, _queue) = claim().await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    drop(queue);
+    assert_eq!(stored().await, 0);
+    drop(turns);
+    assert!(gone.await.unwrap().is_err());
+    assert!(patient.await.unwrap().is_ok());
+    assert_eq!(stored().await, 1);
+}

@@ -27,6 +27,7 @@ use crate::mailbox::Mailbox;
 use crate::peer::{ConnectionHandle, PeerAddr};
 use crate::refusals::Refusal;
 use crate::registry::Outbound;
+pub(crate) use claim::AT_THE_STORE;
 use driver::Driver;
 pub(crate) use health::Probe;
 
