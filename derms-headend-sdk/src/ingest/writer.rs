@@ -111,8 +111,9 @@ impl Writer {
             let pause_after = pause_after::<A>(began.elapsed());
             match written {
                 Written::Yes(answer) => {
-                    self.acknowledge(&appends, acks).await;
+                    // Who has an acknowledgement finds what it is for.
                     stored(&appends, answer);
+                    self.acknowledge(&appends, acks).await;
                     for append in appends {
                         drop(append);
                         consume_budget().await;
@@ -157,8 +158,8 @@ impl Writer {
             match self.insist(&one).await {
                 Written::Yes(answer) => {
                     any = true;
-                    self.acknowledge(&one, vec![ack]).await;
                     stored(&one, answer);
+                    self.acknowledge(&one, vec![ack]).await;
                 }
                 Written::Never => {
                     tracing::error!(what = A::NAME, log_id = %log, first_seq = *first,

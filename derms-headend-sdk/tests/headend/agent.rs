@@ -185,12 +185,14 @@ impl Agent {
             reason: None,
             text: Some(text.to_owned()).filter(|text| !text.is_empty()),
         };
-        self.report_entry(
-            limits.asset_id,
-            Timestamp::UNIX_EPOCH,
-            Report::Limit(report),
-        )
-        .await;
+        let seq = self
+            .report_entry(
+                limits.asset_id,
+                Timestamp::UNIX_EPOCH,
+                Report::Limit(report),
+            )
+            .await;
+        self.acked(LogKind::Report, seq).await;
     }
 
     /// Reports a step of an order and waits until it is stored.
