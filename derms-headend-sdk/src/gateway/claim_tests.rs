@@ -89,7 +89,7 @@ async fn who_gets_no_turn_at_the_store_is_told_to_come_later_and_who_has_gone_le
             outbound,
         };
         let claim = claim(Arc::clone(core), Box::new(register(agent)), claimant);
-        (tokio::spawn(claim), queue)
+        (core.streams.spawn(claim), queue)
     };
     let stored = async || {
         let sessions = core.store.sessions(&Default::default()).await;
