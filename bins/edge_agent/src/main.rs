@@ -118,6 +118,8 @@ async fn run(config: Config) -> Result<(), Failure> {
         }
     };
     let ended = tokio::select! {
+        // It listens to signals from its first turn on: before anybody is told where metrics are.
+        biased;
         ended = runtime.run() => ended,
         never = reloading => match never {},
         never = metering => match never {},
