@@ -4,13 +4,17 @@ use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 
 use derms_proto::link::{LogKind, Report};
-use derms_proto::{Detail, LogId, Telemetry};
+use derms_proto::{Detail, LogId, Measurements};
 
 use super::Failing;
 use crate::store::{ReportAppend, ReportFate, Store, StoreError, StoredReport, TelemetryAppend};
 
-/// Of a name and a value in a map, besides their text.
-const MAP_ENTRY: usize = 96;
+/// A node of a `BTreeMap` has room for eleven entries, also if it holds one, and for a few numbers.
+const NODE: usize = 11 * size_of::<(String, Detail)>() + 16;
+/// All nodes but the first are at least so full.
+const IN_A_NODE: usize = 5;
+/// What an allocator takes besides.
+const ALLOCATION: usize = 16;
 
 pub(crate) type Writing<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -56,20 +60,13 @@ impl Append for TelemetryAppend {
     }
 
     fn bytes(&self) -> usize {
-        let details = |telemetry: &Telemetry| -> usize {
-            let details = telemetry.measurements.details.iter();
-            details
-                .map(|(name, value)| {
-                    let text = match value {
-                        Detail::Text(text) => text.len(),
-                        _ => 0,
-                    };
-                    MAP_ENTRY + name.len() + text
-                })
-                .sum()
-        };
-        let details: usize = self.samples.iter().map(|(_, t)| details(t)).sum();
-        size_of_val(self.samples.as_slice()) + size_of_val(self.gaps.as_slice()) + details
+        let details: usize = self
+            .samples
+            .iter()
+            .map(|(_, sample)| details(&sample.measurements))
+            .sum();
+        let samples = size_of_val(self.samples.as_slice()) + ALLOCATION;
+        samples + size_of_val(self.gaps.as_slice()) + details
     }
 
     fn write<'a>(store: &'a dyn Store, appends: &'a [Self]) -> Writing<'a, ()> {
@@ -79,6 +76,22 @@ impl Append for TelemetryAppend {
     fn failing(failing: &Failing) -> &AtomicBool {
         &failing.telemetry
     }
+}
+
+/// What the details of a measurement take in memory.
+fn details(measurements: &Measurements) -> usize {
+    let details = &measurements.details;
+    let texts: usize = details
+        .iter()
+        .map(|(name, value)| {
+            let text = match value {
+                Detail::Text(text) => text.len() + ALLOCATION,
+                _ => 0,
+            };
+            name.len() + ALLOCATION + text
+        })
+        .sum();
+    details.len().div_ceil(IN_A_NODE) * (NODE + ALLOCATION) + texts
 }
 
 impl Append for ReportAppend {
@@ -118,5 +131,21 @@ impl Append for ReportAppend {
 
     fn failing(failing: &Failing) -> &AtomicBool {
         &failing.reports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_detail_counts_as_the_node_of_a_map_that_it_takes() {
+        let mut one = Measurements::default();
+        let before = details(&one);
+        let name = "soc_limit_pct".to_owned();
+        let named = name.len() + ALLOCATION;
+        one.details.insert(name, Detail::Number(90.0));
+        assert_eq!(before, 0);
+        assert_eq!(details(&one), NODE + ALLOCATION + named);
     }
 }
