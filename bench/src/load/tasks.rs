@@ -129,11 +129,10 @@ impl Load {
             let tick = start + TICK * ((now - start).as_micros() / TICK.as_micros()) as u32;
             let mut sending = false;
             for _ in 0..BURST {
-                sending = telemetry.due(tick).is_some();
-                if !sending {
-                    break;
-                }
-                late.add(now - tick);
+                let due = telemetry.due(tick);
+                sending = due.is_some();
+                let Some(due) = due else { break };
+                late.add(now - due);
                 self.report(turn as usize, now);
                 turn = if turn + 1 < all { turn + 1 } else { first };
             }

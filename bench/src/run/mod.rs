@@ -43,6 +43,11 @@ pub(crate) struct Options {
     /// beside a bare server; an empty database: `sqlite:FILE` or `postgres://…`. Can be repeated.
     #[arg(long, value_name = "URL")]
     store: Vec<String>,
+    /// Give the headend with a store a core of its own, too, and leave out the flood, which is
+    /// what both cores can store. For a database whose server was started on the other core
+    /// (`taskset --cpu-list 1`).
+    #[arg(long, requires = "store")]
+    apart: bool,
 }
 
 /// How much of everything.
@@ -103,7 +108,7 @@ pub(crate) fn run(options: &Options) -> Result {
             quick: false,
             realtime: options.realtime,
             // A database works beside the headend, in other threads or another process.
-            pinned: options.store.is_empty(),
+            pinned: options.store.is_empty() || options.apart,
         }
     };
     if options.no_scale {
@@ -111,7 +116,7 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     let rounds = if options.quick { 1 } else { options.rounds };
     if !options.store.is_empty() {
-        let rows = stores::measure(&scale, rounds, &options.store)?;
+        let rows = stores::measure(&scale, rounds, &options.store, options.apart)?;
         return Ok(verdict(&rows, ["without", "with"], options.quick));
     }
     let servers = [Server::Bare, Server::Headend];

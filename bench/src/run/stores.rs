@@ -9,29 +9,39 @@ use crate::words::Result;
 const SQLITE_RATE: f64 = 80_000.0;
 const POSTGRES_RATE: f64 = 150_000.0;
 
-pub(super) fn measure(scale: &Scale, rounds: u32, urls: &[String]) -> Result<Vec<Row>> {
+pub(super) fn measure(
+    scale: &Scale,
+    rounds: u32,
+    urls: &[String],
+    apart: bool,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let what = if apart { What::Orders } else { What::Stores };
     for url in urls {
         let servers = [Server::Headend, Server::Stored(url.clone())];
-        let pair = Pair::measure(scale, &servers, scale.agents, rounds, What::Stores)?;
+        let pair = Pair::measure(scale, &servers, scale.agents, rounds, what)?;
         let (word, rate) = if url.starts_with("sqlite:") {
             ("SQLite", SQLITE_RATE)
         } else {
             ("PostgreSQL", POSTGRES_RATE)
         };
-        rows.extend(compare(word, rate, &pair));
+        rows.extend(compare(word, &pair));
+        if what == What::Stores {
+            let (without, with) = pair.of(|f| f.flood_rate);
+            let name = format!("{word}: samples stored");
+            rows.push(Row::at_least(&name, "1/s", without, with, rate));
+        }
     }
     Ok(rows)
 }
 
-fn compare(word: &str, rate: f64, pair: &Pair) -> Vec<Row> {
+fn compare(word: &str, pair: &Pair) -> Vec<Row> {
     let ms = |us: u64| us as f64 / 1e3;
     let named = |what: &str| format!("{word}: {what}");
     let beside = |what: &str, unit, most, figure: fn(&Figures) -> u64| {
         pair.beside(&named(what), unit, most, move |f| ms(figure(f)))
     };
     let dropped = |rounds: &[Figures]| rounds.iter().map(Figures::dropped).sum::<u64>() as f64;
-    let (without, with) = pair.of(|f| f.flood_rate);
     vec![
         pair.beside(
             &named("processor per million messages"),
@@ -39,6 +49,9 @@ fn compare(word: &str, rate: f64, pair: &Pair) -> Vec<Row> {
             Some(1.5),
             |f| f.cpu_per_million,
         ),
+        beside("the load itself late p99", "ms", None, |f| {
+            f.steady.late.p99
+        }),
         beside("age of telemetry p50", "ms", None, |f| f.age.p50),
         beside("age of telemetry p99", "ms", Some(1.2), |f| f.age.p99),
         beside("acknowledgement p50", "ms", None, |f| f.steady.ack.p50),
@@ -52,6 +65,5 @@ fn compare(word: &str, rate: f64, pair: &Pair) -> Vec<Row> {
         ),
         beside("order to apply p50", "ms", None, |f| f.ordered.apply.p50),
         beside("order to apply p99", "ms", None, |f| f.ordered.apply.p99),
-        Row::at_least(&named("samples stored"), "1/s", without, with, rate),
     ]
 }

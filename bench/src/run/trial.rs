@@ -49,6 +49,8 @@ pub(super) enum What {
     Cost,
     /// Orders, a stuck agent and the storm, too.
     Whole,
+    /// Orders, too.
+    Orders,
     /// Orders and a flood, too.
     Stores,
 }
