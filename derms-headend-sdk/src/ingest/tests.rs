@@ -3,9 +3,10 @@ use std::time::Duration;
 use derms_proto::link::{Gap, GapReason, LogKind};
 use derms_proto::pb::{self, headend_message::Body};
 use derms_proto::{Fleet, LogId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 
-use super::writer::WRITE_ENTRIES;
+use super::writer::{WRITE_ENTRIES, let_others_go_first};
 use super::*;
 use crate::config::{Clock, Config};
 use crate::limits::Limits;
@@ -273,4 +274,19 @@ async fn what_was_received_is_stored_before_the_end() {
     setup.tasks.close();
     setup.tasks.wait().await;
     assert_eq!(log.acked().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn acknowledgements_give_way_to_streams_for_which_a_thread_has_no_room_at_hand() {
+    let tasks = TaskTracker::new();
+    let began = tasks.clone();
+    // On the one thread, whose room is 256 tasks.
+    let left = tasks.spawn(async move {
+        for _ in 0..1_000 {
+            began.spawn(std::future::ready(()));
+        }
+        let_others_go_first().await;
+        Handle::current().metrics().global_queue_depth()
+    });
+    assert_eq!(left.await.unwrap(), 0);
 }

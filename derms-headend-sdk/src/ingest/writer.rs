@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use derms_proto::link::{LogKind, RefusedEntry};
 use derms_proto::{Heartbeat, LogId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::consume_budget;
+use tokio::task::{consume_budget, yield_now};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether a whole call has gathered.
 const LOOK: Duration = Duration::from_millis(10);
 /// Each wakes a connection: thousands at once would keep what was just received waiting.
-const ACKS_AT_ONCE: usize = 32;
+const ACKS_AT_ONCE: usize = 8;
+/// Then acknowledgements go on, however much there is to do.
+const MOST_TURNS: usize = 64;
 /// Until a store that can't be reached is asked again; doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -240,7 +243,22 @@ async fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
     for (number, (append, mailbox)) in appends.iter().zip(mailboxes).enumerate() {
         mailbox.acknowledge(A::KIND, append.log());
         if number % ACKS_AT_ONCE == ACKS_AT_ONCE - 1 {
-            tokio::task::yield_now().await;
+            let_others_go_first().await;
+        }
+    }
+}
+
+/// Gives all tasks that can run a turn.
+///
+/// A thread of tokio keeps 256 tasks at hand. What is beyond them waits in a queue that all threads
+/// share, and of this one a busy thread takes a task in 0.2 ms: 128 streams would wait for 25 ms
+/// if there was always something at hand.
+pub(super) async fn let_others_go_first() {
+    let runtime = Handle::current().metrics();
+    for _ in 0..MOST_TURNS {
+        yield_now().await;
+        if runtime.global_queue_depth() == 0 {
+            return;
         }
     }
 }
