@@ -139,7 +139,7 @@ impl Days {
     ) -> Result<Pruned, Fault> {
         let mut pruned = Pruned::default();
         for (table, column) in TABLES {
-            let Some(before) = horizon(kept(table, retention), now) else {
+            let Some(before) = first_day(table, retention, now) else {
                 continue;
             };
             let mut connection = database.begin().await?;
@@ -164,7 +164,7 @@ impl Days {
                      {table}_rest where {column} < "
                 ),
             )
-            .bind(before)
+            .bind(before.start())
             .push(" limit ")
             .bind(PORTION)
             .push("))");
@@ -185,13 +185,13 @@ impl Days {
         let mut pruned = Pruned::default();
         let mut connection = database.snapshot().await?;
         for (table, column) in TABLES {
-            let Some(before) = horizon(kept(table, retention), now) else {
+            let Some(before) = first_day(table, retention, now) else {
                 continue;
             };
             let days = over(&mut connection, table, before).await?;
             let days: u64 = days.iter().map(|(.., rows)| rows).sum();
             let rest = format!("select count(*) from {table}_rest where {column} < ");
-            let rest = Statement::new(Dialect::Postgres, &rest).bind(before);
+            let rest = Statement::new(Dialect::Postgres, &rest).bind(before.start());
             let rest = prune::first(&mut connection, rest).await?;
             add(&mut pruned, table, days + rest);
         }
@@ -200,11 +200,17 @@ impl Days {
     }
 }
 
-/// The days that end before this, oldest first, with an estimate of their rows.
+/// The first day that is kept. Days are dropped whole, so the rest is kept from there on, too: it
+/// counts in the same sums.
+fn first_day(table: &str, retention: &Retention, now: Timestamp) -> Option<Day> {
+    horizon(kept(table, retention), now).map(Day::of)
+}
+
+/// The days before this one, oldest first, with an estimate of their rows.
 async fn over(
     connection: &mut super::PostgresConnection,
     table: &str,
-    before: Timestamp,
+    before: Day,
 ) -> Result<Vec<(Day, String, u64)>, Fault> {
     let sql = "select c.relname::text, greatest(c.reltuples, 0)::int8 from pg_inherits i \
                join pg_class c on c.oid = i.inhrelid join pg_class p on p.oid = i.inhparent \
@@ -217,7 +223,7 @@ async fn over(
         let Some(day) = Day::of_partition(table, &name) else {
             continue;
         };
-        if day.next().start() <= before {
+        if day < before {
             old.push((day, name, row.counter(1)?));
         }
     }
