@@ -106,30 +106,37 @@ impl Database {
 
     /// Opens it, and gives the headend to it.
     pub(crate) async fn give_to(self, builder: HeadendBuilder) -> Result<HeadendBuilder, Failure> {
+        let not_opened = not_opened(self.remedy());
         Ok(match self {
             Self::Memory => builder,
-            Self::Embedded { folder } => builder.store(open(embedded(&folder)?).await?),
-            Self::Sqlite(path) => builder.store(open(SqliteOptions::new(path)).await?),
-            Self::Postgres(options) => {
-                builder.store(options.connect().await.map_err(|e| not_opened(&e))?)
+            Self::Embedded { folder } => {
+                builder.store(embedded(&folder)?.open().await.map_err(not_opened)?)
             }
+            Self::Sqlite(path) => {
+                let options = SqliteOptions::new(path);
+                builder.store(options.open().await.map_err(not_opened)?)
+            }
+            Self::Postgres(options) => builder.store(options.connect().await.map_err(not_opened)?),
         })
+    }
+
+    /// What chooses another one.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Embedded { .. } => "choose another folder with --data-dir (DERMS_DATA_DIR)",
+            _ => "choose another database with --database-url (DATABASE_URL)",
+        }
     }
 }
 
-async fn open(options: SqliteOptions) -> Result<derms_headend_sdk::store::SqliteStore, Failure> {
-    options.open().await.map_err(|error| not_opened(&error))
-}
-
 /// Why a start has no database, and what to do; other errors say that themselves.
-fn not_opened(error: &OpenError) -> Failure {
-    match error {
+fn not_opened(remedy: &str) -> impl Fn(OpenError) -> Failure {
+    move |error| match error {
         OpenError::Store(_) => Failure::start(format!(
-            "{}; mend that, or choose another database with --database-url (DATABASE_URL); \
-             `der_headend check` looks further",
-            chain(error)
+            "{}; mend that, or {remedy}; `der_headend check` looks further",
+            chain(&error)
         )),
-        _ => failure(error),
+        _ => failure(&error),
     }
 }
 

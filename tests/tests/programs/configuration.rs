@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use derms_tests::{FREE, HeadendProcess, Program};
+use derms_tests::{FREE, Folder, HeadendProcess, Program};
 
 use crate::{BESS_1, JERSEY, PROGRAMS};
 
@@ -266,23 +266,31 @@ async fn a_database_that_can_not_be_used_is_one_line_that_says_what_to_do() {
     let folder = headend.data.as_ref().unwrap().path();
     let folder = folder.to_str().unwrap();
     let free = ["--http-addr", FREE, "--grpc-addr", FREE];
-    let mut cases = vec![(
-        ["--data-dir", folder],
-        "derms.sqlite is in use by another headend",
-    )];
-    cases.push((
-        ["--data-dir", "/proc/nowhere"],
-        "--data-dir (DERMS_DATA_DIR)",
-    ));
-    cases.push((
-        ["--database-url", "sqlite:/proc/nowhere/x"],
-        "/proc/nowhere/x",
-    ));
-    cases.push((
-        ["--database-url", "postgres://me:secret@127.0.0.1:1/x"],
-        "refused (os error 111); mend that, or choose another database with --database-url",
-    ));
-    for (args, words) in cases {
+    let broken = Folder::new();
+    std::fs::write(broken.file("derms.sqlite"), [b'x'; 8192]).unwrap();
+    let broken = broken.path().to_str().unwrap();
+    for (args, words) in [
+        (
+            ["--data-dir", folder],
+            "derms.sqlite is in use by another headend",
+        ),
+        (
+            ["--data-dir", "/proc/nowhere"],
+            "--data-dir (DERMS_DATA_DIR)",
+        ),
+        (
+            ["--data-dir", broken],
+            "not a database; mend that, or choose another folder with --data-dir",
+        ),
+        (
+            ["--database-url", "sqlite:/proc/nowhere/x"],
+            "/proc/nowhere/x",
+        ),
+        (
+            ["--database-url", "postgres://me:secret@127.0.0.1:1/x"],
+            "refused (os error 111); mend that, or choose another database with --database-url",
+        ),
+    ] {
         let program = Program::new("der_headend").args(free).args(args);
         let line = refused(1, "der_headend", program).await;
         assert!(line.contains(words), "`{words}` is not in: {line}");
