@@ -9,10 +9,10 @@ use derms_proto::{Detail, LogId, Measurements};
 use super::Failing;
 use crate::store::{ReportAppend, ReportFate, Store, StoreError, StoredReport, TelemetryAppend};
 
-/// A node of a `BTreeMap` has room for eleven entries, also if it holds one, and for a few numbers.
-const NODE: usize = 11 * size_of::<(String, Detail)>() + 16;
-/// All nodes but the first are at least so full.
-const IN_A_NODE: usize = 5;
+/// What a node of a `BTreeMap` has room for, also if it holds one entry.
+const IN_A_NODE: usize = 11;
+/// Such a node, with a few numbers.
+const NODE: usize = IN_A_NODE * size_of::<(String, Detail)>() + 16;
 /// What an allocator takes besides.
 const ALLOCATION: usize = 16;
 
@@ -91,7 +91,12 @@ fn details(measurements: &Measurements) -> usize {
             name.len() + ALLOCATION + text
         })
         .sum();
-    details.len().div_ceil(IN_A_NODE) * (NODE + ALLOCATION) + texts
+    // Made of all at once: leaves are full, with an entry between two of them in the node above.
+    let nodes = match details.len() {
+        count @ ..=IN_A_NODE => count.min(1),
+        count => count / (IN_A_NODE + 1) + 2,
+    };
+    nodes * (NODE + ALLOCATION) + texts
 }
 
 impl Append for ReportAppend {
@@ -139,13 +144,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_detail_counts_as_the_node_of_a_map_that_it_takes() {
-        let mut one = Measurements::default();
-        let before = details(&one);
-        let name = "soc_limit_pct".to_owned();
-        let named = name.len() + ALLOCATION;
-        one.details.insert(name, Detail::Number(90.0));
-        assert_eq!(before, 0);
-        assert_eq!(details(&one), NODE + ALLOCATION + named);
+    fn details_count_as_the_nodes_of_a_map_that_they_take() {
+        let with = |count: usize| {
+            let mut measurements = Measurements::default();
+            let names = (0..count).map(|number| (format!("{number:02}"), Detail::Flag(true)));
+            measurements.details = names.collect();
+            details(&measurements) - count * (2 + ALLOCATION)
+        };
+        // 24 bytes of a name and 24 of a value, eleven times.
+        assert!((528..600).contains(&with(1)), "{}", with(1));
+        let nodes = [0, 1, 11, 12, 64].map(|count| with(count) / with(1));
+        assert_eq!(nodes, [0, 1, 1, 3, 7]);
     }
 }

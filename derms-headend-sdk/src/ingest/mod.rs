@@ -188,7 +188,10 @@ fn count(kept: Result<(), NotKept>, log: &LogMetrics) -> Result<(), NotKept> {
 
 impl<A: Append> Item<A> {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.append.bytes()
+        let text = |entry: &RefusedEntry| entry.text.as_ref().map_or(0, String::len);
+        let refused: usize = self.refused.iter().map(text).sum();
+        let refused = size_of_val(self.refused.as_slice()) + refused;
+        size_of::<Self>() + refused + self.append.bytes()
     }
 }
 
@@ -216,7 +219,8 @@ impl<T> Queue<T> {
     }
 
     fn put(&self, what: T, bytes: usize) -> Result<(), NotKept> {
-        let bytes = u32::try_from(bytes).map_err(|_| NotKept)?;
+        // What is larger than all the room goes alone, or it would never go.
+        let bytes = u32::try_from(bytes.min(self.bytes)).map_err(|_| NotKept)?;
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(bytes)
             .map_err(|_| NotKept)?;

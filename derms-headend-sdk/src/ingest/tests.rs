@@ -5,6 +5,7 @@ use derms_proto::pb::{self, headend_message::Body};
 use derms_proto::{Fleet, LogId};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
 use super::writer::{WRITE_ENTRIES, let_others_go_first};
 use super::*;
@@ -276,17 +277,39 @@ async fn what_was_received_is_stored_before_the_end() {
     assert_eq!(log.acked().await, 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn acknowledgements_give_way_to_streams_for_which_a_thread_has_no_room_at_hand() {
+/// How many tasks are left in the shared queue after an acknowledgement gave way.
+async fn left_in_the_shared_queue(patience: Duration) -> usize {
     let tasks = TaskTracker::new();
     let began = tasks.clone();
-    // On the one thread, whose room is 256 tasks.
+    // On the one thread, which has room for 256 tasks.
     let left = tasks.spawn(async move {
         for _ in 0..1_000 {
             began.spawn(std::future::ready(()));
         }
-        let_others_go_first().await;
+        let_others_go_first(Instant::now() + patience).await;
         Handle::current().metrics().global_queue_depth()
     });
-    assert_eq!(left.await.unwrap(), 0);
+    left.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn acknowledgements_give_way_to_streams_for_which_a_thread_has_no_room_at_hand() {
+    let patience = Duration::from_secs(60);
+    assert_eq!(left_in_the_shared_queue(patience).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn acknowledgements_go_out_in_time_however_much_there_is_to_do() {
+    assert_ne!(left_in_the_shared_queue(Duration::ZERO).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_larger_than_the_queue_is_kept_alone() {
+    let mut log = Log::new();
+    let bytes = log.part(1, 2).bytes() - 1;
+    let setup = Setup::new(Fault::AppendFails, Bounds { bytes, ..ROOMY });
+    setup.ingest.telemetry(log.part(1, 2)).unwrap();
+    assert_eq!(setup.ingest.telemetry(log.part(2, 3)), Err(NotKept));
+    setup.store.set(Fault::None);
+    assert_eq!(log.acked().await, 1);
 }

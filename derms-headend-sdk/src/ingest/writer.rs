@@ -36,8 +36,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(10);
 /// Each wakes a connection: thousands at once would keep what was just received waiting.
 const ACKS_AT_ONCE: usize = 8;
-/// Then acknowledgements go on, however much there is to do.
-const MOST_TURNS: usize = 64;
 /// Until a store that can't be reached is asked again; doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -240,24 +238,26 @@ async fn acknowledge<A: Append>(appends: &[A], acks: Vec<Ack>) {
         mailboxes.push(mailbox);
         consume_budget().await;
     }
+    // Then they go on, however much there is to do.
+    let patience = Instant::now() + LONGEST_PAUSE;
     for (number, (append, mailbox)) in appends.iter().zip(mailboxes).enumerate() {
         mailbox.acknowledge(A::KIND, append.log());
         if number % ACKS_AT_ONCE == ACKS_AT_ONCE - 1 {
-            let_others_go_first().await;
+            let_others_go_first(patience).await;
         }
     }
 }
 
-/// Gives all tasks that can run a turn.
+/// Waits, at most so long, until no task is left in the queue that all threads of the runtime share.
 ///
-/// A thread of tokio keeps 256 tasks at hand. What is beyond them waits in a queue that all threads
-/// share, and of this one a busy thread takes a task in 0.2 ms: 128 streams would wait for 25 ms
-/// if there was always something at hand.
-pub(super) async fn let_others_go_first() {
+/// A thread of tokio keeps 256 tasks at hand. What is beyond them waits in that queue, and of it a
+/// busy thread takes a task in 0.2 ms: 128 streams would wait for 25 ms if there was always
+/// something at hand.
+pub(super) async fn let_others_go_first(patience: Instant) {
     let runtime = Handle::current().metrics();
-    for _ in 0..MOST_TURNS {
+    loop {
         yield_now().await;
-        if runtime.global_queue_depth() == 0 {
+        if runtime.global_queue_depth() == 0 || Instant::now() >= patience {
             return;
         }
     }
