@@ -1,12 +1,16 @@
 //! What was acknowledged is there when the store is opened again.
 
-use derms_headend_sdk::store::{Advance, Commit, DispatchQuery, HistoryQuery, TelemetryQuery};
+use derms_headend_sdk::store::{
+    Advance, Commit, DispatchQuery, HistoryQuery, PostgresStore, Store, TelemetryQuery,
+};
 use derms_proto::link::{LogKind, SetpointPhase};
 use derms_proto::{AgentId, DispatchStatus, LimitStatus, LogId, PowerLimit, SiteId, StopScope};
+use derms_tests::PostgresServer;
 use uuid::Uuid;
 
 use crate::facts::*;
 use crate::place::places;
+use crate::server::server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_and_stops_are_there_when_the_store_is_opened_again() {
@@ -169,4 +173,33 @@ async fn events_and_contradictions_are_kept_as_they_were_received() {
             )
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_on_the_disk_whatever_the_database_says_of_commits() {
+    for (set, wanted) in [("off", "on"), ("remote_write", "remote_write")] {
+        let server = server();
+        let url = server.database();
+        let name = url.rsplit('/').next().unwrap();
+        let alter = format!("alter database {name} set synchronous_commit = {set}");
+        server.sql(&url, &alter);
+        let store = PostgresStore::connect(&url).await.unwrap();
+        let spy = "create table public.seen (setting text); \
+                   create function public.spy() returns trigger language plpgsql as \
+                   $$begin insert into public.seen values (current_setting('synchronous_commit')); \
+                   return new; end$$; \
+                   create trigger spy after insert on derms.sessions for each row \
+                   execute function public.spy()";
+        server.sql(&url, spy);
+        carrier(&store, AgentId::from(asset())).await;
+        assert_eq!(server.sql(&url, "select setting from public.seen"), wanted);
+        assert!(store.is_durable());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_wait_for_its_disk_is_not_durable() {
+    let server = PostgresServer::start_with(&["fsync=off"]);
+    let store = PostgresStore::connect(&server.database()).await.unwrap();
+    assert!(!store.is_durable());
 }

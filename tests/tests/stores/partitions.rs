@@ -95,6 +95,22 @@ async fn late_measurements_get_a_day_and_very_late_ones_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn very_late_ones_are_kept_as_long_as_their_day() {
+    let (server, url, store) = store().await;
+    let asset = asset();
+    let all = ["2001-03-02T06:00:00Z", "2001-03-01T23:59:59Z"].map(|at| at.parse().unwrap());
+    append(&store, all.iter().map(|at| bare(asset, *at)).collect()).await;
+    assert_eq!(laid_down(&server, &url, "telemetry").1, 2);
+    let mut retention = Retention::forever();
+    retention.telemetry = Some(DAY);
+    let noon: Timestamp = "2001-03-03T12:00:00Z".parse().unwrap();
+    let old = store.prunable(&retention, noon).await.unwrap();
+    let gone = store.prune(&retention, noon).await.unwrap();
+    assert_eq!((old.telemetry, gone.telemetry), (1, 1));
+    assert_eq!(times(&store, asset).await, all[..1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_latest_is_found_however_long_ago_it_was() {
     let (_server, _url, store) = store().await;
     let ages = [0, 1, 2, 5, 30, 44, 60, 2_000];
