@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+/// Samples that ask whether the headend has room: it gets as many of each agent every second while
+/// its store is away.
+const ASKED: usize = 8;
+
 /// Where sending stands in one session: the next number to send, and the batches that wait for
 /// their acknowledgement.
 #[derive(Debug)]
@@ -10,6 +14,8 @@ pub(crate) struct Window {
     /// The last number of each unacknowledged batch.
     in_flight: VecDeque<u64>,
     most: usize,
+    /// The headend had no room: one small batch at a time asks whether it has some again.
+    asking: bool,
 }
 
 impl Window {
@@ -19,6 +25,7 @@ impl Window {
             next,
             in_flight: VecDeque::new(),
             most,
+            asking: false,
         }
     }
 
@@ -28,7 +35,13 @@ impl Window {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.in_flight.len() >= self.most
+        let most = if self.asking { 1 } else { self.most };
+        self.in_flight.len() >= most
+    }
+
+    /// The most samples of the next batch, if a batch may have so many.
+    pub(crate) fn samples(&self, most: usize) -> usize {
+        if self.asking { most.min(ASKED) } else { most }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -46,10 +59,12 @@ impl Window {
         if rewind {
             self.in_flight.clear();
             self.next = up_to + 1;
+            self.asking = true;
             return;
         }
         while self.in_flight.front().is_some_and(|last| *last <= up_to) {
             self.in_flight.pop_front();
+            self.asking = false;
         }
         self.next = self.next.max(up_to + 1);
     }

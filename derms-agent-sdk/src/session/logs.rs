@@ -160,9 +160,10 @@ impl Session {
             if waits {
                 return None;
             }
-            let batch =
-                self.telemetry
-                    .batch(live.telemetry.next(), live.max_samples, live.max_bytes);
+            let samples = live.telemetry.samples(live.max_samples);
+            let batch = self
+                .telemetry
+                .batch(live.telemetry.next(), samples, live.max_bytes);
             let Some((batch, last)) = batch else {
                 live.waits_for_disk = true;
                 return Some(live.telemetry.next());

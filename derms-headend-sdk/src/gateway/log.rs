@@ -25,6 +25,16 @@ pub(crate) struct Accepted<T> {
     pub(crate) next_seq: u64,
 }
 
+/// What becomes of a batch.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Taken<T> {
+    Yes(Accepted<T>),
+    /// All of it came before.
+    Before,
+    /// Something before it was not kept, so it comes again.
+    Later(Vec<Result<T, Refusal>>),
+}
+
 #[derive(Debug)]
 pub(crate) struct LogTrack {
     log: Option<LogId>,
@@ -79,7 +89,7 @@ impl LogTrack {
         self.rewind.map(|rewind| rewind.at)
     }
 
-    /// Takes what is new of a batch; `None` when nothing is to be done.
+    /// Takes what is new of a batch.
     ///
     /// # Errors
     /// Another log, or a hole that no gap declares: losing numbers in silence is a protocol error.
@@ -90,12 +100,12 @@ impl LogTrack {
         items: Vec<Result<T, Refusal>>,
         gaps: &[Gap],
         now: Instant,
-    ) -> Result<Option<Accepted<T>>, String> {
+    ) -> Result<Taken<T>, String> {
         if self.log != Some(log) {
             return Err(format!("log {log} was not registered"));
         }
         if self.rewind.is_some_and(|rewind| !rewind.asked) {
-            return Ok(None);
+            return Ok(Taken::Later(items));
         }
         let mut expected = self.expected;
         let mut new_gaps = Vec::new();
@@ -115,14 +125,14 @@ impl LogTrack {
         if !items.is_empty() && first_seq > expected {
             // Those behind a batch that was not kept may still be on their way.
             return if self.rewind.is_some() {
-                Ok(None)
+                Ok(Taken::Later(items))
             } else {
                 Err(format!("number {first_seq} came where {expected} was due"))
             };
         }
         if self.in_hand >= self.most_in_hand {
             self.go_back(now);
-            return Ok(None);
+            return Ok(Taken::Later(items));
         }
         let end = first_seq.saturating_add(items.len() as u64);
         let next_seq = expected.max(if items.is_empty() { 0 } else { end });
@@ -132,7 +142,7 @@ impl LogTrack {
             // All of it came before. Once stored, the agent should hear that again.
             return if self.durable == self.expected && self.in_hand == 0 {
                 self.in_hand += 1;
-                Ok(Some(Accepted {
+                Ok(Taken::Yes(Accepted {
                     log: self.id(),
                     first_seq: self.expected,
                     items: Vec::new(),
@@ -141,7 +151,7 @@ impl LogTrack {
                     next_seq,
                 }))
             } else {
-                Ok(None)
+                Ok(Taken::Before)
             };
         }
         let mut taken = Vec::with_capacity(items.len());
@@ -158,7 +168,7 @@ impl LogTrack {
         let first_seq = std::mem::replace(&mut self.expected, next_seq);
         self.rewind = None;
         self.in_hand += 1;
-        Ok(Some(Accepted {
+        Ok(Taken::Yes(Accepted {
             log: self.id(),
             first_seq,
             items: taken,

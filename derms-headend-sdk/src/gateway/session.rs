@@ -11,7 +11,7 @@ use derms_proto::link::{
 use derms_proto::{CloseReason, LogId};
 use tokio::time::Instant;
 
-use super::log::{Accepted, LogTrack};
+use super::log::{Accepted, LogTrack, Taken};
 
 /// Times and sizes that a session keeps to.
 #[derive(Debug, Clone, Copy)]
@@ -271,8 +271,12 @@ impl StreamSession {
             &batch.gaps,
             now,
         ) {
-            Ok(Some(accepted)) => self.actions.push_back(Action::Telemetry(accepted)),
-            Ok(None) => {}
+            Ok(Taken::Yes(accepted)) => self.actions.push_back(Action::Telemetry(accepted)),
+            // It comes again to be stored; what was measured last is seen now.
+            Ok(Taken::Later(samples)) => self
+                .actions
+                .push_back(Action::Live(samples.into_iter().flatten().collect())),
+            Ok(Taken::Before) => {}
             Err(text) => self.fail(CloseReason::ProtocolError, format!("telemetry: {text}")),
         }
     }
@@ -285,8 +289,8 @@ impl StreamSession {
             .report
             .accept(batch.log_id, batch.first_seq, batch.entries, &[], now)
         {
-            Ok(Some(accepted)) => self.actions.push_back(Action::Report(accepted)),
-            Ok(None) => {}
+            Ok(Taken::Yes(accepted)) => self.actions.push_back(Action::Report(accepted)),
+            Ok(Taken::Before | Taken::Later(_)) => {}
             Err(text) => self.fail(CloseReason::ProtocolError, format!("report: {text}")),
         }
     }

@@ -412,6 +412,19 @@ fn nothing_behind_a_batch_that_was_not_kept_is_taken_until_the_agent_goes_back()
 }
 
 #[test]
+fn samples_that_come_again_to_be_stored_are_seen_at_once() {
+    let (mut session, now) = active();
+    session.received(Ok(batch(1, 2)), now);
+    drain(&mut session);
+    session.not_kept(LogKind::Telemetry, now);
+    session.received(Ok(batch(3, 2)), now);
+    assert_eq!(
+        drain(&mut session),
+        [Action::Live(vec![sample(3), sample(4)])]
+    );
+}
+
+#[test]
 fn one_agent_has_at_most_twelve_batches_with_the_store() {
     let (mut session, now) = active();
     for n in 1..=13 {
@@ -543,6 +556,7 @@ proptest! {
                             agent_next = ack.up_to_seq + 1;
                         }
                     }
+                    Action::Live(_) => {}
                     other => prop_assert!(false, "unexpected {other:?}"),
                 }
             }

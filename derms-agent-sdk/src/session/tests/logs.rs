@@ -140,9 +140,34 @@ fn a_rewind_sends_again_what_was_not_kept() {
     bench.ack(TELEMETRY, 2, true);
     assert_eq!(bench.seqs(), [3, 4, 5]);
     bench.ack(TELEMETRY, 1, false);
+    bench.ack(TELEMETRY, 5, false);
     bench.read(1.0);
     bench.pass(0.3);
     assert_eq!(bench.seqs(), [6], "an old ack takes nothing back");
+}
+
+#[test]
+fn after_a_rewind_one_small_batch_asks_and_the_newest_values_go_beside_it() {
+    let mut bench = Bench::active();
+    for _ in 0..12 {
+        bench.read(1.0);
+        bench.pass(1.0);
+    }
+    bench.sent.clear();
+    bench.ack(TELEMETRY, 0, true);
+    for _ in 0..3 {
+        bench.read(1.0);
+        bench.pass(1.0);
+    }
+    let live = |message: &&AgentMessage| matches!(message, AgentMessage::LiveTelemetry(_));
+    assert_eq!(bench.sent.iter().filter(live).count(), 3);
+    assert_eq!(bench.seqs(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    // There is room again.
+    bench.ack(TELEMETRY, 8, false);
+    assert_eq!(bench.seqs(), [9, 10, 11, 12, 13, 14, 15]);
+    bench.read(1.0);
+    bench.pass(1.0);
+    assert_eq!(bench.seqs(), [16], "a second batch beside it");
 }
 
 #[test]
