@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 mod otel;
 mod restart;
+mod same_answers;
 mod secrets;
 mod tls;
 mod watch;
