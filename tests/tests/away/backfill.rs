@@ -116,6 +116,23 @@ async fn half_an_hour_of_a_gateway_of_256_assets() {
         .await;
     }
     let took = back.elapsed();
+    assert_eq!(live.len(), ASSETS, "live values come first");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    for (number, wanted) in kept.iter().enumerate() {
+        let query = TelemetryHistoryQuery::new().limit(1_000);
+        let mut items = second
+            .client
+            .telemetry_history(numbered_asset(number), query)
+            .items();
+        let mut found = Vec::new();
+        while let Some(item) = items.next().await {
+            found.push(number_of(&item.unwrap()));
+        }
+        found.sort_unstable();
+        let all: Vec<u64> = (1..=found.len() as u64).collect();
+        assert_eq!(found, all, "history of {number} has a hole");
+        assert!(found.len() as u64 >= *wanted, "{number}: {}", found.len());
+    }
     println!(
         "{} samples of {} assets: live values of {} at once, backfill began after {began:?}, all \
          stored after {took:?}",

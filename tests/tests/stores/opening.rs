@@ -12,26 +12,77 @@ use crate::facts::*;
 use crate::place::{Place, places};
 use crate::server::server;
 
+/// What the first release has written, in the database's own words for ids and times.
+struct First {
+    schema: String,
+    /// A UUID of this number.
+    id: fn(u128) -> String,
+    /// So many microseconds since 1970.
+    at: fn(u64) -> String,
+}
+
+impl First {
+    fn sqlite() -> Self {
+        Self {
+            schema: FIRST_SCHEMA.to_owned(),
+            id: |number| format!("x'{number:032x}'"),
+            at: |micros| micros.to_string(),
+        }
+    }
+
+    /// With partitions by day.
+    fn postgres() -> Self {
+        let first = include_str!("../../../derms-headend-sdk/migrations/postgres/0001_first.sql");
+        let schema = [("telemetry", "at"), ("heartbeats", "received_at")]
+            .iter()
+            .fold(first.to_owned(), |schema, (table, column)| {
+                let by = format!("partition by range ({column})");
+                schema.replace(&format!("@partitioned {column}@"), &by)
+                    + &format!("create table {table}_rest partition of {table} default;")
+            });
+        Self {
+            schema: format!(
+                "create schema derms; {schema} create table schema_versions (version int8 primary \
+                 key, name text not null, applied_at timestamptz not null); \
+                 insert into schema_versions values (1, 'first', now());"
+            ),
+            id: |number| format!("'{}'", uuid::Uuid::from_u128(number)),
+            at: |micros| format!("timestamptz 'epoch' + interval '{micros} us'"),
+        }
+    }
+
+    fn sql(&self) -> String {
+        let Self { schema, id, at } = self;
+        let (asset, order, site, none) = (id(7), id(9), id(1), id(0));
+        let (measured, zero) = (at(1_700_000_000_123_456), at(0));
+        let (happened, received) = (at(9), at(7));
+        format!(
+            "{schema}; insert into revisions values ({asset}, 41); \
+             insert into assets (id) values ({asset}); \
+             insert into telemetry (asset, at, tie, received_at, site_id) values \
+             (1, {measured}, 9, {measured}, {none}); \
+             insert into dispatches (id, asset_id, site_id, mw, ttl_s, revision, status, in_doubt, \
+             created_at, expires_at) values ({order}, {asset}, {site}, 5, 300, 41, 1, false, \
+             {zero}, {zero}); \
+             insert into reports (agent_id, log_id, seq, epoch, asset_id, at, received_at, kind, \
+             severity, code, text) values ({none}, {none}, 1, 1, {asset}, {happened}, {received}, \
+             'event', 'alarm', 'arc_fault', 'string 3')"
+        )
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_holds() {
-    let [place, _] = places();
-    place.sql(FIRST_SCHEMA).await;
-    place
-        .sql(
-            "insert into revisions values (x'00000000000000000000000000000007', 41); \
-             insert into assets values (1, x'00000000000000000000000000000007', null); \
-             insert into telemetry (asset, at, tie, received_at, site_id) values \
-             (1, 1700000000123456, 9, 1700000000123456, zeroblob(16)); \
-             insert into dispatches (id, asset_id, site_id, mw, ttl_s, revision, status, in_doubt, \
-             created_at, expires_at) values (x'00000000000000000000000000000009', \
-             x'00000000000000000000000000000007', x'00000000000000000000000000000001', 5, 300, 41, \
-             1, 0, 0, 0); \
-             insert into reports (agent_id, log_id, seq, epoch, asset_id, at, received_at, kind, \
-             severity, code, text) values (zeroblob(16), zeroblob(16), 1, 1, \
-             x'00000000000000000000000000000007', 9, 7, 'event', 'alarm', 'arc_fault', 'string 3')",
-        )
-        .await;
-    let store = place.open().await;
+    for (place, first) in places()
+        .into_iter()
+        .zip([First::sqlite(), First::postgres()])
+    {
+        place.sql(&first.sql()).await;
+        keeps_what_it_holds(&*place.open().await).await;
+    }
+}
+
+async fn keeps_what_it_holds(store: &dyn Store) {
     let asset = derms_proto::AssetId::new(uuid::Uuid::from_u128(7));
     assert_eq!(store.revisions(&[asset]).await.unwrap(), [41]);
     let orders = store.open_orders(None).await.unwrap();
