@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 /// Samples that ask whether the headend has room: it gets as many of each agent every second while
 /// its store is away.
 const ASKED: usize = 8;
+/// Beyond that the headend has room.
+const MOST_ASKED: usize = 64;
 
 /// Where sending stands in one session: the next number to send, and the batches that wait for
 /// their acknowledgement.
@@ -14,8 +16,9 @@ pub(crate) struct Window {
     /// The last number of each unacknowledged batch.
     in_flight: VecDeque<u64>,
     most: usize,
-    /// The headend had no room: one small batch at a time asks whether it has some again.
-    asking: bool,
+    /// The headend had no room: one batch at a time of so many samples asks whether it has some
+    /// again, of twice as many each time that it has.
+    asking: Option<usize>,
 }
 
 impl Window {
@@ -25,7 +28,7 @@ impl Window {
             next,
             in_flight: VecDeque::new(),
             most,
-            asking: false,
+            asking: None,
         }
     }
 
@@ -35,13 +38,13 @@ impl Window {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let most = if self.asking { 1 } else { self.most };
+        let most = if self.asking.is_some() { 1 } else { self.most };
         self.in_flight.len() >= most
     }
 
     /// The most samples of the next batch, if a batch may have so many.
     pub(crate) fn samples(&self, most: usize) -> usize {
-        if self.asking { most.min(ASKED) } else { most }
+        self.asking.map_or(most, |asked| asked.min(most))
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -59,12 +62,13 @@ impl Window {
         if rewind {
             self.in_flight.clear();
             self.next = up_to + 1;
-            self.asking = true;
+            self.asking = Some(ASKED);
             return;
         }
         while self.in_flight.front().is_some_and(|last| *last <= up_to) {
             self.in_flight.pop_front();
-            self.asking = false;
+            let asked = self.asking.map(|asked| 2 * asked);
+            self.asking = asked.filter(|asked| *asked <= MOST_ASKED);
         }
         self.next = self.next.max(up_to + 1);
     }

@@ -70,6 +70,8 @@ struct Live {
     stuck: Option<Instant>,
     /// Orders wait for room in the outbound queue.
     starved: bool,
+    /// An acknowledgement found no room.
+    unsaid: bool,
     end: Option<Close>,
     /// The end was ours: the agent must hear it.
     tell: bool,
@@ -95,6 +97,7 @@ impl Driver {
                 facts: Facts::default(),
                 stuck: None,
                 starved: false,
+                unsaid: false,
                 end: None,
                 tell: false,
             };
@@ -309,13 +312,15 @@ impl Driver {
     }
 
     /// Queues a message, or drops it when the agent does not read: acknowledgements are said
-    /// again, everything else has its own time limit.
+    /// again when there is room, everything else has its own time limit.
     fn send(&self, message: HeadendMessage, live: &mut Live) {
+        let is_ack = matches!(message, HeadendMessage::LogAck(_));
         let message = Box::new(pb::HeadendMessage::from(message));
         match self.outbound.try_send(message) {
             Ok(()) => live.stuck = None,
             Err(_) => {
                 live.stuck.get_or_insert_with(Instant::now);
+                live.unsaid |= is_ack;
             }
         }
     }
@@ -326,6 +331,9 @@ impl Driver {
             live.stuck = None;
         } else if live.starved {
             live.stuck.get_or_insert(now);
+        }
+        if room && std::mem::take(&mut live.unsaid) {
+            live.state.acknowledge_again();
         }
         if live.starved && room {
             live.starved = false;
@@ -478,7 +486,7 @@ impl Driver {
 fn next_look(live: &Live) -> Instant {
     let deadline = live.state.deadline();
     match deadline {
-        Some(deadline) if live.stuck.is_none() && !live.starved => deadline,
+        Some(deadline) if live.stuck.is_none() && !live.starved && !live.unsaid => deadline,
         deadline => {
             let look = Instant::now() + STUCK_LOOK;
             deadline.map_or(look, |deadline| deadline.min(look))

@@ -347,6 +347,21 @@ impl StreamSession {
             .push_back(ack(kind, log.id(), log.durable(), refused, false));
     }
 
+    /// Tells once more up to where both logs are stored: it may not have been heard.
+    pub(crate) fn acknowledge_again(&mut self) {
+        let State::Active(active) = &self.state else {
+            return;
+        };
+        let logs = [
+            (LogKind::Telemetry, &active.telemetry),
+            (LogKind::Report, &active.report),
+        ];
+        for (kind, log) in logs.map(|(kind, log)| (kind, (log.id(), log.durable()))) {
+            self.actions
+                .push_back(ack(kind, log.0, log.1, Vec::new(), false));
+        }
+    }
+
     /// A part of a log is stored and the agent has been told.
     pub(crate) fn settled(&mut self, kind: LogKind, up_to_seq: u64, batches: usize) {
         if let State::Active(active) = &mut self.state {

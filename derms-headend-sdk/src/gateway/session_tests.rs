@@ -412,6 +412,16 @@ fn nothing_behind_a_batch_that_was_not_kept_is_taken_until_the_agent_goes_back()
 }
 
 #[test]
+fn an_acknowledgement_that_found_no_room_is_said_again() {
+    let (mut session, now) = active();
+    session.received(Ok(batch(1, 3)), now);
+    session.stored(LogKind::Telemetry, 3, 1, Vec::new());
+    drain(&mut session);
+    session.acknowledge_again();
+    assert_eq!(acks(&mut session), [(3, false), (0, false)], "of both logs");
+}
+
+#[test]
 fn samples_that_come_again_to_be_stored_are_seen_at_once() {
     let (mut session, now) = active();
     session.received(Ok(batch(1, 2)), now);

@@ -1,11 +1,10 @@
 //! What was acknowledged is there when the store is opened again.
 
 use derms_headend_sdk::store::{
-    Advance, Commit, DispatchQuery, HistoryQuery, PostgresStore, Store, TelemetryQuery,
+    Advance, Commit, DispatchQuery, HistoryQuery, PostgresStore, TelemetryQuery,
 };
 use derms_proto::link::{LogKind, SetpointPhase};
 use derms_proto::{AgentId, DispatchStatus, LimitStatus, LogId, PowerLimit, SiteId, StopScope};
-use derms_tests::PostgresServer;
 use uuid::Uuid;
 
 use crate::facts::*;
@@ -177,7 +176,7 @@ async fn events_and_contradictions_are_kept_as_they_were_received() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_on_the_disk_whatever_the_database_says_of_commits() {
-    for (set, wanted) in [("off", "on"), ("remote_write", "remote_write")] {
+    for (set, wanted) in [("off", "on"), ("remote_apply", "remote_apply")] {
         let server = server();
         let url = server.database();
         let name = url.rsplit('/').next().unwrap();
@@ -193,13 +192,5 @@ async fn what_is_acknowledged_is_on_the_disk_whatever_the_database_says_of_commi
         server.sql(&url, spy);
         carrier(&store, AgentId::from(asset())).await;
         assert_eq!(server.sql(&url, "select setting from public.seen"), wanted);
-        assert!(store.is_durable());
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_wait_for_its_disk_is_not_durable() {
-    let server = PostgresServer::start_with(&["fsync=off"]);
-    let store = PostgresStore::connect(&server.database()).await.unwrap();
-    assert!(!store.is_durable());
 }

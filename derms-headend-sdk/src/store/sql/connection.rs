@@ -16,9 +16,6 @@ pub trait Database: std::fmt::Debug + Send + Sync + 'static {
     /// One of its connections.
     type Connection: Connection;
 
-    /// Whether what was committed survives a machine that fails.
-    fn is_durable(&self) -> bool;
-
     /// Begins a transaction that writes.
     fn begin(&self) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
 

@@ -153,7 +153,7 @@ impl<D: Database> SqlStore<D> {
 #[async_trait]
 impl<D: Database> Store for SqlStore<D> {
     fn is_durable(&self) -> bool {
-        self.database.is_durable()
+        true
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

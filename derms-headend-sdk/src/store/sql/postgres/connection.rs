@@ -36,6 +36,12 @@ pub(super) enum Begin {
     Write,
 }
 
+/// What is acknowledged is on the disk, whatever server, database and role say. In each transaction,
+/// for a reload of the server's settings and a pooler change what a session has set.
+const WRITE: &str = "begin isolation level read committed read write; \
+                     select set_config('synchronous_commit', 'on', true) \
+                     where current_setting('synchronous_commit') = 'off'";
+
 impl PostgresConnection {
     pub(super) async fn begin(pool: &PgPool, begin: Begin) -> Result<Self, Fault> {
         let mut this = Self {
@@ -44,7 +50,7 @@ impl PostgresConnection {
         };
         this.control(match begin {
             Begin::Read => "begin isolation level repeatable read read only",
-            Begin::Write => "begin isolation level read committed read write",
+            Begin::Write => WRITE,
         })
         .await?;
         Ok(this)

@@ -31,8 +31,7 @@ pub use options::PostgresOptions;
 /// under the Apache licence there is no compression.
 ///
 /// What it acknowledged is on the disk of the server: `synchronous_commit = off` of server, database or
-/// role does not count, a stricter value does. A server with `fsync = off` makes the store
-/// [not durable](super::super::Store::is_durable).
+/// role does not count. Not so with `fsync = off`, of which the start warns.
 ///
 /// Several headends may use one database, each with a schema of its own. On one schema each call is
 /// as safe as alone, but one headend's start ends the sessions of the other: let them not run at
@@ -54,16 +53,10 @@ pub struct Postgres {
     pool: PgPool,
     layout: Layout,
     rollup: Rollup,
-    /// The server waits for its disk.
-    durable: bool,
 }
 
 impl Database for Postgres {
     type Connection = PostgresConnection;
-
-    fn is_durable(&self) -> bool {
-        self.durable
-    }
 
     async fn begin(&self) -> Result<PostgresConnection, Fault> {
         PostgresConnection::begin(&self.pool, Begin::Write).await

@@ -3,8 +3,8 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::connection::{Connection, Row as _};
 use super::super::fault::Fault;
@@ -130,8 +130,7 @@ impl PostgresOptions {
         migrate::migrate(&pool, &self.schema, self.timescale).await?;
         let failed = OpenError::told("to read the schema");
         let layout = layout(&pool).await.map_err(&failed)?;
-        let durable = waits_for_its_disk(&pool).await.map_err(&failed)?;
-        if !durable {
+        if !waits_for_its_disk(&pool).await.map_err(&failed)? {
             tracing::warn!(
                 "the database server runs with fsync = off: what was acknowledged is lost if its \
                  machine fails; switch it on"
@@ -141,7 +140,6 @@ impl PostgresOptions {
             pool,
             layout,
             rollup: Rollup::default(),
-            durable,
         };
         if let Layout::Partitions(days) = &database.layout {
             let now = derms_proto::Timestamp::now();
@@ -251,7 +249,6 @@ impl PostgresOptions {
         Ok(PgPoolOptions::new()
             .max_connections(self.connections)
             .acquire_timeout(self.acquire)
-            .after_connect(|connection, _| Box::pin(sync(connection)))
             .connect_lazy_with(server))
     }
 }
@@ -270,15 +267,6 @@ impl PostgresStore {
     pub async fn connect(url: &str) -> Result<Self, OpenError> {
         PostgresOptions::new(url)?.connect().await
     }
-}
-
-/// What is acknowledged is on the disk, whatever the server, the database or the role say; a
-/// stricter setting stays as it is.
-async fn sync(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let sql = "select set_config('synchronous_commit', 'on', false) \
-               where current_setting('synchronous_commit') = 'off'";
-    connection.execute(sql).await?;
-    Ok(())
 }
 
 async fn waits_for_its_disk(pool: &PgPool) -> Result<bool, Fault> {

@@ -93,10 +93,6 @@ pub struct Sqlite {
 impl Database for Sqlite {
     type Connection = SqliteConnection;
 
-    fn is_durable(&self) -> bool {
-        true
-    }
-
     async fn begin(&self) -> Result<SqliteConnection, Fault> {
         let connection = SqliteConnection::begin(&self.writer, Begin::Write).await?;
         Ok(connection.adding_to(&self.recent))
