@@ -255,11 +255,7 @@ async fn answers(database: [&str; 2]) -> Vec<Answer> {
     side.items("/agents/history", 1).await;
     side.items(&format!("/heartbeat/{BESS_1}/history"), 1).await;
     side.run(FLEET).await;
-    let rows = side.items(&format!("/telemetry/{BESS_1}/history"), 5).await;
-    let [to, .., from] = rows.last_chunk::<5>().unwrap();
-    let [from, to] = [from, to].map(|row| row["measured_at"].as_str().unwrap());
-    side.known
-        .insert("range".into(), format!("from={from}&to={to}"));
+    side.items(&format!("/telemetry/{BESS_1}/history"), 6).await;
     side.run(MEASURED).await;
     std::fs::write(faults.file(BESS_1), "the inverter is on fire").unwrap();
     let failed = side.items("/events?source=agent", 1).await;
@@ -275,6 +271,12 @@ async fn answers(database: [&str; 2]) -> Vec<Answer> {
     })
     .await;
     side.run(ORDERED).await;
+    // The oldest, seconds later: what was measured before them and came after them is there, too.
+    let rows = side.items(&format!("/telemetry/{BESS_1}/history"), 8).await;
+    let [to, .., from] = rows.last_chunk::<5>().unwrap();
+    let [from, to] = [from, to].map(|row| row["measured_at"].as_str().unwrap());
+    side.known
+        .insert("range".into(), format!("from={from}&to={to}"));
     side.run(KEPT).await;
 
     assert_eq!(agent.terminated().await, Some(0));
