@@ -356,9 +356,9 @@ impl StreamSession {
             (LogKind::Telemetry, &active.telemetry),
             (LogKind::Report, &active.report),
         ];
-        for (kind, log) in logs.map(|(kind, log)| (kind, (log.id(), log.durable()))) {
-            self.actions
-                .push_back(ack(kind, log.0, log.1, Vec::new(), false));
+        let acks = logs.map(|(kind, log)| ack(kind, log.id(), log.durable(), Vec::new(), false));
+        for ack in acks {
+            self.actions.push_back(ack);
         }
     }
 

@@ -167,21 +167,27 @@ impl Plant {
         }
     }
 
-    /// Every reading up to the newest one that is stored is there, once.
+    /// [`check`]s an asset.
     pub(crate) async fn check(&self, number: usize) {
-        let query = TelemetryHistoryQuery::new().limit(1_000);
-        let mut items = self
-            .client
-            .telemetry_history(numbered_asset(number), query)
-            .items();
-        let mut counts = Vec::new();
-        while let Some(item) = items.next().await {
-            counts.push(number_of(&item.unwrap()));
-        }
-        counts.sort_unstable();
-        let all: Vec<u64> = (1..=counts.len() as u64).collect();
-        assert_eq!(counts, all, "readings of asset {number}");
+        check(&self.client, number).await;
     }
+}
+
+/// Every reading up to the newest one that is stored is there, once; gives their number.
+pub(crate) async fn check(client: &Client, number: usize) -> u64 {
+    let query = TelemetryHistoryQuery::new().limit(1_000);
+    let mut items = client
+        .telemetry_history(numbered_asset(number), query)
+        .items();
+    let mut counts = Vec::new();
+    while let Some(item) = items.next().await {
+        counts.push(number_of(&item.unwrap()));
+    }
+    counts.sort_unstable();
+    let count = counts.len() as u64;
+    let all: Vec<u64> = (1..=count).collect();
+    assert_eq!(counts, all, "readings of asset {number}");
+    count
 }
 
 /// Lets this process, and what it starts, have so many connections.
