@@ -64,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) streams: TaskTracker,
     /// Writers and timers.
     pub(crate) background: TaskTracker,
+    /// The store is another headend's now; drains this one.
+    pub(crate) taken_over: CancellationToken,
     /// No new sessions; those that live are told to leave.
     pub(crate) drain: CancellationToken,
     /// The end of writers and timers.

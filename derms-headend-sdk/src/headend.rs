@@ -197,6 +197,14 @@ impl Headend {
         self.core.refusals.snapshot()
     }
 
+    /// Whether another headend has taken the store over
+    /// ([`StoreError::TakenOver`]). This one then ends all sessions, takes no new one and is never
+    /// ready again; [`serve`](Self::serve) returns. The process should end with an error.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.core.taken_over.is_cancelled()
+    }
+
     /// Binds an address with a backlog for a whole fleet; port 0 takes a free one. To be called
     /// inside a tokio runtime.
     ///
@@ -207,7 +215,7 @@ impl Headend {
     }
 
     /// Serves on these listeners, each with its service, over HTTP/1.1 and HTTP/2 (with prior
-    /// knowledge), with TLS on all of them if the headend was built with it, until `shutdown` resolves; then ends in this order:
+    /// knowledge), with TLS on all of them if the headend was built with it, until `shutdown` resolves or [another headend](Self::is_taken_over) has the store; then ends in this order:
     ///
     /// 1. no new connection and no new agent stream is taken;
     /// 2. the health service says `NOT_SERVING`; every agent gets `Close(DRAINING)` with its own time to come back, and its stream ends;

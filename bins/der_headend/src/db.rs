@@ -110,7 +110,7 @@ async fn prune(args: &PruneArgs, database: Database, retention: &Retention) -> R
             .await
         }
         Database::Postgres(options) => {
-            let store = options.connect().await.map_err(failed)?;
+            let store = options.connect_beside().await.map_err(failed)?;
             forget(
                 &store,
                 store.prunable(retention, Timestamp::now()).await,

@@ -102,6 +102,11 @@ async fn run(config: Config) -> Result<(), Failure> {
         }
     };
     headend.serve(listeners, shutdown).await;
+    if headend.is_taken_over() {
+        return Err(Failure::start(
+            "another headend has taken the database over; see that one runs for a database",
+        ));
+    }
     tracing::info!("stopped");
     Ok(())
 }

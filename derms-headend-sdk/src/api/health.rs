@@ -107,7 +107,11 @@ impl Core {
     /// Why it takes no work now, with the answer to who asks; `None` if it does.
     pub(crate) async fn not_ready(&self) -> Option<(NotReady, Failure)> {
         if self.drain.is_cancelled() {
-            let problem = Problem::new(ProblemCode::Draining, "the headend is shutting down");
+            let text = match self.taken_over.is_cancelled() {
+                true => "another headend has taken the store over; this one is shutting down",
+                false => "the headend is shutting down",
+            };
+            let problem = Problem::new(ProblemCode::Draining, text);
             return Some((NotReady::Draining, problem.into()));
         }
         if let Err(failure) = self.readiness.check(&*self.store).await {

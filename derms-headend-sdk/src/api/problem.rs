@@ -48,6 +48,10 @@ impl From<StoreError> for Failure {
             StoreError::InvalidCursor => {
                 Problem::new(ProblemCode::InvalidParameter, error.to_string()).into()
             }
+            StoreError::TakenOver => {
+                let text = "another headend has taken the store over; ask that one";
+                Problem::new(ProblemCode::StoreUnavailable, text).into()
+            }
             StoreError::Unavailable { .. } => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -33,7 +33,12 @@ use crate::store::Store;
 pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError> {
     check(&builder.config)?;
     let metrics = Arc::new(Metrics::new()?);
-    let store: Arc<dyn Store> = Arc::new(CountedStore::new(builder.store, Arc::clone(&metrics)));
+    let taken_over = CancellationToken::new();
+    let store: Arc<dyn Store> = Arc::new(CountedStore::new(
+        builder.store,
+        Arc::clone(&metrics),
+        taken_over.clone(),
+    ));
     let fleet = Arc::new(builder.fleet);
     let config = Arc::new(builder.config);
     let policy = builder
@@ -138,7 +143,7 @@ pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError
         Arc::clone(&store),
         stop.clone(),
     ));
-    let drain = CancellationToken::new();
+    let drain = taken_over.child_token();
     background.spawn(events::watch(
         Arc::clone(&events),
         Arc::clone(&registry),
@@ -180,6 +185,7 @@ pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError
         registering: Semaphore::new(AT_THE_STORE),
         streams,
         background,
+        taken_over,
         drain,
         stop,
     }))

@@ -11,6 +11,7 @@ use derms_proto::{
 };
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Make, Metrics, word};
 use crate::store::{
@@ -100,11 +101,21 @@ impl StoreMetrics {
 pub(crate) struct CountedStore {
     inner: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    /// Cancelled when the store is another headend's.
+    taken_over: CancellationToken,
 }
 
 impl CountedStore {
-    pub(crate) fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { inner, metrics }
+    pub(crate) fn new(
+        inner: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        taken_over: CancellationToken,
+    ) -> Self {
+        Self {
+            inner,
+            metrics,
+            taken_over,
+        }
     }
 
     /// A call that is given up is not counted: what became of it is not known.
@@ -122,6 +133,10 @@ impl CountedStore {
         // A cursor that is none is a fault of its caller.
         if matches!(&answer, Err(error) if !matches!(error, StoreError::InvalidCursor)) {
             errors.inc();
+        }
+        if matches!(answer, Err(StoreError::TakenOver)) && !self.taken_over.is_cancelled() {
+            tracing::error!("another headend has taken the store over; this one ends its sessions");
+            self.taken_over.cancel();
         }
         answer
     }

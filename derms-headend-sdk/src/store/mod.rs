@@ -70,7 +70,8 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 ///    [`restraints`](Self::restraints) gives what holds.
 ///
 /// # Guarantees
-/// - A store serves one headend at a time.
+/// - A store serves one headend at a time; one that has lost it is told so by
+///   [`StoreError::TakenOver`], and ends.
 /// - No call is made while a lock is held, and none from the task that reads an agent's stream: a
 ///   slow store delays acknowledgements, never presence or live values.
 /// - Calls that write for many are given many in one call, so that one transaction does.
@@ -104,7 +105,8 @@ pub const MAX_COUNTER: u64 = 1 << 53;
 /// A call may be dropped at an await point; then it counts as not made or as made in full.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] when it may work later, [`StoreError::Corrupt`] when it won't.
+/// [`StoreError::Unavailable`] when it may work later, [`StoreError::Corrupt`] when it won't,
+/// [`StoreError::TakenOver`] when it never will for this headend.
 ///
 /// # Example
 /// ```
@@ -393,6 +395,10 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// Another headend has it now. This one is never let in again: it ends its sessions, so that
+    /// agents look for the other one.
+    #[error("another headend has taken the store over; this one must end")]
+    TakenOver,
     /// The cursor was not made by this store.
     #[error("the cursor is not one of this list; start again without it")]
     InvalidCursor,

@@ -29,6 +29,8 @@ pub(crate) enum Sickness {
     Panic,
     /// It answers, and takes nothing that is measured or reported.
     Full,
+    /// Another headend has it.
+    TakenOver,
 }
 
 /// All clones are the same store.
@@ -47,12 +49,14 @@ impl SickStore {
         const UNAVAILABLE: u8 = Sickness::Unavailable as u8;
         const CORRUPT: u8 = Sickness::Corrupt as u8;
         const PANIC: u8 = Sickness::Panic as u8;
+        const TAKEN_OVER: u8 = Sickness::TakenOver as u8;
         const FULL: u8 = Sickness::Full as u8;
         let context = SECRET.to_owned();
         let source = Some(SECRET.into());
         match self.sickness.load(Ordering::SeqCst) {
             UNAVAILABLE => Err(StoreError::Unavailable { context, source }),
             CORRUPT => Err(StoreError::Corrupt { context, source }),
+            TAKEN_OVER => Err(StoreError::TakenOver),
             PANIC => panic!("{SECRET}"),
             FULL if call.starts_with("append_") => Err(StoreError::Unavailable { context, source }),
             _ => Ok(()),

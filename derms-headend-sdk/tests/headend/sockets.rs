@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use derms_headend_sdk::proto::link::HeadendMessage;
-use derms_headend_sdk::proto::{CloseReason, Fleet};
-use derms_headend_sdk::{Headend, HeadendService};
+use derms_headend_sdk::proto::{CloseReason, Fleet, NewDispatch, Power, ProblemCode};
+use derms_headend_sdk::store::StoreError;
+use derms_headend_sdk::{DispatchError, Headend, HeadendService};
 use http::{Request, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, StreamBody};
@@ -22,7 +23,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
-use crate::support::{BESS_1, BESS_2, JERSEY, fleet};
+use crate::sick_store::{SickStore, Sickness};
+use crate::support::{self, BESS_1, BESS_2, JERSEY, fleet, headend_with};
 
 /// Far above what anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -68,6 +70,41 @@ impl Serving {
         ended.expect("serve does not return").unwrap().unwrap();
         started.elapsed()
     }
+}
+
+#[tokio::test]
+async fn a_headend_whose_store_another_one_has_taken_sends_its_agents_away_and_ends() {
+    let store = SickStore::default();
+    let (headend, _) = headend_with(store.clone()).await;
+    let (listener, address) = bind();
+    let service = headend.service();
+    let mut serving = Serving::start(headend, vec![(listener, service)]);
+    let mut agent = Agent::dial(address, BESS_1, &[BESS_1]).await;
+    let headend = serving.headend.clone();
+    support::get(&headend, "/readyz").await.ok();
+
+    store.set(Sickness::TakenOver);
+    let order = NewDispatch::asset(BESS_1.parse().unwrap(), Power::from_mw(1.0));
+    let refused = headend.dispatch(&order, None).await.unwrap_err();
+    assert!(
+        matches!(refused, DispatchError::Store(StoreError::TakenOver)),
+        "{refused:?}"
+    );
+    let mut last = None;
+    while let Some(message) = timeout(SOON, agent.next()).await.expect("it ends") {
+        assert!(!matches!(message, HeadendMessage::Setpoint(_)));
+        last = Some(message);
+    }
+    assert!(
+        matches!(&last, Some(HeadendMessage::Close(close)) if close.reason == CloseReason::Draining),
+        "{last:?}"
+    );
+    let ended = timeout(SOON, serving.task.join_next()).await;
+    ended.expect("serve does not return").unwrap().unwrap();
+    assert!(headend.is_taken_over());
+    let answer = support::get(&headend, "/readyz").await;
+    answer.problem(ProblemCode::Draining);
+    assert!(answer.text().contains("another headend"), "{answer:?}");
 }
 
 /// Both sides on one port.

@@ -17,6 +17,7 @@ mod otel;
 mod restart;
 mod same_answers;
 mod secrets;
+mod taken_over;
 mod tls;
 mod watch;
 

@@ -12,6 +12,7 @@ use derms_tests::{Folder, PostgresServer, Program};
 
 use crate::facts::*;
 use crate::partitions::{DAY, append, days_ago, times};
+use crate::place::beside;
 use crate::server::server;
 
 struct World {
@@ -150,7 +151,7 @@ async fn old_chunks_go_whole_as_many_rows_as_were_counted_and_late_ones_find_a_p
 
     // By this store, which knew the chunk, and by another one.
     append(&world.store, vec![bare(asset, all[2])]).await;
-    let other = PostgresStore::connect(&world.url).await.unwrap();
+    let other = beside(&world.url).await;
     append(&other, vec![bare(asset, all[4])]).await;
     assert_eq!(
         times(&world.store, asset).await,
@@ -162,7 +163,7 @@ async fn old_chunks_go_whole_as_many_rows_as_were_counted_and_late_ones_find_a_p
 #[ignore = "needs TimescaleDB"]
 async fn who_writes_to_a_chunk_or_reads_it_while_it_is_dropped_does_not_fail() {
     let world = World::new().await;
-    let other = PostgresStore::connect(&world.url).await.unwrap();
+    let other = beside(&world.url).await;
     let (asset, retention) = (asset(), kept(5, 5));
     let query = TelemetryQuery::new(asset, HistoryQuery::default());
     for _ in 0..8 {
@@ -252,7 +253,7 @@ async fn a_schema_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
         ),
     );
     let options = || PostgresOptions::new(&url).unwrap();
-    assert_eq!(options().migrate().await.unwrap(), [2, 3, 4, 5, 6, 7]);
+    assert_eq!(options().migrate().await.unwrap(), [2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(layout(&url).await, "timescaledb");
     let store = options().connect().await.unwrap();
     let asset = derms_proto::AssetId::new(uuid::Uuid::from_u128(7));
@@ -305,14 +306,14 @@ async fn a_dump_of_the_whole_database_is_loaded_as_the_guide_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs TimescaleDB"]
-async fn headends_that_start_at_once_in_schemas_of_one_database_all_get_hypertables() {
+async fn programs_that_migrate_at_once_in_schemas_of_one_database_all_get_hypertables() {
     let server = server();
     let url = server.database();
     let starts: Vec<_> = (0..8)
         .map(|number| {
             let options = PostgresOptions::new(&url).unwrap().connections(2);
             let options = options.schema(format!("s{}", number / 2));
-            tokio::spawn(async move { options.connect().await })
+            tokio::spawn(async move { options.migrate().await })
         })
         .collect();
     for start in starts {
@@ -447,7 +448,7 @@ async fn hypertables_without_their_extension_are_told_with_what_to_do() {
         "create extension timescaledb; create schema derms; set search_path = derms; \
          create table telemetry (at timestamptz); \
          create table schema_versions (version int8, name text, applied_at timestamptz); \
-         insert into schema_versions select v, '', now() from generate_series(1, 7) v",
+         insert into schema_versions select v, '', now() from generate_series(1, 8) v",
     );
     let refused = async |url: &str| {
         let options = PostgresOptions::new(url).unwrap();

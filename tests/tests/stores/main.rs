@@ -8,6 +8,7 @@ mod dictionary;
 mod durable;
 mod facts;
 mod fleet;
+mod holder;
 mod hypertables;
 mod opening;
 mod outage;

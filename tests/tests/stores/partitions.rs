@@ -11,6 +11,7 @@ use derms_proto::{AssetId, LogId, Telemetry, Timestamp};
 use derms_tests::PostgresServer;
 
 use crate::facts::*;
+use crate::place::beside;
 use crate::server::server;
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -170,7 +171,7 @@ async fn old_days_are_dropped_whole_and_what_comes_for_them_later_still_finds_a_
 
     // Late ones for a day that was dropped; by this store and by one that never knew of it.
     append(&store, vec![bare(asset, all[2])]).await;
-    let other = PostgresStore::connect(&url).await.unwrap();
+    let other = beside(&url).await;
     append(&other, vec![bare(asset, all[3])]).await;
     assert_eq!(times(&store, asset).await, all[..4]);
 
@@ -184,7 +185,7 @@ async fn old_days_are_dropped_whole_and_what_comes_for_them_later_still_finds_a_
     append(&store, vec![bare(asset, all[2])]).await;
     assert_eq!(times(&store, asset).await, all[..3]);
     // A third one finds rows of that day in the rest and leaves them there.
-    let third = PostgresStore::connect(&url).await.unwrap();
+    let third = beside(&url).await;
     append(&third, vec![bare(asset, all[2])]).await;
     assert_eq!(times(&third, asset).await.len(), 4);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use derms_headend_sdk::store::{OpenError, PostgresOptions, SqliteOptions, Store};
+use derms_headend_sdk::store::{OpenError, PostgresOptions, PostgresStore, SqliteOptions, Store};
 use derms_tests::{Folder, PostgresServer};
 
 use crate::server::server;
@@ -22,6 +22,12 @@ pub(crate) fn places() -> [Place; 2] {
     [Place::Sqlite(Folder::new()), Place::Postgres(server, url)]
 }
 
+/// A schema that is open already, opened as for maintenance.
+pub(crate) async fn beside(url: &str) -> PostgresStore {
+    let options = PostgresOptions::new(url).unwrap();
+    options.connect_beside().await.unwrap()
+}
+
 impl Place {
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
         self.try_open().await.unwrap()
@@ -32,6 +38,14 @@ impl Place {
             Self::Sqlite(_) => Arc::new(SqliteOptions::new(self.file()).open().await?),
             Self::Postgres(_, url) => Arc::new(PostgresOptions::new(url)?.connect().await?),
         })
+    }
+
+    /// A second time, while it is open; in a file, where there is no second time, that one.
+    pub(crate) async fn open_again(&self, open: &Arc<dyn Store>) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(_) => Arc::clone(open),
+            Self::Postgres(_, url) => Arc::new(beside(url).await),
+        }
     }
 
     /// Of the one in a file.

@@ -9,7 +9,7 @@ use derms_proto::{AgentId, AssetId, Dispatch, DispatchId, DispatchStatus, LogId}
 use tokio::task::JoinSet;
 
 use crate::facts::*;
-use crate::place::{Place, places};
+use crate::place::places;
 
 /// What a commit gave, in the order in which it was answered.
 type Given = Vec<(AssetId, u64, DispatchId)>;
@@ -39,11 +39,7 @@ async fn commit_some(store: Arc<dyn Store>, assets: Vec<AssetId>, orders: usize)
 async fn revisions_are_unique_and_increase_whoever_commits_sends_and_raises_at_once() {
     for place in places() {
         let store = place.open().await;
-        // A second headend on the same server is not meant to be, but must not harm.
-        let other = match &place {
-            Place::Sqlite(_) => Arc::clone(&store),
-            Place::Postgres(..) => place.open().await,
-        };
+        let other = place.open_again(&store).await;
         let assets = [asset(), asset(), asset()];
         let mut tasks = JoinSet::new();
         for n in 0..12 {
@@ -190,10 +186,7 @@ async fn reports_and_the_ends_of_sessions_do_not_wait_for_each_other() {
 async fn a_cancel_of_a_site_order_misses_no_share_that_is_added_at_the_same_moment() {
     for place in places() {
         let store = place.open().await;
-        let other = match &place {
-            Place::Sqlite(_) => Arc::clone(&store),
-            Place::Postgres(..) => place.open().await,
-        };
+        let other = place.open_again(&store).await;
         let mut tasks = JoinSet::new();
         for _ in 0..4 {
             let (store, other) = (Arc::clone(&store), Arc::clone(&other));

@@ -9,6 +9,7 @@ use derms_proto::{AssetId, LogId, Power, Telemetry, TelemetryBucket, Timestamp};
 use derms_tests::{PostgresServer, until};
 
 use crate::facts::*;
+use crate::place::beside;
 use crate::server::server;
 
 const QUARTER_S: u64 = 900;
@@ -215,7 +216,7 @@ async fn buckets_say_the_same_before_and_after_summing_up_whatever_comes_late() 
     world.check().await;
 
     // A store that was not there when it was summed up marks what it adds, too.
-    world.store = PostgresStore::connect(&world.url).await.unwrap();
+    world.store = beside(&world.url).await;
     world.store(world.rows(1, &[4], 9.0)).await;
     world.check().await;
 }
@@ -238,9 +239,9 @@ async fn what_is_summed_up_is_read_instead_of_the_measurements() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn measurements_that_come_while_two_headends_sum_up_are_in_the_sums() {
+async fn measurements_that_come_while_two_sum_up_are_in_the_sums() {
     let mut world = World::new().await;
-    let other = PostgresStore::connect(&world.url).await.unwrap();
+    let other = beside(&world.url).await;
     for round in 0..20 {
         // As if all of it had just become over.
         let start = world.start;

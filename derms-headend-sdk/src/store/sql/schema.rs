@@ -31,13 +31,12 @@ pub enum OpenError {
     },
     /// Another headend has it.
     #[error(
-        "{} is in use by another headend; stop that one (in this process: let go of its handles, services and \
-         store), or give this one a database of its own",
-        path.display()
+        "{location} is in use by another headend; stop that one (in this process: let go of its handles, services and \
+         store), or give this one a database of its own"
     )]
     InUse {
-        /// The file.
-        path: PathBuf,
+        /// The file; or host, port, database and schema, and where the other one connects from.
+        location: String,
     },
     /// It belongs to another program.
     #[error("{} is a database of another program; choose another file", path.display())]
@@ -98,6 +97,15 @@ impl SchemaStatus {
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.found.is_none_or(|found| found < self.known)
+    }
+
+    pub(super) fn must_be_up_to_date(&self) -> Result<(), OpenError> {
+        let known = self.known;
+        match self.found {
+            Some(found) if found == known => Ok(()),
+            Some(found) if found > known => Err(OpenError::NewerSchema { found, known }),
+            found => Err(OpenError::OldSchema { found, known }),
+        }
     }
 }
 

@@ -47,6 +47,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "rollup",
         sql: include_str!("../../../../migrations/postgres/0007_rollup.sql"),
     },
+    Migration {
+        version: 8,
+        name: "holder",
+        sql: include_str!("../../../../migrations/postgres/0008_holder.sql"),
+    },
 ];
 
 /// Brings the schema up to date in one transaction.

@@ -1,6 +1,7 @@
 //! PostgreSQL, and TimescaleDB where it is there.
 
 mod connection;
+mod holder;
 mod layout;
 mod migrate;
 mod options;
@@ -18,6 +19,7 @@ use super::connection::Database;
 use super::fault::Fault;
 use super::store::SqlStore;
 use connection::{Begin, PostgresConnection};
+use holder::Holder;
 use layout::Layout;
 use rollup::Rollup;
 
@@ -33,9 +35,11 @@ pub use options::PostgresOptions;
 /// What it acknowledged is on the disk of the server: `synchronous_commit = off` of server, database or
 /// role does not count. Not so with `fsync = off`, of which the start warns.
 ///
-/// Several headends may use one database, each with a schema of its own. On one schema each call is
-/// as safe as alone, but one headend's start ends the sessions of the other: let them not run at
-/// the same time.
+/// Several headends may use one database, each with a schema of its own. One headend has a schema at
+/// a time: a second one waits until the first is gone, and is refused with
+/// [`OpenError::InUse`](super::OpenError::InUse). A headend that the server has lost, and whose schema another one has
+/// taken since, is told so by [`StoreError::TakenOver`](super::super::StoreError::TakenOver) and reads and writes nothing
+/// any more. Between headend and server no pooler may share connections by transaction or statement.
 ///
 /// ```no_run
 /// use derms_headend_sdk::store::PostgresStore;
@@ -51,19 +55,35 @@ pub type PostgresStore = SqlStore<Postgres>;
 #[derive(Debug)]
 pub struct Postgres {
     pool: PgPool,
+    /// Of a headend; not of who only does maintenance beside one.
+    holder: Option<Holder>,
     layout: Layout,
     rollup: Rollup,
+}
+
+impl Postgres {
+    async fn transaction(&self, begin: Begin) -> Result<PostgresConnection, Fault> {
+        if let Some(holder) = &self.holder {
+            holder.still()?;
+        }
+        let connection = PostgresConnection::begin(&self.pool, begin).await?;
+        if let Some(holder) = &self.holder {
+            // This connection may be the one that found out.
+            holder.still()?;
+        }
+        Ok(connection)
+    }
 }
 
 impl Database for Postgres {
     type Connection = PostgresConnection;
 
     async fn begin(&self) -> Result<PostgresConnection, Fault> {
-        PostgresConnection::begin(&self.pool, Begin::Write).await
+        self.transaction(Begin::Write).await
     }
 
     async fn snapshot(&self) -> Result<PostgresConnection, Fault> {
-        PostgresConnection::begin(&self.pool, Begin::Read).await
+        self.transaction(Begin::Read).await
     }
 
     async fn make_room(

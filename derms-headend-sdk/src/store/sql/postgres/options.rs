@@ -3,7 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::super::connection::{Connection, Row as _};
@@ -11,6 +11,7 @@ use super::super::fault::Fault;
 use super::super::schema::{self, OpenError, SchemaStatus};
 use super::super::statement::{Dialect, Statement};
 use super::connection::{Begin, PostgresConnection};
+use super::holder::{Claim, Holder, KEEPALIVE};
 use super::layout::Layout;
 use super::migrate::{self, MIGRATIONS};
 use super::rollup::Rollup;
@@ -27,6 +28,7 @@ pub struct PostgresOptions {
     acquire: Duration,
     limit: Duration,
     timescale: bool,
+    patience: Duration,
 }
 
 /// What a URL may say after its `?`.
@@ -89,6 +91,7 @@ impl PostgresOptions {
             acquire: Duration::from_secs(5),
             limit: Duration::from_secs(15),
             timescale: true,
+            patience: Duration::from_secs(40),
         })
     }
 
@@ -121,16 +124,58 @@ impl PostgresOptions {
         self
     }
 
-    /// Connects and brings the schema up to date.
+    /// How long [`connect`](Self::connect) waits for a headend that has the schema to be gone.
+    /// Default 40 s: after 25 s a server gives up a client whose machine does not answer.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects, waits until no other headend has the schema, and brings it up to date.
     ///
     /// # Errors
-    /// It can't be reached, a setting is wrong, or the schema is newer than this program.
+    /// It can't be reached, a setting is wrong, another headend has it, or the schema is newer than
+    /// this program.
     pub async fn connect(self) -> Result<PostgresStore, OpenError> {
-        let pool = self.pool().await?;
-        migrate::migrate(&pool, &self.schema, self.timescale).await?;
+        let server = self.server()?;
+        let connection = self.reach(&server).await?;
+        let claim = Claim::wait(connection, &self.schema, &self.location(), self.patience).await?;
+        self.bring_up_to_date(&server).await?;
+        let failed = OpenError::told("to take the schema");
+        let taken = claim.take(self.pool(), server).await;
+        let (pool, holder) = taken.map_err(&failed)?;
+        let store = self.store(pool, Some(holder)).await?;
+        if let Layout::Partitions(days) = &store.database.layout {
+            let now = derms_proto::Timestamp::now();
+            days.make_ahead(&store.database, now)
+                .await
+                .map_err(&failed)?;
+        }
+        Ok(store)
+    }
+
+    /// Connects to a schema that a headend may have, for maintenance: [`Store::prune`] and what
+    /// reads. It must be up to date.
+    ///
+    /// # Errors
+    /// It can't be reached, is not there, or has another schema than this program knows.
+    ///
+    /// [`Store::prune`]: super::super::super::Store::prune
+    pub async fn connect_beside(self) -> Result<PostgresStore, OpenError> {
+        self.clone().status().await?.must_be_up_to_date()?;
+        let pool = self.pool().connect_lazy_with(self.server()?);
+        self.store(pool, None).await
+    }
+
+    /// What both need to know of the server.
+    async fn store(
+        &self,
+        pool: PgPool,
+        holder: Option<Holder>,
+    ) -> Result<PostgresStore, OpenError> {
         let failed = OpenError::told("to read the schema");
-        let layout = layout(&pool).await.map_err(&failed)?;
-        if !waits_for_its_disk(&pool).await.map_err(&failed)? {
+        let (layout, waits_for_its_disk) = look(&pool).await.map_err(&failed)?;
+        if !waits_for_its_disk {
             tracing::warn!(
                 "the database server runs with fsync = off: what was acknowledged is lost if its \
                  machine fails; switch it on"
@@ -138,22 +183,25 @@ impl PostgresOptions {
         }
         let database = Postgres {
             pool,
+            holder,
             layout,
             rollup: Rollup::default(),
         };
-        if let Layout::Partitions(days) = &database.layout {
-            let now = derms_proto::Timestamp::now();
-            days.make_ahead(&database, now).await.map_err(&failed)?;
-        }
         Ok(PostgresStore::new(database, self.limit))
     }
 
     /// Brings the schema up to date and does nothing else; gives the versions that were added.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// It can't be reached, a setting is wrong, or the schema is newer than this program.
     pub async fn migrate(self) -> Result<Vec<u32>, OpenError> {
-        let pool = self.pool().await?;
+        let server = self.server()?;
+        self.probe(&server).await?;
+        self.bring_up_to_date(&server).await
+    }
+
+    async fn bring_up_to_date(&self, server: &PgConnectOptions) -> Result<Vec<u32>, OpenError> {
+        let pool = self.pool().connect_lazy_with(server.clone());
         let done = migrate::migrate(&pool, &self.schema, self.timescale).await;
         pool.close().await;
         done
@@ -164,7 +212,9 @@ impl PostgresOptions {
     /// # Errors
     /// It can't be read.
     pub async fn status(self) -> Result<SchemaStatus, OpenError> {
-        let pool = self.pool().await?;
+        let server = self.server()?;
+        self.probe(&server).await?;
+        let pool = self.pool().connect_lazy_with(server);
         let read = self.read_status(&pool).await;
         pool.close().await;
         read.map_err(OpenError::told("to read the schema"))
@@ -211,7 +261,7 @@ impl PostgresOptions {
         format!("{host}:{port}/{database}, schema {}", self.schema)
     }
 
-    async fn pool(&self) -> Result<PgPool, OpenError> {
+    fn server(&self) -> Result<PgConnectOptions, OpenError> {
         if !is_name(&self.schema) {
             return Err(OpenError::Setting {
                 setting: "the schema of the database",
@@ -225,6 +275,7 @@ impl PostgresOptions {
         let server = self
             .server
             .clone()
+            .options(KEEPALIVE)
             .options([
                 ("search_path", self.schema.as_str()),
                 // A client that is gone must not hold what others wait for.
@@ -236,20 +287,28 @@ impl PostgresOptions {
                 ("jit", "off"),
             ])
             .disable_statement_logging();
-        let server = match server.get_application_name() {
+        Ok(match server.get_application_name() {
             Some(_) => server,
             None => server.application_name("derms-headend"),
-        };
-        // A pool would only say that it has waited in vain.
-        let failed = OpenError::told("to connect");
+        })
+    }
+
+    /// A first connection: a pool would only say that it has waited in vain.
+    async fn reach(&self, server: &PgConnectOptions) -> Result<PgConnection, OpenError> {
         let first = tokio::time::timeout(self.acquire, server.connect()).await;
         let first = first.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        let first = first.map_err(|error| failed(error.into()))?;
-        let _ = first.close().await;
-        Ok(PgPoolOptions::new()
+        first.map_err(|error| OpenError::told("to connect")(error.into()))
+    }
+
+    async fn probe(&self, server: &PgConnectOptions) -> Result<(), OpenError> {
+        let _ = self.reach(server).await?.close().await;
+        Ok(())
+    }
+
+    fn pool(&self) -> PgPoolOptions {
+        PgPoolOptions::new()
             .max_connections(self.connections)
             .acquire_timeout(self.acquire)
-            .connect_lazy_with(server))
     }
 }
 
@@ -269,22 +328,17 @@ impl PostgresStore {
     }
 }
 
-async fn waits_for_its_disk(pool: &PgPool) -> Result<bool, Fault> {
+/// How the schema is laid down, and whether the server waits for its disk.
+async fn look(pool: &PgPool) -> Result<(Layout, bool), Fault> {
     let mut connection = PostgresConnection::begin(pool, Begin::Read).await?;
+    let layout = migrate::layout(&mut connection).await?;
     let sql = "select current_setting('fsync') <> 'off'";
     let rows = connection
         .rows(Statement::new(Dialect::Postgres, sql))
         .await?;
-    let waits = rows.first().is_some_and(|row| row.flag(0).unwrap_or(false));
+    let waits = rows.first().map_or(Ok(false), |row| row.flag(0))?;
     connection.commit().await?;
-    Ok(waits)
-}
-
-async fn layout(pool: &PgPool) -> Result<Layout, Fault> {
-    let mut connection = PostgresConnection::begin(pool, Begin::Read).await?;
-    let layout = migrate::layout(&mut connection).await?;
-    connection.commit().await?;
-    Ok(layout)
+    Ok((layout, waits))
 }
 
 /// Safe in every place where a schema is named, and not one of the server's own. Short enough for

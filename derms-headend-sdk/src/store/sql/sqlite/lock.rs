@@ -47,7 +47,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-                path: database.to_owned(),
+                location: database.display().to_string(),
             }),
             Err(TryLockError::Error(error)) => Err(failed(error).into()),
         }

@@ -82,12 +82,7 @@ impl SqliteOptions {
     ///
     /// [`Store::prune`]: super::super::super::Store::prune
     pub async fn open_beside(self) -> Result<SqliteStore, OpenError> {
-        let SchemaStatus { found, known, .. } = self.clone().status().await?;
-        match found {
-            Some(found) if found == known => {}
-            Some(found) if found > known => return Err(OpenError::NewerSchema { found, known }),
-            found => return Err(OpenError::OldSchema { found, known }),
-        }
+        self.clone().status().await?.must_be_up_to_date()?;
         let writer = self.writer(self.connect().create_if_missing(false));
         Ok(self.store(writer, None))
     }
