@@ -28,6 +28,10 @@ const LEAST_OUTBOX: usize = 64 << 10;
 const IN_MEMORY: usize = 8 << 20;
 /// What they may take on a disk unless it is said otherwise.
 pub(crate) const ON_DISK: usize = 64 << 20;
+/// How long samples are kept in memory unless it is said otherwise.
+const AGE_IN_MEMORY: Duration = Duration::from_secs(24 * 3_600);
+/// How long they are kept on a disk.
+const AGE_ON_DISK: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Most assets of one agent.
 pub(crate) const MAX_ASSETS: usize = 1_024;
 
@@ -41,7 +45,7 @@ pub struct AgentBuilder {
     pub(crate) assets: Vec<(Asset, Arc<dyn DerAdapter>)>,
     pub(crate) adapter_timeout: Duration,
     pub(crate) telemetry_bytes: Option<usize>,
-    telemetry_age: Duration,
+    telemetry_age: Option<Duration>,
     pub(crate) software: Software,
     backoff: Box<dyn Backoff>,
     pub(crate) state_dir: Option<PathBuf>,
@@ -60,7 +64,7 @@ impl AgentBuilder {
             assets: Vec::new(),
             adapter_timeout: Duration::from_secs(10),
             telemetry_bytes: None,
-            telemetry_age: Duration::from_secs(24 * 3_600),
+            telemetry_age: None,
             software: Software {
                 name: env!("CARGO_PKG_NAME").into(),
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -110,13 +114,21 @@ impl AgentBuilder {
     }
 
     /// How many bytes of samples are kept until they are acknowledged. Full: the oldest go, and
-    /// the headend is told which. Samples are kept for at most 24 h in any case.
+    /// the headend is told which.
     ///
     /// In memory: default 8 MiB, about 40,000 samples. With a [`state_dir`](Self::state_dir): on
     /// the disk, default 64 MiB, about 700,000 samples, which is three hours of 256 assets at 4 s;
     /// memory then holds 8 MiB at most, and that only while the disk fails. At least 64 KiB.
     pub fn telemetry_outbox_bytes(mut self, bytes: usize) -> Self {
         self.telemetry_bytes = Some(bytes.max(LEAST_OUTBOX));
+        self
+    }
+
+    /// How long samples are kept that are not acknowledged, if there is room for them. Older ones go,
+    /// and the headend is told which. Default 24 h in memory, 7 days with a
+    /// [`state_dir`](Self::state_dir); at least 1 min.
+    pub fn telemetry_outbox_age(mut self, age: Duration) -> Self {
+        self.telemetry_age = Some(age.max(Duration::from_secs(60)));
         self
     }
 
@@ -183,6 +195,10 @@ impl AgentBuilder {
         self.check_files()?;
         let (state, recovered) = self.open_state(agent_id)?.unzip();
         let memory = self.telemetry_bytes.unwrap_or(IN_MEMORY);
+        let age = self.telemetry_age.unwrap_or(match state {
+            Some(_) => AGE_ON_DISK,
+            None => AGE_IN_MEMORY,
+        });
         let kinds = self
             .assets
             .iter()
@@ -201,7 +217,7 @@ impl AgentBuilder {
             } else {
                 memory
             },
-            telemetry_age: self.telemetry_age,
+            telemetry_age: age,
             report_capacity: REPORT_CAPACITY,
             recovered,
         };
@@ -232,7 +248,7 @@ impl AgentBuilder {
             boot: self.clock.boot(),
             now: self.clock.now().mono,
             telemetry_bytes: self.telemetry_bytes.unwrap_or(ON_DISK) as u64,
-            telemetry_age: self.telemetry_age,
+            telemetry_age: self.telemetry_age.unwrap_or(AGE_ON_DISK),
         };
         let opened = Dir::open(path, &options);
         opened.map(Some).map_err(|error| BuildError::StateDir {

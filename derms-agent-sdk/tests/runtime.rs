@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use derms_agent_sdk::testing::{Call, FakeHeadend, FakeSession, ScriptedAdapter, asset};
 use derms_agent_sdk::{AdapterError, AgentEvent, AgentHandle, LinkState, Reading, RunError};
-use derms_proto::link::{Close, GrantStatus, LogCursor, SetpointPhase};
+use derms_proto::link::{Close, GapReason, GrantStatus, LogCursor, SetpointPhase};
 use derms_proto::{CloseReason, ControlSource, Power, ReasonCode};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -275,6 +275,32 @@ async fn without_a_headend_the_agent_keeps_trying_and_keeps_its_readings() {
     let (first, last) = seqs(&mut session).await;
     assert!(first == 1 && last >= 4, "{first}..={last}");
     assert_eq!(agent.handle.status().link, LinkState::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_are_kept_for_as_long_as_the_agent_is_told_and_older_ones_are_declared() {
+    for (age, kept) in [(None, 2_000), (Some(1_800), 450)] {
+        let mut headend = FakeHeadend::in_memory();
+        headend.go_away();
+        let device = ScriptedAdapter::new();
+        let mut builder = headend.agent().adapter(asset(1), device.clone());
+        if let Some(age) = age {
+            builder = builder.telemetry_outbox_age(Duration::from_secs(age));
+        }
+        let agent = builder.build().unwrap();
+        let handle = agent.handle();
+        let _running = TaskTracker::new().spawn(agent.run());
+        // One every 4 s.
+        tokio::time::sleep(Duration::from_secs(8_000)).await;
+        let depth = handle.status().outbox_depth;
+        assert!(depth.abs_diff(kept) <= 2, "{depth} of {kept}");
+        headend.come_back();
+        let mut session = headend.accept_and_grant().await;
+        let batch = session.telemetry().await;
+        let gaps: Vec<_> = batch.gaps.iter().map(|gap| gap.reason).collect();
+        let wanted = age.map(|_| GapReason::TooOld);
+        assert_eq!(gaps, Vec::from_iter(wanted));
+    }
 }
 
 #[tokio::test(start_paused = true)]

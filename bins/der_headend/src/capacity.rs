@@ -103,6 +103,28 @@ pub(crate) struct CapacityArgs {
     )]
     store_backlog_mib: u32,
 
+    /// Seconds over which agents that come back begin to send what they measured meanwhile, each at
+    /// random, 0 to 3600
+    #[arg(
+        long,
+        global = true,
+        env = "HEADEND_BACKFILL_SPREAD_S",
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = clap::value_parser!(u64).range(0..=3_600)
+    )]
+    backfill_spread_s: u64,
+
+    /// Batches of up to 256 samples that each of them sends a second then; 0 is no limit
+    #[arg(
+        long,
+        global = true,
+        env = "HEADEND_BACKFILL_BATCHES_PER_S",
+        value_name = "COUNT",
+        default_value = "20"
+    )]
+    backfill_batches_per_s: u32,
+
     /// Seconds that a stop waits for open streams and calls before it cuts them, 0 to 3600
     #[arg(
         long,
@@ -126,6 +148,10 @@ impl CapacityArgs {
             .max_live_streams(size(self.max_live_streams))
             .live_ring(size(self.live_ring), bytes(self.live_ring_mib))
             .store_backlog(bytes(self.store_backlog_mib))
+            .backfill(
+                Duration::from_secs(self.backfill_spread_s),
+                self.backfill_batches_per_s,
+            )
             .drain_limit(Duration::from_secs(self.drain_s))
     }
 }
@@ -186,6 +212,11 @@ mod tests {
             (
                 ["--store-backlog-mib", "7"],
                 "Bounds { batches: 262144, bytes: 7340032 }",
+            ),
+            (["--backfill-spread-s", "7"], "backfill_spread: 7s"),
+            (
+                ["--backfill-batches-per-s", "7"],
+                "backfill_batches_per_s: 7",
             ),
             (["--drain-s", "7"], "drain_limit: 7s"),
         ] {

@@ -60,6 +60,15 @@ pub(crate) struct Args {
     #[arg(long, global = true, env = "DERMS_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Most room for samples that the headend has not acknowledged, MiB, 1 to 1048576; the oldest go
+    /// first, and the headend is told. Default: 64, without --state-dir 8
+    #[arg(long, global = true, env = "DERMS_OUTBOX_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) outbox_mib: Option<u32>,
+
+    /// How long they are kept, hours, 1 to 8760. Default: 168, without --state-dir 24
+    #[arg(long, global = true, env = "DERMS_OUTBOX_HOURS", value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8_760))]
+    pub(crate) outbox_hours: Option<u64>,
+
     /// Chooses the values of the simulation, together with the asset's id
     #[arg(
         long,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use derms_agent_sdk::ClientTls;
 use derms_agent_sdk::proto::{
@@ -27,6 +28,10 @@ pub(crate) struct Config {
     pub(crate) gateway: Option<(PathBuf, SiteId)>,
     /// `None`: all is kept in memory.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Of samples, bytes; `None`: as the SDK has it.
+    pub(crate) outbox_bytes: Option<usize>,
+    /// The same of their age.
+    pub(crate) outbox_age: Option<Duration>,
     /// `None`: no TLS.
     pub(crate) tls: Option<ClientTls>,
     /// `None`: it shows no token.
@@ -95,6 +100,12 @@ impl Config {
             assets,
             gateway,
             state_dir: args.state_dir,
+            outbox_bytes: args
+                .outbox_mib
+                .map(|mib| (mib as usize).saturating_mul(1 << 20)),
+            outbox_age: args
+                .outbox_hours
+                .map(|hours| Duration::from_secs(hours * 3_600)),
             seed: args.seed,
             faults_dir: args.faults_dir,
             metrics_addr: args.metrics_addr,

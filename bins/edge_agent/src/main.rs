@@ -56,6 +56,12 @@ fn agent(config: &Config, devices: &Devices) -> AgentBuilder {
     if let Some(dir) = &config.state_dir {
         builder = builder.state_dir(dir);
     }
+    if let Some(bytes) = config.outbox_bytes {
+        builder = builder.telemetry_outbox_bytes(bytes);
+    }
+    if let Some(age) = config.outbox_age {
+        builder = builder.telemetry_outbox_age(age);
+    }
     if let Some(tls) = &config.tls {
         builder = builder.tls(tls.clone());
     }

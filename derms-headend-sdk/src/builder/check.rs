@@ -7,6 +7,8 @@ use crate::error::BuildError;
 
 /// The longest interval; far above what is useful, far below where adding to a time overflows.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// An agent spreads over no more than this, whatever it is told.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Room for a few of the largest batches.
 const LEAST_BACKLOG: usize = 1 << 20;
@@ -52,6 +54,12 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
         if !(least..=DAY).contains(&value) {
             return Err(BuildError::OutOfRange { setting, remedy });
         }
+    }
+    if config.limits.backfill_spread > HOUR {
+        return Err(BuildError::OutOfRange {
+            setting: "backfill",
+            remedy: "spread it over at most 1 hour",
+        });
     }
     let rules = &config.following;
     if !(0.0..=1.0).contains(&rules.tolerance_share)
@@ -171,6 +179,7 @@ mod tests {
                 "heartbeat_interval",
             ),
             (builder().drain_limit(Duration::MAX), "drain_limit"),
+            (builder().backfill(Duration::MAX, 1), "backfill"),
             (
                 builder().following_settling(Duration::MAX),
                 "following_settling",

@@ -267,6 +267,15 @@ impl HeadendBuilder {
         self
     }
 
+    /// How agents send what they measured without a link: each begins after a random part of `spread`,
+    /// at most 1 h, and then sends that many batches of up to 256 samples a second; 0 is as many as it
+    /// can. Live values go before them in any case. Default 30 s and 20.
+    pub fn backfill(mut self, spread: Duration, batches_per_s: u32) -> Self {
+        self.config.limits.backfill_spread = spread;
+        self.config.limits.backfill_batches_per_s = batches_per_s;
+        self
+    }
+
     /// Where the time comes from. Default: the wall clock of the machine. For tests.
     pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);

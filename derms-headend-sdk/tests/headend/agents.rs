@@ -1,11 +1,14 @@
 //! `/agents`, `/heartbeat`.
 
+use std::time::Duration;
+
+use derms_headend_sdk::Headend;
 use derms_headend_sdk::proto::ProblemCode as Code;
 use derms_headend_sdk::proto::link::GrantStatus;
 use derms_headend_sdk::store::MemoryStore;
 
 use crate::agent::Agent;
-use crate::support::{BESS_1, BESS_2, JERSEY, NOBODY, PV_1, get, headend, headend_with};
+use crate::support::{BESS_1, BESS_2, JERSEY, NOBODY, PV_1, fleet, get, headend, headend_with};
 
 #[tokio::test(start_paused = true)]
 async fn agents_are_listed_one_per_session_while_they_are_connected() {
@@ -45,6 +48,20 @@ async fn agents_are_listed_one_per_session_while_they_are_connected() {
     assert_eq!(all[1]["connected"], false);
     assert_eq!(all[1]["assets"][0]["id"], PV_1);
     assert_eq!(get(&headend, "/agents?all=false").await.ok(), agents);
+}
+
+#[tokio::test]
+async fn agents_are_told_how_to_send_what_they_measured_without_a_link() {
+    let told = async |headend: &Headend| {
+        let agent = Agent::connect(headend, BESS_1, &[BESS_1]).await;
+        let limits = agent.registered.limits;
+        (limits.backfill_spread, limits.backfill_batches_per_s)
+    };
+    assert_eq!(told(&headend().await).await, (Duration::from_secs(30), 20));
+    let spread = Duration::from_secs(600);
+    let builder = Headend::builder(fleet()).backfill(spread, 3);
+    let slow = builder.build().await.unwrap();
+    assert_eq!(told(&slow).await, (spread, 3));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@ use derms_tests::Program;
 use crate::PROGRAMS;
 
 /// Program, flag, variable, default.
-const FLAGS: [(&str, &str, &str, &str); 68] = [
+const FLAGS: [(&str, &str, &str, &str); 72] = [
     ("der_headend", "--assets", "ASSETS_PATH", "assets.yaml"),
     (
         "der_headend",
@@ -193,6 +193,20 @@ const FLAGS: [(&str, &str, &str, &str); 68] = [
         "REST_MAX_LIVE_STREAMS",
         "256",
     ),
+    (
+        "der_headend",
+        "--backfill-spread-s",
+        "HEADEND_BACKFILL_SPREAD_S",
+        "30",
+    ),
+    (
+        "der_headend",
+        "--backfill-batches-per-s",
+        "HEADEND_BACKFILL_BATCHES_PER_S",
+        "20",
+    ),
+    ("edge_agent", "--outbox-mib", "DERMS_OUTBOX_MIB", ""),
+    ("edge_agent", "--outbox-hours", "DERMS_OUTBOX_HOURS", ""),
     ("der_headend", "--live-ring", "REST_LIVE_RING", "16384"),
     ("der_headend", "--live-ring-mib", "REST_LIVE_RING_MIB", "16"),
     (

@@ -34,6 +34,7 @@ fn one_asset_of_the_file_is_served_under_its_own_id() {
     assert_eq!((config.seed, config.log_format), (0, LogFormat::Text));
     assert!(!config.exit_with_parent);
     assert_eq!(config.state_dir, None, "in memory");
+    assert_eq!((config.outbox_bytes, config.outbox_age), (None, None));
     assert_eq!(config.faults_dir, None, "devices never fail");
     assert_eq!(config.metrics_addr, None, "no port is open");
 }
@@ -49,6 +50,14 @@ fn a_gateway_serves_all_assets_of_its_site_under_the_sites_id() {
     assert_eq!(names, ["BESS-1", "BESS-2", "BESS-3"]);
     assert_eq!(config.name, "Jersey");
     assert_eq!(config.agent_id.to_string(), JERSEY);
+}
+
+#[test]
+fn the_outbox_can_be_made_larger_and_keep_for_longer() {
+    let flags = ["--outbox-mib", "512", "--outbox-hours", "720"];
+    let config = parse(&[&["--assets", FILE, "--asset-id", BESS_1], &flags[..]].concat()).unwrap();
+    assert_eq!(config.outbox_bytes, Some(512 << 20));
+    assert_eq!(config.outbox_age, Some(Duration::from_secs(30 * 86_400)));
 }
 
 #[test]
