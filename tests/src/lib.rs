@@ -22,7 +22,7 @@ pub use pki::{Pki, Wanted};
 pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};
 pub use proxy::Proxy;
-pub use schema::FIRST_SCHEMA;
+pub use schema::{Days, FIRST_SCHEMA, first_postgres_schema};
 pub use tree::{Relative, children_of};
 
 /// Waits until `check` gives a value, looking every 20 ms.

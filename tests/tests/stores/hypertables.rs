@@ -8,7 +8,7 @@ use derms_headend_sdk::store::{
     HistoryQuery, OpenError, PostgresOptions, PostgresStore, Retention, Store, TelemetryQuery,
 };
 use derms_proto::{LogId, Timestamp};
-use derms_tests::{Folder, PostgresServer, Program};
+use derms_tests::{Days, Folder, PostgresServer, Program, first_postgres_schema};
 
 use crate::facts::*;
 use crate::partitions::{DAY, append, days_ago, times};
@@ -233,20 +233,11 @@ async fn the_size_of_a_database_has_its_chunks_in_it() {
 async fn a_schema_of_the_first_version_is_brought_up_to_date_with_what_it_holds() {
     let server = server();
     let url = server.database();
-    let first = include_str!("../../../derms-headend-sdk/migrations/postgres/0001_first.sql");
-    let first = first.replace("@partitioned at@", "");
-    let first = first.replace("@partitioned received_at@", "");
+    let first = first_postgres_schema(Days::Hypertables);
     server.sql(
         &url,
         &format!(
-            "create extension timescaledb; create schema derms; \
-             set search_path = derms, public; {first} \
-             create table schema_versions (version int8 primary key, name text not null, \
-             applied_at timestamptz not null); \
-             insert into schema_versions values (1, 'first', now()); \
-             select create_hypertable(name, by, chunk_time_interval => interval '1 day', \
-             create_default_indexes => false) from (values ('telemetry'::regclass, 'at'::name), \
-             ('heartbeats', 'received_at')) as tables (name, by); \
+            "create extension timescaledb; {first}; \
              insert into assets (id) values ('00000000-0000-0000-0000-000000000007'); \
              insert into telemetry (asset, at, tie, received_at, mw) \
              values (1, '2026-01-31T12:00:00Z', 1, '2026-01-31T12:00:01Z', 4)"

@@ -6,7 +6,7 @@ use derms_headend_sdk::store::{
 };
 
 use derms_proto::Severity;
-use derms_tests::FIRST_SCHEMA;
+use derms_tests::{Days, FIRST_SCHEMA, first_postgres_schema};
 
 use crate::facts::*;
 use crate::place::{Place, places};
@@ -32,20 +32,8 @@ impl First {
 
     /// With partitions by day.
     fn postgres() -> Self {
-        let first = include_str!("../../../derms-headend-sdk/migrations/postgres/0001_first.sql");
-        let schema = [("telemetry", "at"), ("heartbeats", "received_at")]
-            .iter()
-            .fold(first.to_owned(), |schema, (table, column)| {
-                let by = format!("partition by range ({column})");
-                schema.replace(&format!("@partitioned {column}@"), &by)
-                    + &format!("create table {table}_rest partition of {table} default;")
-            });
         Self {
-            schema: format!(
-                "create schema derms; {schema} create table schema_versions (version int8 primary \
-                 key, name text not null, applied_at timestamptz not null); \
-                 insert into schema_versions values (1, 'first', now());"
-            ),
+            schema: first_postgres_schema(Days::Partitions),
             id: |number| format!("'{}'", uuid::Uuid::from_u128(number)),
             at: |micros| format!("timestamptz 'epoch' + interval '{micros} us'"),
         }

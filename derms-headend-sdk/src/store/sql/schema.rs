@@ -171,3 +171,7 @@ pub(super) async fn migrate<C: Connection>(
     }
     Ok(done)
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;
