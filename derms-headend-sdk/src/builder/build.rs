@@ -117,6 +117,7 @@ pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError
     let ingest = Ingest::start(
         &store,
         &dispatcher,
+        &events,
         config.ingest,
         &background,
         &stop,
@@ -141,7 +142,7 @@ pub(super) async fn build(builder: HeadendBuilder) -> Result<Headend, BuildError
     background.spawn(events::run(
         Arc::clone(&events),
         Arc::clone(&store),
-        stop.clone(),
+        events.end(),
     ));
     let drain = taken_over.child_token();
     background.spawn(events::watch(

@@ -4,6 +4,7 @@
 //! for the store: nobody waits for it. Every new event passes [`Events::record`] once.
 
 mod clocks;
+mod losses;
 mod presence;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use derms_proto::link::{EventReport, ReportEntry};
 use derms_proto::{AgentId, AssetId, Event, EventId, EventSource, Fleet, Severity, SiteId};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::backlog::{Backlog, Source};
 use crate::config::Clock;
@@ -22,8 +24,10 @@ use crate::live::Hub;
 use crate::store::Store;
 
 use clocks::Clocks;
+use losses::Losses;
 
 pub(crate) use crate::backlog::run;
+pub(crate) use losses::tell_losses;
 pub(crate) use presence::watch;
 
 /// So many of the headend's own events wait for the store.
@@ -36,8 +40,11 @@ pub(crate) struct Events {
     fleet: Arc<Fleet>,
     clock: Clock,
     clocks: Mutex<Clocks>,
+    losses: Mutex<Losses>,
     live: Arc<Hub>,
     backlog: Backlog<Event>,
+    /// Cancelled when all telemetry is stored, and all that was lost is told.
+    end: CancellationToken,
 }
 
 /// What an event of the headend is about.
@@ -80,13 +87,20 @@ impl Events {
             fleet,
             clock,
             clocks: Mutex::default(),
+            losses: Mutex::default(),
             live,
             backlog: Backlog::default(),
+            end: CancellationToken::new(),
         }
     }
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock.clone()
+    }
+
+    /// When their writer stops.
+    pub(crate) fn end(&self) -> CancellationToken {
+        self.end.clone()
     }
 
     /// What an agent tells of an asset, as it is stored.
@@ -116,9 +130,12 @@ impl Events {
         text: impl Into<String>,
         about: About,
     ) {
-        let event = self.own(severity, code, text.into(), about);
+        self.put(self.own(severity, code, text.into(), about));
+    }
+
+    fn put(&self, event: Event) {
         self.record(&event);
-        let most = if severity < Severity::Alarm {
+        let most = if event.severity < Severity::Alarm {
             MOST_BELOW_ALARM
         } else {
             MOST

@@ -252,8 +252,7 @@ impl Driver {
             Action::Telemetry(accepted) => {
                 if let Some(session) = &live.session {
                     let first_seq = accepted.first_seq;
-                    let (append, refused) =
-                        live.facts.telemetry(&self.core, session.agent_id, accepted);
+                    let (append, refused) = live.facts.telemetry(&self.core, session, accepted);
                     let item = self.item(append, first_seq, refused);
                     if self.core.ingest.telemetry(item).is_err() {
                         live.state.not_kept(LogKind::Telemetry, Instant::now());

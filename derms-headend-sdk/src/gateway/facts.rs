@@ -44,12 +44,15 @@ impl Facts {
     pub(super) fn telemetry(
         &mut self,
         core: &Core,
-        agent: AgentId,
+        session: &Session,
         accepted: Accepted<Sample>,
     ) -> (TelemetryAppend, Vec<RefusedEntry>) {
+        let agent = session.agent_id;
         let link = &core.metrics.link;
         link.telemetry.received.inc_by(accepted.items.len() as u64);
-        link.gaps(&accepted.gaps);
+        if !accepted.gaps.is_empty() {
+            core.events.declared(agent, &session.assets());
+        }
         let mut refused = accepted.refused;
         let mut samples = Vec::with_capacity(accepted.items.len());
         for (seq, sample) in accepted.items {

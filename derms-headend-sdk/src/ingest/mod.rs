@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dispatcher::Dispatcher;
+use crate::events::{self, Events};
 use crate::mailbox::Mailbox;
 use crate::metrics::{LogMetrics, Metrics};
 use crate::store::{ReportAppend, Store, TelemetryAppend};
@@ -96,6 +97,7 @@ impl Ingest {
     pub(crate) fn start(
         store: &Arc<dyn Store>,
         dispatcher: &Arc<Dispatcher>,
+        events: &Arc<Events>,
         bounds: Bounds,
         tasks: &TaskTracker,
         stop: &CancellationToken,
@@ -117,7 +119,11 @@ impl Ingest {
             Arc::clone(metrics),
             stop.clone(),
         );
-        tasks.spawn(writer.run(telemetry_queue, |_, ()| {}));
+        let (lossy, counted) = (Arc::clone(events), Arc::clone(metrics));
+        let storing = writer.run(telemetry_queue, move |appends: &[TelemetryAppend], ()| {
+            counted.link.gaps(&lossy.stored(appends));
+        });
+        tasks.spawn(events::tell_losses(Arc::clone(events), storing));
         let dispatcher = Arc::clone(dispatcher);
         let writer = Writer::new(store, Arc::clone(&failing), Arc::clone(metrics), stop);
         tasks.spawn(

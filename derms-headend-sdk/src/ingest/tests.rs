@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::writer::{WRITE_ENTRIES, let_others_go_first};
 use super::*;
+use crate::backlog::Source as _;
 use crate::config::{Clock, Config};
 use crate::limits::Limits;
 use crate::registry::{Outbound, Registry};
@@ -18,6 +19,7 @@ use crate::store::faulty::{Fault, FaultyStore};
 /// Writers on a store with faults.
 struct Setup {
     ingest: Ingest,
+    events: Arc<Events>,
     store: FaultyStore,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -33,6 +35,11 @@ impl Setup {
         let registry = Registry::new(Arc::clone(&fleet), Duration::from_secs(45), 1);
         let registry = Arc::new(registry);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let events = Arc::new(Events::new(
+            Arc::clone(&fleet),
+            Clock::default(),
+            crate::live::quiet(),
+        ));
         let limits = Limits::new(
             Arc::clone(&fleet),
             Arc::clone(&shared),
@@ -48,17 +55,22 @@ impl Setup {
                 latest: Arc::new(crate::latest::Latest::new(&fleet)),
                 heartbeats: Arc::default(),
             },
-            Arc::new(crate::events::Events::new(
-                Arc::clone(&fleet),
-                Clock::default(),
-                crate::live::quiet(),
-            )),
+            Arc::clone(&events),
             config,
             Arc::new(limits),
         );
         let metrics = Arc::new(Metrics::new().unwrap());
         Self {
-            ingest: Ingest::start(&shared, &dispatcher, bounds, &tasks, &stop, &metrics),
+            ingest: Ingest::start(
+                &shared,
+                &dispatcher,
+                &events,
+                bounds,
+                &tasks,
+                &stop,
+                &metrics,
+            ),
+            events,
             store,
             stop,
             tasks,
@@ -212,6 +224,29 @@ async fn nothing_is_stored_behind_a_batch_that_was_not_kept() {
     setup.ingest.telemetry(log.part(1, 4)).unwrap();
     assert_eq!(log.acked().await, 3);
     assert_eq!(setup.cursor(&log).await, Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_is_told_when_it_is_stored_and_once_however_often_it_comes() {
+    let mut log = Log::new();
+    let setup = Setup::new(Fault::Poison(log.id, 5), ROOMY);
+    setup.ingest.telemetry(log.part(1, 5)).unwrap();
+    assert_eq!(log.not_kept().await, 1);
+    let told = || setup.events.backlog().waiting();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(told(), []);
+    setup.store.set(Fault::None);
+    // Two sessions of one log: the later one began before the store had what the earlier one took.
+    for _ in 0..2 {
+        setup.ingest.telemetry(log.part(1, 5)).unwrap();
+        assert_eq!(log.acked().await, 4);
+    }
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let told = told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].text.starts_with("4 measurements are lost: older"));
+    let gaps = setup.store.gaps(log.agent).await.unwrap();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
 }
 
 #[tokio::test(start_paused = true)]

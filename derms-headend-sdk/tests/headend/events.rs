@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use derms_headend_sdk::proto::link::{Gap, GapReason};
 use derms_headend_sdk::proto::{ProblemCode as Code, Timestamp};
 use derms_headend_sdk::{Headend, Principal};
 use http::{Request, StatusCode, header};
@@ -79,6 +80,56 @@ async fn what_an_agent_raises_is_listed_newest_first_as_it_was_told() {
     get(&headend, &format!("/events/{NOBODY}"))
         .await
         .problem(Code::UnknownEvent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn measurements_that_an_agent_has_lost_are_told_with_its_asset_and_the_reason() {
+    let (headend, clock) = headend_with(SickStore::default()).await;
+    let mut agent = Agent::connect(&headend, BESS_1, &[BESS_1]).await;
+    let mut gateway = Agent::connect(&headend, JERSEY, &[BESS_2]).await;
+    let lost = |first_seq, last_seq, reason| Gap {
+        first_seq,
+        last_seq,
+        reason,
+    };
+    agent.measured_mw(BESS_1, clock.now(), 1.0).await;
+    gateway.measured_mw(BESS_2, clock.now(), 1.0).await;
+    let gaps = vec![lost(2, 1_201, GapReason::OutboxFull)];
+    // The same again is not lost twice.
+    for _ in 0..2 {
+        agent.part(1_202, vec![], gaps.clone()).await;
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let page = get(&headend, "/events").await.ok();
+    let items = page["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{page}");
+    let (event, text) = (&items[0], items[0]["text"].as_str().unwrap());
+    let now = clock.now().to_string();
+    assert_eq!(
+        event,
+        &json!({
+            "id": event["id"], "at": now, "received_at": now, "asset_id": BESS_1,
+            "site_id": JERSEY, "agent_id": BESS_1, "severity": "warning",
+            "code": "telemetry_lost", "text": text, "source": "headend", "acknowledged": null,
+        })
+    );
+    assert!(
+        text.starts_with(
+            "1,200 measurements are lost: the agent's outbox was full (numbers 2 to 1201 of log "
+        ),
+        "{text}"
+    );
+    // What the last moments have brought is told at the end.
+    let gaps = vec![
+        lost(2, 2, GapReason::TooOld),
+        lost(3, 4, GapReason::Corrupt),
+    ];
+    gateway.part(5, vec![], gaps).await;
+    headend.shutdown().await;
+    assert_eq!(
+        codes(&headend, &format!("?asset_id={BESS_2}")).await,
+        ["telemetry_lost"]
+    );
 }
 
 #[tokio::test]
