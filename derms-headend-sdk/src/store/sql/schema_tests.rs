@@ -12,6 +12,7 @@ const RELEASED: &str = "
     postgres/0005_control.sql 2e5f6a3afca5c1fb3af7cea04fced4256da14ac99224671769961924a2389a5d
     postgres/0006_events.sql 929c6118aa03d1a78efeb397b0d13d666faba71998a79cba7b0d41dd7a3b5dd5
     postgres/0007_rollup.sql 6cf5ddd1be902778a1b7621bd8f9fee331eed93f9232919275e751ebf7499385
+    postgres/0008_holder.sql 70f21bc15cdb98ec22b3916c3de1e578255c00caf0c7cc2377256c9a1c1e3ea3
     sqlite/0001_first.sql 018bdd40fdfce4d3221a341ace80f778e5de67e843254d249d14fb45976a658b
     sqlite/0002_cancel.sql c0cdbfd0a94b96583689aa94b37ff2a5d3523973e61c00c165b2775801405518
     sqlite/0003_limits.sql 9b2577aa06a12fa0d8bbf31345e474bdc44974090aaee62a09f6aea1db164e77
