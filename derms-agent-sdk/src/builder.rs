@@ -127,6 +127,9 @@ impl AgentBuilder {
     /// How long samples are kept that are not acknowledged, if there is room for them. Older ones go,
     /// and the headend is told which. Default 24 h in memory, 7 days with a
     /// [`state_dir`](Self::state_dir); at least 1 min.
+    ///
+    /// On a disk they go by whole files of up to 512 KiB, each by the newest sample in it, so they may
+    /// stay longer by what it takes to fill one: one asset every 4 s, 6 h.
     pub fn telemetry_outbox_age(mut self, age: Duration) -> Self {
         self.telemetry_age = Some(age.max(Duration::from_secs(60)));
         self
@@ -195,10 +198,7 @@ impl AgentBuilder {
         self.check_files()?;
         let (state, recovered) = self.open_state(agent_id)?.unzip();
         let memory = self.telemetry_bytes.unwrap_or(IN_MEMORY);
-        let age = self.telemetry_age.unwrap_or(match state {
-            Some(_) => AGE_ON_DISK,
-            None => AGE_IN_MEMORY,
-        });
+        let age = self.age();
         let kinds = self
             .assets
             .iter()
@@ -239,6 +239,14 @@ impl AgentBuilder {
         }))
     }
 
+    /// How long samples are kept.
+    fn age(&self) -> Duration {
+        self.telemetry_age.unwrap_or(match self.state_dir {
+            Some(_) => AGE_ON_DISK,
+            None => AGE_IN_MEMORY,
+        })
+    }
+
     fn open_state(&self, agent_id: AgentId) -> Result<Option<(Dir, Recovered)>, BuildError> {
         let Some(path) = &self.state_dir else {
             return Ok(None);
@@ -248,7 +256,7 @@ impl AgentBuilder {
             boot: self.clock.boot(),
             now: self.clock.now().mono,
             telemetry_bytes: self.telemetry_bytes.unwrap_or(ON_DISK) as u64,
-            telemetry_age: self.telemetry_age.unwrap_or(AGE_ON_DISK),
+            telemetry_age: self.age(),
         };
         let opened = Dir::open(path, &options);
         opened.map(Some).map_err(|error| BuildError::StateDir {
@@ -357,5 +365,22 @@ impl fmt::Debug for AgentBuilder {
             .field("agent_id", &self.agent_id)
             .field("assets", &self.assets.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_kept_for_a_day_in_memory_for_a_week_on_a_disk_and_as_it_is_told() {
+        let builder = || AgentRuntime::builder("http://h:1".parse().unwrap());
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(builder().age(), days(1));
+        assert_eq!(builder().state_dir("x").age(), days(7));
+        let told = builder().telemetry_outbox_age(days(30)).state_dir("x");
+        assert_eq!(told.age(), days(30));
+        let least = builder().telemetry_outbox_age(Duration::ZERO);
+        assert_eq!(least.age(), Duration::from_secs(60));
     }
 }

@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::pki::Pki;
 use crate::siblings::Siblings;
 
-/// How long it may take; a database may have to be opened.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take; a database may have to be opened, and another headend that has it waited for.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The line that a headend prints when it listens.
 #[derive(Debug, PartialEq, Deserialize)]

@@ -344,6 +344,8 @@ where
                 }
                 return Written::Yes(value);
             }
+            // Said where it was found out.
+            Err(StoreError::TakenOver) => return Written::Stopped,
             Err(error @ StoreError::Unavailable { .. }) => {
                 tracing::warn!(what, error = %error.in_full(), retry_in_s = delay.as_secs_f64(), "can't store; acknowledging nothing");
             }

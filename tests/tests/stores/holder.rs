@@ -1,5 +1,7 @@
 //! One headend has a schema at a time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use derms_headend_sdk::store::{HistoryQuery, OpenError, PostgresOptions, Store, StoreError};
@@ -16,11 +18,23 @@ fn options(url: &str) -> PostgresOptions {
     PostgresOptions::new(url).unwrap()
 }
 
-/// Ends the connections of all headends, as a server does that has lost sight of them.
-fn lose_headends(server: &PostgresServer, url: &str) {
-    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
-               where application_name = 'derms-headend' and datname = current_database()";
-    server.sql(url, sql);
+/// Ends connections of headends, as a server does that has lost sight of them.
+fn lose(server: &PostgresServer, url: &str, which: &str) {
+    let sql = format!(
+        "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity \
+         where application_name = 'derms-headend' and datname = current_database() and {which}"
+    );
+    server.sql(url, &sql);
+}
+
+const ALL: &str = "true";
+/// But for the one whose last words shared the lock.
+const OF_THE_POOL: &str = "query not like '%pg_advisory_unlock(%'";
+
+async fn is_refused(url: &str) {
+    let patience = Duration::from_millis(300);
+    let second = options(url).patience(patience).connect().await;
+    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,13 +71,23 @@ async fn a_schema_has_one_headend_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_headends_that_start_at_once_one_gets_the_schema_and_the_others_get_it_in_turn() {
+async fn headends_that_start_at_once_get_the_schema_one_after_the_other() {
     let server = server();
     let url = server.database();
+    let have_it = Arc::new(AtomicU32::new(0));
     let starts: Vec<_> = (0..6)
         .map(|_| {
             let options = options(&url).connections(2).patience(SOON);
-            tokio::spawn(async move { options.connect().await.map(drop) })
+            let have_it = Arc::clone(&have_it);
+            tokio::spawn(async move {
+                let store = options.connect().await?;
+                assert_eq!(have_it.fetch_add(1, Ordering::SeqCst), 0, "two have it");
+                for _ in 0..50 {
+                    store.ping().await?;
+                }
+                have_it.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, OpenError>(())
+            })
         })
         .collect();
     for start in starts {
@@ -78,7 +102,7 @@ async fn a_headend_whose_schema_another_one_has_taken_reads_and_writes_nothing()
     let first = options(&url).connect().await.unwrap();
     let asset = asset();
     commit(&first, &order(asset)).await;
-    lose_headends(&server, &url);
+    lose(&server, &url, ALL);
     let second = options(&url).connect().await.unwrap();
 
     let known = first.dispatches(&Default::default()).await;
@@ -99,16 +123,41 @@ async fn a_headend_whose_schema_another_one_has_taken_reads_and_writes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_headend_that_lost_its_connections_goes_on_if_nobody_has_taken_its_schema() {
+async fn a_headend_keeps_its_schema_while_its_pool_has_no_connection() {
     let server = server();
     let url = server.database();
     let first = options(&url).connect().await.unwrap();
-    lose_headends(&server, &url);
+    lose(&server, &url, OF_THE_POOL);
+    is_refused(&url).await;
     until("it is connected again", SOON, async || {
         first.ping().await.ok()
     })
     .await;
-    let patience = Duration::from_millis(100);
-    let second = options(&url).patience(patience).connect().await;
-    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_headend_that_does_nothing_takes_hold_again_when_all_its_connections_were_lost() {
+    let server = server();
+    let url = server.database();
+    let first = options(&url).connect().await.unwrap();
+    lose(&server, &url, ALL);
+    let held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 5 \
+                and database = (select oid from pg_database where datname = current_database())";
+    until("it holds its schema", SOON, async || {
+        (server.sql(&url, held) != "0").then_some(())
+    })
+    .await;
+    is_refused(&url).await;
+    first.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_taken_where_transactions_are_read_only_unless_they_say_otherwise() {
+    let server = server();
+    let url = server.database();
+    let name = url.rsplit('/').next().unwrap();
+    let sql = format!("alter database {name} set default_transaction_read_only = on");
+    server.sql(&url, &sql);
+    let store = options(&url).connect().await.unwrap();
+    commit(&store, &order(asset())).await;
 }

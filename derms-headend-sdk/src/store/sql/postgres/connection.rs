@@ -38,7 +38,7 @@ pub(super) enum Begin {
 
 /// What is acknowledged is on the disk, whatever server, database and role say. In each transaction,
 /// for a reload of the server's settings and a pooler change what a session has set.
-const WRITE: &str = "begin isolation level read committed read write; \
+pub(super) const WRITE: &str = "begin isolation level read committed read write; \
                      select set_config('synchronous_commit', 'on', true) \
                      where current_setting('synchronous_commit') = 'off'";
 

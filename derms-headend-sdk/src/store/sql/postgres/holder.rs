@@ -4,6 +4,9 @@
 //! it closes. Which headend has the schema changes only under the same lock, held by nobody else.
 //! So a connection that took the lock and then found its own headend there works for the one that
 //! has the schema for as long as it lives, and nothing is asked in the way of a call.
+//!
+//! One connection beside the pool does nothing else: the pool closes those that are idle or old
+//! before it opens others, and the schema must not look free meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,24 +14,32 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::super::super::StoreError;
 use super::super::fault::Fault;
 use super::super::schema::OpenError;
+use super::connection::WRITE;
 
 /// How often a schema that is in use is looked at again.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often the connection that only holds the lock is looked after.
+const PULSE: Duration = Duration::from_secs(5);
 
-/// What tells a server that a headend is gone whose machine lost its power: after 25 s instead of
-/// two hours.
-pub(super) const KEEPALIVE: [(&str, &str); 4] = [
+/// A server keeps a headend that is idle, and finds out after [`GONE_AFTER`] instead of two hours that
+/// its machine has lost its power.
+pub(super) const KEEPALIVE: [(&str, &str); 5] = [
+    ("idle_session_timeout", "0"),
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "25000"),
 ];
+
+/// After its last answer to the server.
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(25);
 
 /// The numbers of the lock.
 fn lock(schema: &str) -> String {
@@ -52,7 +63,7 @@ impl Claim {
     ) -> Result<Self, OpenError> {
         let failed = OpenError::told("to see who has the schema");
         let failed = |error: sqlx::Error| failed(error.into());
-        let end = Instant::now() + patience;
+        let began = Instant::now();
         let mut told = false;
         loop {
             let take = format!("select pg_try_advisory_lock({})", lock(schema));
@@ -64,7 +75,7 @@ impl Claim {
             }
             let by = holders(&mut connection, schema).await.map_err(failed)?;
             let location = format!("{location}{by}");
-            if Instant::now() >= end {
+            if began.elapsed() >= patience {
                 return Err(OpenError::InUse { location });
             }
             if !told {
@@ -76,22 +87,25 @@ impl Claim {
         }
     }
 
-    /// Takes the schema, which is up to date, with a first connection of a pool of its own.
+    /// Takes the schema, which is up to date.
     pub(super) async fn take(
         mut self,
         options: PgPoolOptions,
         server: PgConnectOptions,
-    ) -> Result<(PgPool, Holder), Fault> {
+    ) -> Result<(PgPool, Held), Fault> {
         let holder = Holder {
             instance: Uuid::new_v4(),
             schema: self.schema.into(),
             taken_over: Arc::default(),
         };
+        // Durable as all that follows is: a row that a crash takes back would be another headend's.
+        self.connection.execute(sqlx::raw_sql(WRITE)).await?;
         let sql = "insert into holder (instance_id, since) values ($1, now()) \
                    on conflict (one) do update set instance_id = excluded.instance_id, \
                    since = excluded.since";
         let insert = sqlx::query(sql).bind(holder.instance);
         self.connection.execute(insert).await?;
+        self.connection.execute("commit").await?;
         // From here on those of this headend are let in, and no other claim.
         let lock = lock(&holder.schema);
         let share =
@@ -100,16 +114,36 @@ impl Claim {
         self.connection.execute(share).await?;
         let joining = holder.clone();
         let pool = options
-            // Without a connection the schema would look free.
-            .min_connections(1)
             .after_connect(move |connection, _| {
                 let holder = joining.clone();
                 Box::pin(async move { holder.join(connection).await })
             })
-            .connect_with(server)
-            .await?;
-        let _ = self.connection.close().await;
-        Ok((pool, holder))
+            .connect_lazy_with(server.clone());
+        let mut keeper = JoinSet::new();
+        keeper.spawn(holder.clone().keep(self.connection, server));
+        let held = Held {
+            holder,
+            _keeper: keeper,
+        };
+        Ok((pool, held))
+    }
+}
+
+/// A schema, held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    holder: Holder,
+    /// Dropped, it ends, and its connection with it.
+    _keeper: JoinSet<()>,
+}
+
+impl Held {
+    /// To be asked about each connection that a pool gave, before it is used.
+    pub(super) fn still(&self) -> Result<(), Fault> {
+        match self.holder.is_taken_over() {
+            false => Ok(()),
+            true => Err(StoreError::TakenOver.into()),
+        }
     }
 }
 
@@ -140,11 +174,27 @@ impl Holder {
         Ok(())
     }
 
-    /// To be asked about each connection that a pool gave, before it is used.
-    pub(super) fn still(&self) -> Result<(), Fault> {
-        match self.taken_over.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(StoreError::TakenOver.into()),
+    fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::Acquire)
+    }
+
+    /// Holds the lock with this connection, and with another one when it is gone.
+    async fn keep(self, mut connection: PgConnection, server: PgConnectOptions) {
+        while !self.is_taken_over() {
+            tokio::time::sleep(PULSE).await;
+            if matches!(timeout(PULSE, connection.ping()).await, Ok(Ok(()))) {
+                continue;
+            }
+            let again = async {
+                let mut connection = PgConnection::connect_with(&server).await?;
+                self.join(&mut connection).await?;
+                Ok::<_, sqlx::Error>(connection)
+            };
+            match timeout(PULSE, again).await {
+                Ok(Ok(another)) => connection = another,
+                Ok(Err(error)) => tracing::debug!(%error, "can't hold the schema yet"),
+                Err(_) => {}
+            }
         }
     }
 }

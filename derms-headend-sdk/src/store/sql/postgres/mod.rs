@@ -19,7 +19,7 @@ use super::connection::Database;
 use super::fault::Fault;
 use super::store::SqlStore;
 use connection::{Begin, PostgresConnection};
-use holder::Holder;
+use holder::Held;
 use layout::Layout;
 use rollup::Rollup;
 
@@ -39,7 +39,7 @@ pub use options::PostgresOptions;
 /// a time: a second one waits until the first is gone, and is refused with
 /// [`OpenError::InUse`](super::OpenError::InUse). A headend that the server has lost, and whose schema another one has
 /// taken since, is told so by [`StoreError::TakenOver`](super::super::StoreError::TakenOver) and reads and writes nothing
-/// any more. Between headend and server no pooler may share connections by transaction or statement.
+/// any more. Connect to the server itself: a pooler between that gives one connection to several clients breaks the lock.
 ///
 /// ```no_run
 /// use derms_headend_sdk::store::PostgresStore;
@@ -56,7 +56,7 @@ pub type PostgresStore = SqlStore<Postgres>;
 pub struct Postgres {
     pool: PgPool,
     /// Of a headend; not of who only does maintenance beside one.
-    holder: Option<Holder>,
+    holder: Option<Held>,
     layout: Layout,
     rollup: Rollup,
 }

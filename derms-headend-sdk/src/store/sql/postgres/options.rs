@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::schema::{self, OpenError, SchemaStatus};
 use super::super::statement::{Dialect, Statement};
 use super::connection::{Begin, PostgresConnection};
-use super::holder::{Claim, Holder, KEEPALIVE};
+use super::holder::{Claim, GONE_AFTER, Held, KEEPALIVE};
 use super::layout::Layout;
 use super::migrate::{self, MIGRATIONS};
 use super::rollup::Rollup;
@@ -28,8 +28,12 @@ pub struct PostgresOptions {
     acquire: Duration,
     limit: Duration,
     timescale: bool,
-    patience: Duration,
+    /// `None`: longer than a server remembers a headend that is gone.
+    patience: Option<Duration>,
 }
+
+/// What a server takes to let go of what a headend held.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a URL may say after its `?`.
 const PARAMETERS: [&str; 18] = [
@@ -91,7 +95,7 @@ impl PostgresOptions {
             acquire: Duration::from_secs(5),
             limit: Duration::from_secs(15),
             timescale: true,
-            patience: Duration::from_secs(40),
+            patience: None,
         })
     }
 
@@ -102,7 +106,8 @@ impl PostgresOptions {
         self
     }
 
-    /// Most connections at one time, at least 2. Default 8.
+    /// Most connections at one time, at least 2, beside the one that a headend holds its schema by.
+    /// Default 8.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(2);
         self
@@ -125,9 +130,10 @@ impl PostgresOptions {
     }
 
     /// How long [`connect`](Self::connect) waits for a headend that has the schema to be gone.
-    /// Default 40 s: after 25 s a server gives up a client whose machine does not answer.
+    /// Default: the [`call_limit`](Self::call_limit) and 30 s, so 45 s. A server gives up a client
+    /// whose machine does not answer 25 s after the end of its last statement.
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = Some(patience);
         self
     }
 
@@ -139,12 +145,15 @@ impl PostgresOptions {
     pub async fn connect(self) -> Result<PostgresStore, OpenError> {
         let server = self.server()?;
         let connection = self.reach(&server).await?;
-        let claim = Claim::wait(connection, &self.schema, &self.location(), self.patience).await?;
+        let patience = self
+            .patience
+            .unwrap_or(self.limit.saturating_add(GONE_AFTER + MARGIN));
+        let claim = Claim::wait(connection, &self.schema, &self.location(), patience).await?;
         self.bring_up_to_date(&server).await?;
         let failed = OpenError::told("to take the schema");
         let taken = claim.take(self.pool(), server).await;
-        let (pool, holder) = taken.map_err(&failed)?;
-        let store = self.store(pool, Some(holder)).await?;
+        let (pool, held) = taken.map_err(&failed)?;
+        let store = self.store(pool, Some(held)).await?;
         if let Layout::Partitions(days) = &store.database.layout {
             let now = derms_proto::Timestamp::now();
             days.make_ahead(&store.database, now)
@@ -168,11 +177,7 @@ impl PostgresOptions {
     }
 
     /// What both need to know of the server.
-    async fn store(
-        &self,
-        pool: PgPool,
-        holder: Option<Holder>,
-    ) -> Result<PostgresStore, OpenError> {
+    async fn store(&self, pool: PgPool, holder: Option<Held>) -> Result<PostgresStore, OpenError> {
         let failed = OpenError::told("to read the schema");
         let (layout, waits_for_its_disk) = look(&pool).await.map_err(&failed)?;
         if !waits_for_its_disk {
