@@ -10,6 +10,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod schema;
+mod small_disk;
 mod tree;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use postgres::PostgresServer;
 pub use process::{Output, Process, Program, build_programs, program, root};
 pub use proxy::Proxy;
 pub use schema::{Days, FIRST_SCHEMA, first_postgres_schema};
+pub use small_disk::SmallDisk;
 pub use tree::{Relative, children_of};
 
 /// Waits until `check` gives a value, looking every 20 ms.

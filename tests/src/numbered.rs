@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use derms_agent_sdk::testing::{Call, ScriptedAdapter};
 use derms_agent_sdk::{
     AdapterError, AgentRuntime, Applied, DerAdapter, DeviceInfo, Reading, Setpoint, async_trait,
 };
@@ -15,7 +16,7 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub struct Numbered {
     readings: AtomicU64,
-    applied: AtomicU64,
+    commands: ScriptedAdapter,
     loud: Arc<AtomicBool>,
 }
 
@@ -41,7 +42,13 @@ impl Numbered {
     /// How often it was asked for a power.
     #[must_use]
     pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::SeqCst)
+        self.commands.setpoints().len() as u64
+    }
+
+    /// Every command so far; it obeys each.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.commands.calls()
     }
 
     /// An agent around it, at `host:port`.
@@ -87,12 +94,11 @@ impl DerAdapter for Device {
     }
 
     async fn apply(&self, setpoint: &Setpoint) -> Result<Applied, AdapterError> {
-        self.0.applied.fetch_add(1, Ordering::SeqCst);
-        Ok(Applied::exactly(setpoint.power))
+        self.0.commands.apply(setpoint).await
     }
 
     async fn go_to_default(&self, default: Power) -> Result<Applied, AdapterError> {
-        Ok(Applied::exactly(default))
+        self.0.commands.go_to_default(default).await
     }
 }
 

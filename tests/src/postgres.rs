@@ -27,6 +27,7 @@ const TIMESCALEDB: [&str; 2] = [
 pub struct PostgresServer {
     bin: PathBuf,
     folder: PathBuf,
+    data: PathBuf,
     port: u16,
     /// Beside what it always has: `name=value`.
     settings: Vec<String>,
@@ -49,6 +50,19 @@ impl PostgresServer {
     /// As [`start`](Self::start).
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::make(settings, None)
+    }
+
+    /// Makes and starts a cluster that has all its data on this disk.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_on(disk: &Path) -> Self {
+        Self::make(&[], Some(disk))
+    }
+
+    fn make(settings: &[&str], disk: Option<&Path>) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let bin = programs();
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
@@ -59,6 +73,7 @@ impl PostgresServer {
         std::fs::create_dir_all(&folder).expect("a folder for the cluster");
         let mut server = Self {
             bin,
+            data: disk.unwrap_or(&folder).join("data"),
             folder,
             port: 0,
             settings: Vec::new(),
@@ -68,14 +83,10 @@ impl PostgresServer {
             server.set(&TIMESCALEDB);
         }
         server.set(settings);
-        if is_root() {
-            let owner = Command::new("chown")
-                .arg("postgres")
-                .arg(&server.folder)
-                .output();
-            succeeded("chown", &owner.expect("chown"));
+        give_to_server(&server.folder);
+        if let Some(disk) = disk {
+            give_to_server(disk);
         }
-        let data = server.data();
         let init = server
             .command("initdb")
             .args([
@@ -85,7 +96,7 @@ impl PostgresServer {
                 "--encoding=UTF8",
             ])
             .arg("--locale=C")
-            .arg(&data)
+            .arg(&server.data)
             .output();
         succeeded("initdb", &init.expect(MISSING));
         // Another process may take a free port before the server does.
@@ -117,9 +128,26 @@ impl PostgresServer {
     /// It can't be made.
     #[must_use]
     pub fn database(&self) -> String {
-        let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{number}");
+        let name = self.next_name();
         self.sql("postgres", &format!("create database {name}"));
+        self.url(&name)
+    }
+
+    /// As [`database`](Self::database), with its tables in this folder, which is empty; what is
+    /// written ahead stays with the cluster.
+    ///
+    /// # Panics
+    /// As [`database`](Self::database).
+    #[must_use]
+    pub fn database_in(&self, folder: &Path) -> String {
+        give_to_server(folder);
+        let (name, folder) = (self.next_name(), folder.display());
+        let space = format!("create tablespace {name} location '{folder}'");
+        self.sql("postgres", &space);
+        self.sql(
+            "postgres",
+            &format!("create database {name} tablespace {name}"),
+        );
         self.url(&name)
     }
 
@@ -162,6 +190,25 @@ impl PostgresServer {
         assert!(self.up(), "the server does not start:\n{}", self.log());
     }
 
+    /// Whether it runs, be it that it lets nobody in.
+    ///
+    /// # Panics
+    /// That can't be found out.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let status = self.control().arg("status").output().expect("pg_ctl");
+        // 3: it does not.
+        if status.status.code() != Some(3) {
+            succeeded("pg_ctl status", &status);
+        }
+        status.status.success()
+    }
+
+    fn next_name(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        format!("test_{number}")
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
@@ -188,7 +235,7 @@ impl PostgresServer {
 
     fn control(&self) -> Command {
         let mut command = self.command("pg_ctl");
-        command.args(["-w", "-t", "60", "-D"]).arg(self.data());
+        command.args(["-w", "-t", "60", "-D"]).arg(&self.data);
         command
     }
 
@@ -211,10 +258,6 @@ impl PostgresServer {
         };
         command.current_dir(&self.folder).stdin(Stdio::null());
         command
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
     }
 
     fn log(&self) -> String {
@@ -275,6 +318,14 @@ fn has_timescaledb(bin: &Path) -> bool {
     Path::new(&share)
         .join("extension/timescaledb.control")
         .is_file()
+}
+
+/// The server does not run as root.
+fn give_to_server(folder: &Path) {
+    if is_root() {
+        let owner = Command::new("chown").arg("postgres").arg(folder).output();
+        succeeded("chown", &owner.expect("chown"));
+    }
 }
 
 fn is_root() -> bool {

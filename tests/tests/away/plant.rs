@@ -68,9 +68,7 @@ impl Plant {
         let words = words.into_iter().chain(settings.iter().map(String::as_str));
         let program = Program::new("crash_headend").args(words);
         let headend = HeadendProcess::of(program).await;
-        let base = format!("http://{}", headend.http).parse().unwrap();
-        // What is answered is told as it is.
-        let client = Client::builder(base).retries(0).build().unwrap();
+        let client = client_of(&headend);
         let loud = Arc::new(AtomicBool::new(false));
         let (mut devices, mut agents) = (Vec::new(), JoinSet::new());
         let mut starting: VecDeque<AgentHandle> = VecDeque::new();
@@ -150,20 +148,7 @@ impl Plant {
     /// Waits until the newest stored measurement of each asset is this one or a later one.
     pub(crate) async fn until_all_stored(&self, wanted: &[u64], patience: Duration) {
         for (number, wanted) in wanted.iter().enumerate() {
-            until(
-                &format!("reading {wanted} of {number}"),
-                patience,
-                async || {
-                    let query = TelemetryHistoryQuery::new().limit(1);
-                    let page = self
-                        .client
-                        .telemetry_history(numbered_asset(number), query)
-                        .await;
-                    let newest = number_of(page.ok()?.items.first()?);
-                    (newest >= *wanted).then_some(())
-                },
-            )
-            .await;
+            until_stored(&self.client, number, *wanted, patience).await;
         }
     }
 
@@ -171,6 +156,26 @@ impl Plant {
     pub(crate) async fn check(&self, number: usize) {
         check(&self.client, number).await;
     }
+}
+
+/// A client that tells what is answered as it is.
+pub(crate) fn client_of(headend: &HeadendProcess) -> Client {
+    let base = format!("http://{}", headend.http).parse().unwrap();
+    Client::builder(base).retries(0).build().unwrap()
+}
+
+/// Waits until the newest stored measurement of this asset is this one or a later one.
+pub(crate) async fn until_stored(client: &Client, number: usize, wanted: u64, patience: Duration) {
+    let what = format!("reading {wanted} of {number}");
+    until(&what, patience, async || {
+        let query = TelemetryHistoryQuery::new().limit(1);
+        let page = client
+            .telemetry_history(numbered_asset(number), query)
+            .await;
+        let newest = number_of(page.ok()?.items.first()?);
+        (newest >= wanted).then_some(())
+    })
+    .await;
 }
 
 /// Every reading up to the newest one that is stored is there, once; gives their number.
