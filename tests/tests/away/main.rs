@@ -13,6 +13,9 @@
 
 mod backfill;
 mod plant;
+mod steered;
+mod steering;
+mod story;
 
 use std::time::{Duration, Instant};
 
