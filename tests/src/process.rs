@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 /// A machine that builds beside the tests may take this long for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Lines of a program that a test shows when it fails.
+const SHOWN: usize = 200;
+
 /// Builds the programs, once; nothing is done when they are fresh.
 ///
 /// # Panics
@@ -292,6 +295,22 @@ impl Process {
     pub async fn terminated(self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.ended().await.0
+    }
+}
+
+impl Drop for Process {
+    /// A test that fails shows what its programs said last.
+    #[allow(clippy::print_stderr, reason = "the output of a test that has failed")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        while let Ok(line) = self.lines.try_recv() {
+            self.seen.push(line);
+        }
+        let last = self.seen.len().saturating_sub(SHOWN);
+        let (status, said) = (self.child.try_wait(), self.seen[last..].join("\n"));
+        eprintln!("{} ({status:?}) said last:\n{said}", self.name);
     }
 }
 
