@@ -15,6 +15,20 @@ use crate::steered::Steered;
 use crate::story::Takes;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_orders_end_and_none_begins_and_afterwards_it_tells_the_truth() {
+    let server = PostgresServer::start();
+    let plant = Steered::start(&["--database-url", &server.database()]).await;
+    let before = plant.order().await;
+    server.stop();
+    plant.until_not_ready("can't be reached").await;
+    let meanwhile = plant.steer(&before, Takes::Nothing).await;
+    plant.until_not_ready("can't be reached").await;
+    server.start_again();
+    plant.check(&before, &meanwhile).await;
+    plant.check_restarted(&before, &meanwhile).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_of_the_headend_orders_end_and_none_begins_and_room_is_all_it_needs() {
     let disk = SmallDisk::mount("size=48m");
     let data = disk.path().join("data");
