@@ -57,7 +57,7 @@ impl From<StoreError> for Failure {
                     error = &error as &dyn std::error::Error,
                     "a request found no store"
                 );
-                let text = "the store can't be reached now; try again, an order with the same idempotency-key";
+                let text = "the store can't be reached or takes nothing now; try again, an order with the same idempotency-key";
                 Problem::new(ProblemCode::StoreUnavailable, text).into()
             }
             StoreError::Corrupt { .. } => {

@@ -127,7 +127,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Whether what was acknowledged survives a restart of the headend; told to every agent.
     fn is_durable(&self) -> bool;
 
-    /// Whether the store can be reached now.
+    /// Whether the store can be reached and takes what it is given now: by a small write, for one
+    /// that can only be read is of no use. Asked once a second at most.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Begins a session and gives its epoch: above every epoch that this agent was ever given and

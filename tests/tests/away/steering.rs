@@ -37,9 +37,9 @@ async fn on_a_full_disk_of_the_headend_orders_end_and_none_begins_and_room_is_al
     disk.fill();
     let held = use_up(&data.join("derms.sqlite")).await;
     plant.until_logged("disk is full").await;
-    plant.until_not_ready("does not take telemetry").await;
+    plant.until_not_ready("takes nothing").await;
     let meanwhile = plant.steer(&before, Takes::Nothing).await;
-    plant.until_not_ready("does not take").await;
+    plant.until_not_ready("take").await;
     disk.make_room();
     plant.check(&before, &meanwhile).await;
     held.close().await.unwrap();
@@ -77,7 +77,7 @@ async fn on_a_full_disk_of_postgresql_what_finds_no_room_waits_or_is_refused_unt
     disk.fill();
     let meanwhile = plant.steer(&before, Takes::Some).await;
     plant.until_logged("No space left on device").await;
-    plant.until_not_ready("does not take").await;
+    plant.until_not_ready("take").await;
     disk.make_room();
     plant.check(&before, &meanwhile).await;
     plant.check_restarted(&before, &meanwhile).await;

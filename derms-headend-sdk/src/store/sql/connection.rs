@@ -55,6 +55,9 @@ pub trait Connection: Send {
     /// What has all measurements.
     const MEASUREMENTS: &'static str;
 
+    /// The smallest change that its commit waits for the disk with.
+    const TOUCH: &'static str;
+
     /// Gives a row if there is a table of schema versions.
     const HAS_VERSIONS: &'static str;
     /// Makes that table.

@@ -21,7 +21,6 @@ use super::super::{
 use super::assets::Assets;
 use super::connection::{Connection, Database};
 use super::fault::Fault;
-use super::statement::Statement;
 use super::{audit, events, limits, logs, orders, prune, sessions, telemetry};
 
 /// How often a transaction that met another one is tried.
@@ -157,8 +156,8 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // A write lock, for a store that can be read alone is of no use.
-        write!(self, "to reach the database", connection => answer(connection))
+        // A store that can be read alone is of no use; nor is one whose disk is full.
+        write!(self, "to reach the database", connection => touch(connection))
     }
 
     async fn open_session(
@@ -417,7 +416,6 @@ impl<D: Database> Store for SqlStore<D> {
     }
 }
 
-async fn answer<C: Connection>(connection: &mut C) -> Result<(), Fault> {
-    let statement = Statement::new(C::DIALECT, "select 1");
-    connection.rows(statement).await.map(drop)
+async fn touch<C: Connection>(connection: &mut C) -> Result<(), Fault> {
+    connection.script(C::TOUCH).await
 }

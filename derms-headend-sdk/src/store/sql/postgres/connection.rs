@@ -172,6 +172,7 @@ impl Connection for PostgresConnection {
     const DIALECT: Dialect = Dialect::Postgres;
     const LAST_TIE: u32 = 0x7fff;
     const MEASUREMENTS: &'static str = "telemetry";
+    const TOUCH: &'static str = "update holder set since = since";
     const HAS_VERSIONS: &'static str = "select c.relname::text from pg_class c join pg_namespace n \
          on n.oid = c.relnamespace where n.nspname = current_schema() \
          and c.relname = 'schema_versions'";

@@ -80,6 +80,7 @@ impl Connection for SqliteConnection {
     const DIALECT: Dialect = Dialect::Sqlite;
     const LAST_TIE: u32 = 0x7fff_ffff;
     const MEASUREMENTS: &'static str = "measurements";
+    const TOUCH: &'static str = "pragma user_version = 1";
     const HAS_VERSIONS: &'static str =
         "select name from sqlite_master where type = 'table' and name = 'schema_versions'";
     const VERSIONS: &'static str = "create table schema_versions (version integer primary key, \
