@@ -9,12 +9,14 @@ use derms_proto::link::LogKind;
 use derms_proto::{Problem, ProblemCode};
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use utoipa::ToSchema;
 
 use super::problem::Failure;
 use crate::core::Core;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// A headend that answers well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,19 +28,44 @@ pub(super) struct Health {
 /// A probe is answered with what the store said at most this long ago.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What the store said last, with the time. Everyone may probe, and the store answers by a write:
-/// it is asked by one at a time and once a second.
+/// What the store says to probes. Everyone may probe, and the store answers by a write: it is asked
+/// by one at a time and once a second.
 #[derive(Debug, Default)]
-pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), Failure>)>>);
+pub(crate) struct Readiness {
+    asked: Mutex<Asked>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    /// What it said last, and when.
+    last: Option<(Instant, Result<(), Failure>)>,
+    /// It has not answered yet.
+    now: Option<JoinHandle<Result<(), StoreError>>>,
+}
 
 impl Readiness {
-    async fn check(&self, store: &dyn Store) -> Result<(), Failure> {
-        let mut last = self.0.lock().await;
-        if let Some((_, said)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+    async fn check(&self, store: &Arc<dyn Store>) -> Result<(), Failure> {
+        let mut asked = self.asked.lock().await;
+        let fresh = asked.last.as_ref().filter(|(at, _)| at.elapsed() < FRESH);
+        if let Some((_, said)) = fresh {
             return said.clone();
         }
-        let said = store.ping().await.map_err(Failure::from);
-        *last = Some((Instant::now(), said.clone()));
+        // To its end, even if who probes goes: a write that is given up costs the store a connection.
+        let call = asked.now.get_or_insert_with(|| {
+            let store = Arc::clone(store);
+            self.tasks.spawn(async move { store.ping().await })
+        });
+        let said = call.await;
+        asked.now = None;
+        let said = match said {
+            Ok(said) => said.map_err(Failure::from),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Problem::new(ProblemCode::Draining, "the headend ends").into()),
+            },
+        };
+        asked.last = Some((Instant::now(), said.clone()));
         said
     }
 }
@@ -114,7 +141,7 @@ impl Core {
             let problem = Problem::new(ProblemCode::Draining, text);
             return Some((NotReady::Draining, problem.into()));
         }
-        if let Err(failure) = self.readiness.check(&*self.store).await {
+        if let Err(failure) = self.readiness.check(&self.store).await {
             return Some((NotReady::StoreUnavailable, failure));
         }
         let kind = self.ingest.failing()?;

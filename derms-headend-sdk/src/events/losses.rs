@@ -18,6 +18,10 @@ const EVERY: Duration = Duration::from_secs(5);
 /// An agent whose outbox stays full declares a gap with each batch.
 const QUIET: Duration = Duration::from_secs(600);
 
+/// A loss is told only while fewer events than this wait for the store, and summed up until then:
+/// others can't wait.
+const MOST_WAITING: usize = MOST_BELOW_ALARM / 2;
+
 /// What agents have lost in this life of the headend.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -39,7 +43,7 @@ struct Loss {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Untold {
     sums: Vec<Sum>,
-    /// When the last of it was declared.
+    /// When the last of it was stored.
     at: Timestamp,
 }
 
@@ -180,31 +184,43 @@ impl Events {
     /// An agent that serves these has declared a gap, which is not stored yet.
     pub(crate) fn declared(&self, agent: AgentId, assets: &[AssetId]) {
         let about = About::agent(agent, assets, &self.fleet);
-        self.losses.lock().agents.entry(agent).or_default().about = about;
+        let mut losses = self.losses.lock();
+        let loss = losses.agents.entry(agent).or_default();
+        loss.about = match loss.untold {
+            // What is summed up was lost by one that served others.
+            Some(_) if loss.about != about => About::default().by(agent),
+            _ => about,
+        };
     }
 
     /// Parts of telemetry logs were stored; gives the gaps that were new, each once.
     pub(crate) fn stored(&self, appends: &[TelemetryAppend]) -> Vec<Gap> {
-        self.losses.lock().stored(appends, self.clock.now())
+        let now = self.clock.now();
+        self.losses.lock().stored(appends, now)
     }
 
-    /// Tells of agents of which nothing was told for so long, at most `most` of them.
-    fn tell_losses(&self, quiet: Duration, most: usize) {
+    /// Tells of agents of which nothing was told for so long, as long as fewer than this wait.
+    fn tell_losses(&self, quiet: Duration, most_waiting: usize) {
+        let (waiting, _) = self.backlog.levels();
+        let most = most_waiting.saturating_sub(waiting);
         let taken = self.losses.lock().take(Instant::now(), quiet, most);
         for (agent, about, untold) in taken {
             let about = about.by(agent);
             let text = untold.to_string();
             let event = self.own(Severity::Warning, "telemetry_lost", text, about);
-            self.put(Event {
-                at: untold.at.min(event.at),
-                ..event
-            });
+            self.put_below(
+                most_waiting,
+                Event {
+                    at: untold.at.min(event.at),
+                    ..event
+                },
+            );
         }
     }
 }
 
-/// Tells of what is lost until `storing` has ended, and then of the rest: after that nothing is
-/// raised that must be stored.
+/// Tells of what is lost until `storing` has ended, and then of the rest, one event an agent: after
+/// that nothing is raised that must be stored.
 pub(crate) async fn tell_losses(events: Arc<Events>, storing: impl Future<Output = ()>) {
     // Also if it panics: the writer of events must not wait for ever.
     let _ended = events.end.clone().drop_guard();
@@ -215,9 +231,7 @@ pub(crate) async fn tell_losses(events: Arc<Events>, storing: impl Future<Output
         tokio::select! {
             () = &mut storing => break,
             _ = ticks.tick() => {
-                // What finds no room is summed up until there is some.
-                let (waiting, _) = events.backlog.levels();
-                events.tell_losses(QUIET, MOST_BELOW_ALARM.saturating_sub(waiting));
+                events.tell_losses(QUIET, MOST_WAITING);
             }
         }
     }

@@ -203,7 +203,7 @@ async fn an_agent_that_loses_something_with_each_batch_is_told_of_at_once_and_th
         number.replace(',', "").parse::<u64>().unwrap()
     });
     assert_eq!(numbers.sum::<u64>(), 3_000);
-    // When it was declared, and not when it was told.
+    // When it was stored, and not when it was told.
     assert_eq!(told[0].at, at(1_499));
     assert!(told[0].received_at > at(1_500), "{}", told[0].received_at);
     seconds(3_600).await;
@@ -229,4 +229,53 @@ async fn what_is_not_told_yet_is_told_and_stored_at_the_end() {
     for (text, number) in told.iter().zip(["1 ", "2 ", "4 "]) {
         assert!(text.starts_with(number), "{text}");
     }
+}
+
+fn bare() -> Events {
+    let fleet = Fleet::from_yaml("sites: []\nassets: []\n", "assets.yaml").unwrap();
+    Events::new(Arc::new(fleet), Clock::new(|| at(0)), crate::live::quiet())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_by_an_agent_that_served_others_is_told_of_the_agent_alone() {
+    let events = bare();
+    let (agent, asset, other) = (new_agent(), new_asset(), new_asset());
+    let told = |numbers: u64| {
+        let part = part(
+            agent,
+            LogId::generate(),
+            &[gap(1, numbers, TooOld)],
+            numbers + 1,
+        );
+        events.stored(&[part]);
+    };
+    let about = || {
+        events.tell_losses(Duration::ZERO, usize::MAX);
+        let event = events.backlog.waiting().pop().unwrap();
+        (event.agent_id, event.asset_id)
+    };
+    events.declared(agent, &[asset]);
+    told(1);
+    events.declared(agent, &[other]);
+    told(2);
+    assert_eq!(about(), (Some(agent), None));
+    events.declared(agent, &[other]);
+    told(3);
+    assert_eq!(about(), (Some(agent), Some(other)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_of_a_whole_fleet_leave_room_for_other_events_and_all_are_told_in_the_end() {
+    let events = bare();
+    let fleet = 2 * MOST_BELOW_ALARM;
+    for _ in 0..fleet {
+        let part = part(new_agent(), LogId::generate(), &[gap(1, 2, OutboxFull)], 3);
+        events.stored(&[part]);
+    }
+    for _ in 0..2 {
+        events.tell_losses(QUIET, MOST_WAITING);
+        assert_eq!(events.backlog.levels(), (MOST_WAITING, 0));
+    }
+    events.tell_losses(Duration::ZERO, usize::MAX);
+    assert_eq!(events.backlog.levels(), (fleet, 0));
 }

@@ -48,7 +48,7 @@ pub(crate) struct Events {
 }
 
 /// What an event of the headend is about.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct About {
     asset: Option<AssetId>,
     agent: Option<AgentId>,
@@ -134,12 +134,16 @@ impl Events {
     }
 
     fn put(&self, event: Event) {
-        self.record(&event);
         let most = if event.severity < Severity::Alarm {
             MOST_BELOW_ALARM
         } else {
             MOST
         };
+        self.put_below(most, event);
+    }
+
+    fn put_below(&self, most: usize, event: Event) {
+        self.record(&event);
         self.backlog.put(event, most, Self::NAME);
     }
 

@@ -123,16 +123,21 @@ impl Ingest {
         let storing = writer.run(telemetry_queue, move |appends: &[TelemetryAppend], ()| {
             counted.link.gaps(&lossy.stored(appends));
         });
-        tasks.spawn(events::tell_losses(Arc::clone(events), storing));
         let dispatcher = Arc::clone(dispatcher);
         let writer = Writer::new(store, Arc::clone(&failing), Arc::clone(metrics), stop);
-        tasks.spawn(
-            writer.run(report_queue, move |appends: &[ReportAppend], fates| {
+        let reporting = tasks.spawn(writer.run(
+            report_queue,
+            move |appends: &[ReportAppend], fates| {
                 for (append, fates) in appends.iter().zip(fates) {
                     dispatcher.reported(append.agent, fates);
                 }
-            }),
-        );
+            },
+        ));
+        let storing = async move {
+            storing.await;
+            let _ = reporting.await;
+        };
+        tasks.spawn(events::tell_losses(Arc::clone(events), storing));
         Self {
             telemetry,
             reports,

@@ -91,13 +91,14 @@ async fn a_postgresql_that_a_full_disk_has_ended_is_away_until_it_is_started_on_
     let server = PostgresServer::start_on(disk.path());
     let database = server.database();
     let plant = Steered::start(&["--database-url", &database]).await;
-    let mut connection = PgConnection::connect(&database).await.unwrap();
     let before = plant.order().await;
     disk.fill();
     until("its end", PATIENCE, async || {
         // What others would write for minutes.
         let next_file = "select pg_logical_emit_message(true, '', ''), pg_switch_wal()";
-        let _ = connection.execute(next_file).await;
+        if let Ok(mut connection) = PgConnection::connect(&database).await {
+            let _ = connection.execute(next_file).await;
+        }
         (!server.is_running()).then_some(())
     })
     .await;
