@@ -438,6 +438,7 @@ async fn hypertables_without_their_extension_are_told_with_what_to_do() {
         &copy,
         "create extension timescaledb; create schema derms; set search_path = derms; \
          create table telemetry (at timestamptz); \
+         create table holder (one bool primary key default true, instance_id uuid, since timestamptz); \
          create table schema_versions (version int8, name text, applied_at timestamptz); \
          insert into schema_versions select v, '', now() from generate_series(1, 8) v",
     );
