@@ -188,7 +188,7 @@ impl Events {
         let loss = losses.agents.entry(agent).or_default();
         loss.about = match loss.untold {
             // What is summed up was lost by one that served others.
-            Some(_) if loss.about != about => About::default().by(agent),
+            Some(_) if loss.about != about => About::default(),
             _ => about,
         };
     }
